@@ -1,0 +1,77 @@
+"""One base for every refusal.
+
+A refusal is a class named after its code; the docstring is its message and the fields are the facts
+a caller needs. Contexts declare theirs in `<context>/errors.py`; the translation to HTTP happens once,
+in `runtime.http.problems`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from kernel.codes import CODES, Code
+
+
+class SeatRushError(Exception):
+    """Something was refused.
+
+    `facts` are added to the problem document (JSON-ready values only); `retry_after_s` becomes the
+    `Retry-After` header.
+    """
+
+    code: ClassVar[Code] = CODES["internal_error"]
+
+    def __init__(
+        self, detail: str | None = None, *, retry_after_s: float | None = None, **facts: Any
+    ) -> None:
+        self.detail = detail or (type(self).__doc__ or self.code.title).strip().splitlines()[0]
+        self.facts = facts
+        self.retry_after_s = retry_after_s
+        super().__init__(self.detail)
+
+    def __init_subclass__(cls, *, code: str = "", **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if code:
+            cls.code = CODES[code]
+
+
+class NotFound(SeatRushError, code="not_found"):
+    """There is nothing here."""
+
+
+class NotAuthenticated(SeatRushError, code="not_authenticated"):
+    """A valid access token is needed."""
+
+
+class Forbidden(SeatRushError, code="forbidden"):
+    """This account may not do that."""
+
+
+class ValidationFailed(SeatRushError, code="validation_failed"):
+    """At least one field is not acceptable.
+
+    `errors` lists every problem as `{"pointer": "/seats/0", "code": "…", "detail": "…"}`.
+    """
+
+    def __init__(self, errors: list[dict[str, str]], detail: str | None = None) -> None:
+        super().__init__(detail, errors=errors)
+
+
+class InvalidCursor(SeatRushError, code="invalid_cursor"):
+    """The page cursor is not one this service gave out."""
+
+
+class InventoryRebuilding(SeatRushError, code="inventory_rebuilding"):
+    """Seat maps are being rebuilt; nothing is lost."""
+
+
+class SeatsUnavailable(SeatRushError, code="seats_unavailable"):
+    """The seat store does not answer."""
+
+
+class PersistenceUnavailable(SeatRushError, code="persistence_unavailable"):
+    """The order store does not answer."""
+
+
+class Overloaded(SeatRushError, code="overloaded"):
+    """The service is at its limit."""

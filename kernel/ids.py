@@ -1,0 +1,89 @@
+"""Ids people may see: a prefix that says what it is, then lower-case base 32.
+
+Two shapes. Most ids are a millisecond instant and 80 random bits (26 characters, sortable, kind to
+indexes). Showtimes are short (10 characters, 50 random bits, uniqueness held by PostgreSQL), because
+a hold id begins with its showtime: the partition and every key of a hold follow from its id, so no
+look-up table is needed between `GET /holds/{id}` and the right Redis slot. The order of a hold has
+the same tail: one order per hold is then a fact of naming, not a check.
+
+The alphabet is Crockford's (no i, l, o, u).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+import zlib
+from typing import Final
+
+ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+PARTITIONS: Final = 64  # fixed: changing it moves every key (docs/adr/0002)
+
+SHOWTIME_TAIL_LENGTH: Final = 10
+HOLD_RANDOM_LENGTH: Final = 16
+_LONG_LENGTH: Final = 26
+
+
+def _base32(value: int, length: int) -> str:
+    digits = []
+    for _ in range(length):
+        digits.append(ALPHABET[value & 31])
+        value >>= 5
+    return "".join(reversed(digits))
+
+
+def new_id(prefix: str) -> str:
+    """A fresh id such as ``pay_01jd…``: 48 bits of milliseconds, then 80 random bits."""
+    value = (int(time.time() * 1000) << 80) | secrets.randbits(80)
+    return f"{prefix}_{_base32(value, _LONG_LENGTH)}"
+
+
+def new_showtime_id() -> str:
+    """A fresh showtime id, ``sho_`` and ten characters."""
+    return f"sho_{_base32(secrets.randbits(50), SHOWTIME_TAIL_LENGTH)}"
+
+
+def hold_id_for(showtime_id: str, account_id: str, idempotency_key: str) -> str:
+    """The hold id of one request, the same however often it is repeated.
+
+    Derived, not drawn: a repeat after a lost reply meets its own hold inside the Lua script.
+    """
+    digest = hashlib.blake2b(f"{account_id}\n{idempotency_key}".encode(), digest_size=10).digest()
+    return f"hld_{showtime_id[4:]}{_base32(int.from_bytes(digest), HOLD_RANDOM_LENGTH)}"
+
+
+def new_hold_id(showtime_id: str) -> str:
+    """A hold id for a caller without an idempotency key (counter, simulator, re-seating)."""
+    return f"hld_{showtime_id[4:]}{_base32(secrets.randbits(80), HOLD_RANDOM_LENGTH)}"
+
+
+def showtime_of(hold_or_order_id: str) -> str:
+    """The showtime a hold or order id belongs to."""
+    return f"sho_{hold_or_order_id[4 : 4 + SHOWTIME_TAIL_LENGTH]}"
+
+
+def order_id_of(hold_id: str) -> str:
+    """The one order a hold can become."""
+    return f"ord_{hold_id[4:]}"
+
+
+def hold_id_of(order_id: str) -> str:
+    """The hold an order came from."""
+    return f"hld_{order_id[4:]}"
+
+
+def partition_of(showtime_id: str) -> int:
+    """The partition (0 to 63) a showtime lives in, for good."""
+    return zlib.crc32(showtime_id.encode()) % PARTITIONS
+
+
+def is_id(text: str, prefix: str) -> bool:
+    """Whether ``text`` has the shape of an id of this kind."""
+    length = {
+        "sho": SHOWTIME_TAIL_LENGTH,
+        "hld": SHOWTIME_TAIL_LENGTH + HOLD_RANDOM_LENGTH,
+        "ord": SHOWTIME_TAIL_LENGTH + HOLD_RANDOM_LENGTH,
+    }.get(prefix, _LONG_LENGTH)
+    head, separator, tail = text.partition("_")
+    return head == prefix and separator == "_" and len(tail) == length and all(c in ALPHABET for c in tail)

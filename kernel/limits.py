@@ -1,0 +1,48 @@
+"""Every limit has a name and a reason. Bounded work is bounded latency."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Seats
+seats_per_hold_max: Final = 10  # a family row and a bit; bounds every seat script
+seats_per_buyer_default: Final = 10  # of one showtime: holds, claims and sales together
+seats_per_buyer_max: Final = 1_000  # for rehearsals, where one account plays a whole crowd
+seats_per_layout_max: Final = 65_535  # a seat index is an unsigned 16-bit number in every packed form
+layout_file_bytes_max: Final = 32 * 1024 * 1024  # a 60,000-seat chart with labels is about 12 MiB
+
+# Holds and claims
+hold_ttl_ms: Final = 8 * 60 * 1000  # from the first seat held; long enough to choose and sign in
+hold_lifetime_ms_max: Final = 30 * 60 * 1000  # extensions never reach beyond this
+claim_ttl_ms: Final = 15 * 60 * 1000  # a gateway's own minimum is about ten minutes
+expired_holds_per_call_max: Final = 16  # how many expired holds one hold call may take over
+sweep_batch_max: Final = 100  # holds a sweep frees in one script call: well under a millisecond
+alternatives_max: Final = 3  # a fan reads three offers, not ten
+best_available_tries_max: Final = 4  # picks that lose a race before the answer is a refusal
+
+# Requests
+body_bytes_max: Final = 64 * 1024
+json_depth_max: Final = 32
+page_size_default: Final = 20
+page_size_max: Final = 100
+idempotency_key_length_max: Final = 64
+request_lease_ms: Final = 15_000  # a twin is told "in progress" this long after a worker died
+order_commit_wait_ms: Final = 1_500  # then 202 with a status link
+
+# Order writer
+writer_batch_entries_max: Final = 1_000
+writer_block_ms: Final = 500
+writer_claim_idle_ms: Final = 10_000  # well above a batch's commit: a living writer is never robbed
+writer_deliveries_max: Final = 5
+log_retention_ms: Final = 24 * 60 * 60 * 1000  # kept behind PostgreSQL, so a rollback can be fed again
+
+# Money
+idempotency_days: Final = 30
+webhook_tolerance_s: Final = 300
+webhook_body_bytes_max: Final = 64 * 1024
+
+# Accounts
+password_length_min: Final = 8
+password_bytes_max: Final = 1_024
+display_name_length_max: Final = 100
+access_token_ttl_s: Final = 12 * 60 * 60
