@@ -119,6 +119,7 @@ OUTCOMES: Final = frozenset(
         "map",
         "hold",
         "restored",
+        "epoch_current",
         "begun",
         "repeated",
         "finished",

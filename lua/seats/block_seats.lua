@@ -1,0 +1,37 @@
+#!lua
+--[[ Keep free seats off public sale.
+  Atomic because a seat must not be held and blocked at once.
+  KEYS  1 showtime  hash    terms, holds by hold id, seats per buyer id
+        2 taken     string  bit per seat: cannot be held now
+        3 blocked   string  bit per seat: kept off public sale
+  ARGV  1 seats, packed 2 bytes each
+  RETURNS  blocked {version} | seat_taken {taken plane, version} | inventory_rebuilding
+  COST  at most 7 commands ]]
+-- include: unpack_seats
+-- include: has_seat
+-- include: put_seats
+-- include: span_of
+-- include: write_seats
+
+-- Read
+local terms = redis.call('HMGET', KEYS[1], 'epoch', 'version')
+if terms[1] ~= EPOCH then
+  return { 'inventory_rebuilding' }
+end
+local seats = unpack_seats(ARGV[1])
+local plane = redis.call('GETRANGE', KEYS[2], 0, -1)
+local blocked = redis.call('GETRANGE', KEYS[3], 0, -1)
+
+-- Decide: blocking a blocked seat again is fine, so a repeat is safe.
+for _, seat in ipairs(seats) do
+  if has_seat(plane, 0, seat) and not has_seat(blocked, 0, seat) then
+    return { 'seat_taken', plane, tonumber(terms[2]) }
+  end
+end
+
+-- Write
+local version = tonumber(terms[2]) + 1
+redis.call('HSET', KEYS[1], 'version', version)
+write_seats(KEYS[2], seats, 1)
+write_seats(KEYS[3], seats, 1)
+return { 'blocked', version }

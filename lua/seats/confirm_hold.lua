@@ -1,0 +1,45 @@
+#!lua
+--[[ Turn held or claimed seats into sold ones, and put the sale on the partition's log.
+  Atomic because a sale without its log entry would be paid for and never become a ticket. Repeating it
+  changes no seat; the entry is written again, because a repeat means nobody has seen it arrive, and the
+  order writer takes an entry twice as once.
+  KEYS  1 showtime  hash    terms, holds by hold id, seats per buyer id
+        2 sold      string  bit per seat: claimed or sold
+        3 expiry    zset    hold ids by the instant they are due, ms
+        4 log       stream  order log of the partition
+  ARGV  1 hold_id  2 buyer_id  3 log entry
+  RETURNS  confirmed {log id, version} | already_confirmed {log id, version} | inventory_rebuilding
+           | not_found
+  LOG  confirm
+  COST  at most 6 commands ]]
+-- include: read_record
+-- include: write_record
+-- include: unpack_seats
+-- include: put_seats
+-- include: span_of
+-- include: write_seats
+
+-- Read
+local terms = redis.call('HMGET', KEYS[1], 'epoch', 'version', ARGV[1])
+if terms[1] ~= EPOCH then
+  return { 'inventory_rebuilding' }
+end
+local record = read_record(terms[3])
+
+-- Decide: an expired hold owns nothing any more, whoever paid for it.
+if not record or record.buyer ~= ARGV[2] or record.state == 'x' then
+  return { 'not_found' }
+end
+
+-- Write
+local version = tonumber(terms[2])
+local log_id = redis.call('XADD', KEYS[4], '*', 'kind', 'confirm', 'data', ARGV[3])
+if record.state == 's' then
+  return { 'already_confirmed', log_id, version }
+end
+record.state = 's'
+version = version + 1
+redis.call('HSET', KEYS[1], 'version', version, ARGV[1], write_record(record))
+redis.call('ZREM', KEYS[3], ARGV[1])
+write_seats(KEYS[2], unpack_seats(record.seats), 1)
+return { 'confirmed', log_id, version }

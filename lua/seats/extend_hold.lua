@@ -1,0 +1,41 @@
+#!lua
+--[[ Give the owner of a hold more time, never beyond the hold's longest life and never less than it had.
+  Atomic because the hold could expire or be claimed between the look and the change.
+  KEYS  1 showtime  hash    terms, holds by hold id, seats per buyer id
+        2 expiry    zset    hold ids by the instant they are due, ms
+  ARGV  1 hold_id  2 buyer_id  3 ttl_ms  4 lifetime_ms_max  5 now_ms ('' = server time)
+  RETURNS  extended {expires_at_ms} | inventory_rebuilding | not_found | hold_expired | hold_claimed
+           | hold_not_extendable {expires_at_ms}
+  COST  at most 4 commands ]]
+-- include: now_ms
+-- include: read_record
+-- include: write_record
+
+-- Read
+local terms = redis.call('HMGET', KEYS[1], 'epoch', ARGV[1])
+if terms[1] ~= EPOCH then
+  return { 'inventory_rebuilding' }
+end
+local record = read_record(terms[2])
+local now = now_ms(ARGV[5])
+
+-- Decide
+if not record or record.buyer ~= ARGV[2] then
+  return { 'not_found' }
+end
+if record.state == 'c' or record.state == 's' then
+  return { 'hold_claimed' }
+end
+if record.state == 'x' or record.expires_at_ms <= now then
+  return { 'hold_expired' }
+end
+local expires_at_ms = math.min(now + tonumber(ARGV[3]), record.created_at_ms + tonumber(ARGV[4]))
+if expires_at_ms <= record.expires_at_ms then
+  return { 'hold_not_extendable', record.expires_at_ms }
+end
+
+-- Write
+record.expires_at_ms = expires_at_ms
+redis.call('HSET', KEYS[1], ARGV[1], write_record(record))
+redis.call('ZADD', KEYS[2], expires_at_ms, ARGV[1])
+return { 'extended', expires_at_ms }

@@ -1,0 +1,210 @@
+#!lua
+--[[ Hold seats of one showtime for one buyer, all or none.
+  Atomic because two buyers must never both read a seat as free. The same hold id gives the same
+  answer, so a repeat after a lost reply is safe. A hold that is past its time is taken over here, in
+  the same step: expiry is data, the reaper only tidies.
+  The orphan rule is judged on the same bits the hold is granted on. Geometry arrives as stretches:
+  ranges of ordinary seats without an aisle or an accessible seat between them.
+  KEYS  1 showtime  hash    terms, holds by hold id, seats per buyer id
+        2 taken     string  bit per seat: cannot be held now
+        3 expiry    zset    hold ids by the instant they are due, ms
+  ARGV  1 hold_id  2 buyer_id  3 ttl_ms  4 now_ms ('' = server time)
+        5 seats, packed 2 bytes each
+        6 orphan_rule ('off', 'lenient' or 'strict')
+        7 stretches the seats touch, packed start, length and area number, 2 bytes each ('' when off)
+        8 stretches of the areas they are in, the same form ('' unless strict)
+        9 guards ('buyer': sale window and buyer limit apply; 'counter': they do not)
+  RETURNS  held {expires_at_ms, version} | already_held {expires_at_ms, version}
+           | inventory_rebuilding | idempotency_key_reused | hold_expired | hold_claimed
+           | sale_not_open {opens_at_ms} | sale_closed {closes_at_ms} | seat_limit_exceeded {already, most}
+           | seat_taken {taken plane, version} | orphan_seat {packed singles, taken plane, version}
+  COST  at most 6 commands; 3 more and the expired holds' records when a seat or the limit is contested ]]
+-- include: now_ms
+-- include: read_record
+-- include: write_record
+-- include: unpack_seats
+-- include: has_seat
+-- include: put_seats
+-- include: span_of
+-- include: write_seats
+-- include: free_runs
+-- include: new_singles
+-- include: fits_without_single
+
+local showtime, taken, expiry = KEYS[1], KEYS[2], KEYS[3]
+local hold_id, buyer_id, seats_packed = ARGV[1], ARGV[2], ARGV[5]
+
+-- Read: the terms, a hold of this id, the buyer's seats.
+local terms = redis.call('HMGET', showtime, 'epoch', 'version', 'phase', 'opens_at_ms', 'closes_at_ms',
+  'buyer_seats_max', hold_id, buyer_id)
+if terms[1] ~= EPOCH then
+  return { 'inventory_rebuilding' }
+end
+local version = tonumber(terms[2])
+local now = now_ms(ARGV[4])
+local existing = read_record(terms[7])
+local owned = tonumber(terms[8] or '0')
+
+-- Decide: a repeat is answered from its own record.
+if existing then
+  if existing.buyer ~= buyer_id or (existing.state == 'h' and existing.seats ~= seats_packed) then
+    return { 'idempotency_key_reused' }
+  end
+  if existing.state == 'x' or (existing.state == 'h' and existing.expires_at_ms <= now) then
+    return { 'hold_expired' }
+  end
+  if existing.state ~= 'h' then
+    return { 'hold_claimed' }
+  end
+  return { 'already_held', existing.expires_at_ms, version }
+end
+
+-- Decide: is the sale open?
+if ARGV[9] == 'buyer' then
+  local closes_at_ms = tonumber(terms[5])
+  if terms[3] == 'closed' or (closes_at_ms > 0 and now >= closes_at_ms) then
+    return { 'sale_closed', closes_at_ms }
+  end
+  if terms[3] == 'paused' or now < tonumber(terms[4]) then
+    return { 'sale_not_open', tonumber(terms[4]) }
+  end
+end
+
+-- Decide: are the seats free, and may this buyer have that many?
+local seats = unpack_seats(seats_packed)
+local chosen = {}
+for _, seat in ipairs(seats) do
+  chosen[seat] = true
+end
+local stretches, area_stretches = unpack_seats(ARGV[7]), unpack_seats(ARGV[8])
+local first, last = span_of(seats)
+for at = 1, #stretches, 3 do
+  first = math.min(first, math.floor(stretches[at] / 8))
+  last = math.max(last, math.floor((stretches[at] + stretches[at + 1] - 1) / 8))
+end
+local piece = redis.call('GETRANGE', taken, first, last)
+
+local function is_contested()
+  for _, seat in ipairs(seats) do
+    if has_seat(piece, first, seat) then
+      return true
+    end
+  end
+  return false
+end
+
+local limit = ARGV[9] == 'buyer' and tonumber(terms[6]) or math.huge
+local overdue, freed = {}, {}
+if is_contested() or owned + #seats > limit then
+  -- Expired holds that stand in the way: on a wanted seat, or counted against this buyer.
+  local due = redis.call('ZRANGEBYSCORE', expiry, '-inf', now)
+  for at = 1, #due, 500 do
+    local ids = {}
+    for place = at, math.min(at + 499, #due) do
+      ids[#ids + 1] = due[place]
+    end
+    for place, packed in ipairs(redis.call('HMGET', showtime, unpack(ids))) do
+      local record = read_record(packed)
+      if record and record.state == 'h' then
+        local held = unpack_seats(record.seats)
+        local in_the_way = record.buyer == buyer_id
+        for _, seat in ipairs(held) do
+          in_the_way = in_the_way or chosen[seat]
+        end
+        if in_the_way then
+          record.id = ids[place]
+          record.count = #held
+          overdue[#overdue + 1] = record
+          for _, seat in ipairs(held) do
+            freed[#freed + 1] = seat
+          end
+        end
+      end
+    end
+  end
+  if #freed > 0 then
+    local from, to = span_of(freed)
+    if from < first or to > last then
+      first, last = math.min(first, from), math.max(last, to)
+      piece = redis.call('GETRANGE', taken, first, last)
+    end
+    piece = put_seats(piece, first, freed, 0)
+  end
+end
+for _, record in ipairs(overdue) do
+  if record.buyer == buyer_id then
+    owned = owned - record.count
+  end
+end
+if owned + #seats > limit then
+  return { 'seat_limit_exceeded', owned, limit }
+end
+if is_contested() then
+  return { 'seat_taken', redis.call('GETRANGE', taken, 0, -1), version }
+end
+
+-- Decide: would a seat be left alone that need not be?
+local singles, parties = {}, {}
+for at = 1, #stretches, 3 do
+  for _, run in ipairs(free_runs(piece, first, stretches[at], stretches[at + 1])) do
+    local left, party = new_singles(run, chosen)
+    if #left > 0 and (ARGV[6] == 'strict' or fits_without_single(run.length, party)) then
+      parties[#parties + 1] = {
+        size = party, singles = left, area = stretches[at + 2],
+        refused = fits_without_single(run.length, party),
+      }
+    end
+  end
+end
+if ARGV[6] == 'strict' and #parties > 0 then
+  local whole = put_seats(redis.call('GETRANGE', taken, 0, -1), 0, freed, 0)
+  for at = 1, #area_stretches, 3 do
+    for _, run in ipairs(free_runs(whole, 0, area_stretches[at], area_stretches[at + 1])) do
+      for _, party in ipairs(parties) do
+        party.refused = party.refused
+          or (party.area == area_stretches[at + 2] and fits_without_single(run.length, party.size))
+      end
+    end
+  end
+end
+for _, party in ipairs(parties) do
+  if party.refused then
+    for _, seat in ipairs(party.singles) do
+      singles[#singles + 1] = struct.pack('>H', seat)
+    end
+  end
+end
+if #singles > 0 then
+  return { 'orphan_seat', table.concat(singles), redis.call('GETRANGE', taken, 0, -1), version }
+end
+
+-- Write: first the seats (memory pressure refuses here, before anything else changed), then the hold.
+redis.call('SETRANGE', taken, first, put_seats(piece, first, seats, 1))
+for _, record in ipairs(overdue) do
+  if record.buyer ~= buyer_id then
+    redis.call('HINCRBY', showtime, record.buyer, -record.count)
+  end
+end
+local created_at_ms, expires_at_ms = now, now + tonumber(ARGV[3])
+local fields = {
+  'version', version + 1,
+  buyer_id, owned + #seats,
+  hold_id, write_record({
+    state = 'h', expires_at_ms = expires_at_ms, created_at_ms = created_at_ms,
+    seats = seats_packed, buyer = buyer_id,
+  }),
+}
+local scores = { expires_at_ms, hold_id }
+for _, record in ipairs(overdue) do
+  -- What is left of an expired hold says so to its owner for a while; the reaper buries it.
+  fields[#fields + 1] = record.id
+  fields[#fields + 1] = write_record({
+    state = 'x', expires_at_ms = record.expires_at_ms, created_at_ms = record.created_at_ms,
+    seats = '', buyer = record.buyer,
+  })
+  scores[#scores + 1] = now + 600000
+  scores[#scores + 1] = record.id
+end
+redis.call('HSET', showtime, unpack(fields))
+redis.call('ZADD', expiry, unpack(scores))
+return { 'held', expires_at_ms, version + 1 }

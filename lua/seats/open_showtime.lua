@@ -1,0 +1,35 @@
+#!lua
+--[[ Put a showtime on sale, or change its window, phase and limit.
+  Atomic because a hold must see either all of the old terms or all of the new ones.
+  KEYS  1 showtime  hash    terms, holds by hold id, seats per buyer id
+        2 taken     string  bit per seat: cannot be held now
+        3 sold      string  bit per seat: claimed or sold
+        4 blocked   string  bit per seat: kept off public sale
+        5 showtimes set     showtimes of the partition
+  ARGV  1 showtime_id  2 seat_count  3 opens_at_ms  4 closes_at_ms (0 = never)  5 buyer_seats_max
+        6 phase ('open', 'paused' or 'closed')
+  RETURNS  opened {version} | already_open {version} | inventory_rebuilding
+  COST  at most 7 commands ]]
+
+-- Read
+local terms = redis.call('HMGET', KEYS[1], 'epoch', 'version')
+local known = terms[1]
+
+-- Decide
+if known and known ~= EPOCH then
+  return { 'inventory_rebuilding' }
+end
+
+-- Write
+local version = tonumber(terms[2] or '0') + 1
+local last_byte = math.floor((tonumber(ARGV[2]) + 7) / 8) - 1
+redis.call('HSET', KEYS[1], 'epoch', EPOCH, 'version', version, 'seat_count', ARGV[2],
+  'opens_at_ms', ARGV[3], 'closes_at_ms', ARGV[4], 'buyer_seats_max', ARGV[5], 'phase', ARGV[6])
+if known then
+  return { 'already_open', version }
+end
+for plane = 2, 4 do
+  redis.call('SETRANGE', KEYS[plane], last_byte, '\0')
+end
+redis.call('SADD', KEYS[5], ARGV[1])
+return { 'opened', version }

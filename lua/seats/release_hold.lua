@@ -1,0 +1,44 @@
+#!lua
+--[[ Let go of a hold its owner no longer wants.
+  Atomic because the seats must become free and the hold disappear in one step, and only for its owner.
+  KEYS  1 showtime  hash    terms, holds by hold id, seats per buyer id
+        2 taken     string  bit per seat: cannot be held now
+        3 expiry    zset    hold ids by the instant they are due, ms
+  ARGV  1 hold_id  2 buyer_id  3 now_ms ('' = server time)
+  RETURNS  released {version} | inventory_rebuilding | not_found | hold_expired | hold_claimed
+  COST  at most 8 commands ]]
+-- include: now_ms
+-- include: read_record
+-- include: unpack_seats
+-- include: put_seats
+-- include: span_of
+-- include: write_seats
+
+-- Read
+local terms = redis.call('HMGET', KEYS[1], 'epoch', 'version', ARGV[1])
+if terms[1] ~= EPOCH then
+  return { 'inventory_rebuilding' }
+end
+local record = read_record(terms[3])
+local now = now_ms(ARGV[3])
+
+-- Decide
+if not record or record.buyer ~= ARGV[2] then
+  return { 'not_found' }
+end
+if record.state == 'c' or record.state == 's' then
+  return { 'hold_claimed' }
+end
+if record.state == 'x' or record.expires_at_ms <= now then
+  return { 'hold_expired' }
+end
+
+-- Write
+local seats = unpack_seats(record.seats)
+local version = tonumber(terms[2]) + 1
+redis.call('HSET', KEYS[1], 'version', version)
+redis.call('HINCRBY', KEYS[1], record.buyer, -#seats)
+redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('ZREM', KEYS[3], ARGV[1])
+write_seats(KEYS[2], seats, 0)
+return { 'released', version }

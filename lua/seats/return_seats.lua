@@ -1,0 +1,47 @@
+#!lua
+--[[ Put the seats of an ended order back on sale: refunded, cancelled or never paid.
+  Called only after PostgreSQL gave the seats up. Atomic, and keyed by the hold: a second call finds no
+  record and changes nothing, so it can never free a seat its next owner holds.
+  KEYS  1 showtime  hash    terms, holds by hold id, seats per buyer id
+        2 taken     string  bit per seat: cannot be held now
+        3 sold      string  bit per seat: claimed or sold
+        4 expiry    zset    hold ids by the instant they are due, ms
+  ARGV  1 hold_id  2 seats another order owns, packed 2 bytes each: these stay as they are
+  RETURNS  returned {version} | nothing_to_return | inventory_rebuilding
+  COST  at most 9 commands ]]
+-- include: read_record
+-- include: unpack_seats
+-- include: put_seats
+-- include: span_of
+-- include: write_seats
+
+-- Read
+local terms = redis.call('HMGET', KEYS[1], 'epoch', 'version', ARGV[1])
+if terms[1] ~= EPOCH then
+  return { 'inventory_rebuilding' }
+end
+local record = read_record(terms[3])
+
+-- Decide
+if not record then
+  return { 'nothing_to_return' }
+end
+local all, kept, seats = unpack_seats(record.seats), {}, {}
+for _, seat in ipairs(unpack_seats(ARGV[2])) do
+  kept[seat] = true
+end
+for _, seat in ipairs(all) do
+  if not kept[seat] then
+    seats[#seats + 1] = seat
+  end
+end
+
+-- Write
+local version = tonumber(terms[2]) + 1
+redis.call('HSET', KEYS[1], 'version', version)
+redis.call('HINCRBY', KEYS[1], record.buyer, -#all)
+redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('ZREM', KEYS[4], ARGV[1])
+write_seats(KEYS[2], seats, 0)
+write_seats(KEYS[3], seats, 0)
+return { 'returned', version }

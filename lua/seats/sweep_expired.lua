@@ -1,0 +1,57 @@
+#!lua
+--[[ Tidy up: free the seats of holds past their time, bury what was left of older ones.
+  Atomic because a hold must not be extended or claimed while it is being freed. Bounded: the caller
+  comes back while there is more.
+  KEYS  1 showtime  hash    terms, holds by hold id, seats per buyer id
+        2 taken     string  bit per seat: cannot be held now
+        3 expiry    zset    hold ids by the instant they are due, ms
+  ARGV  1 now_ms ('' = server time)  2 holds_max
+  RETURNS  swept {holds freed, entries handled} | inventory_rebuilding
+  COST  at most 6 + 3 × holds_max commands ]]
+-- include: now_ms
+-- include: read_record
+-- include: write_record
+-- include: unpack_seats
+-- include: put_seats
+-- include: span_of
+-- include: write_seats
+
+-- Read
+local terms = redis.call('HMGET', KEYS[1], 'epoch', 'version')
+if terms[1] ~= EPOCH then
+  return { 'inventory_rebuilding' }
+end
+local now = now_ms(ARGV[1])
+local due = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, ARGV[2])
+if #due == 0 then
+  return { 'swept', 0, 0 }
+end
+local records = redis.call('HMGET', KEYS[1], unpack(due))
+
+-- Write
+local freed = 0
+local seats = {}
+for place, hold_id in ipairs(due) do
+  local record = read_record(records[place])
+  if record and record.state == 'h' then
+    local held = unpack_seats(record.seats)
+    for _, seat in ipairs(held) do
+      seats[#seats + 1] = seat
+    end
+    redis.call('HINCRBY', KEYS[1], record.buyer, -#held)
+    record.state, record.seats = 'x', ''
+    redis.call('HSET', KEYS[1], hold_id, write_record(record))
+    redis.call('ZADD', KEYS[3], now + 600000, hold_id)
+    freed = freed + 1
+  else
+    if record and record.state == 'x' then
+      redis.call('HDEL', KEYS[1], hold_id)
+    end
+    redis.call('ZREM', KEYS[3], hold_id)
+  end
+end
+if freed > 0 then
+  redis.call('HSET', KEYS[1], 'version', tonumber(terms[2]) + 1)
+  write_seats(KEYS[2], seats, 0)
+end
+return { 'swept', freed, #due }

@@ -1,0 +1,36 @@
+#!lua
+--[[ Put blocked seats back on public sale.
+  Atomic because only a seat that is really blocked may become free: a held or sold one must not.
+  KEYS  1 showtime  hash    terms, holds by hold id, seats per buyer id
+        2 taken     string  bit per seat: cannot be held now
+        3 blocked   string  bit per seat: kept off public sale
+  ARGV  1 seats, packed 2 bytes each
+  RETURNS  unblocked {version} | seat_not_blocked | inventory_rebuilding
+  COST  at most 7 commands ]]
+-- include: unpack_seats
+-- include: has_seat
+-- include: put_seats
+-- include: span_of
+-- include: write_seats
+
+-- Read
+local terms = redis.call('HMGET', KEYS[1], 'epoch', 'version')
+if terms[1] ~= EPOCH then
+  return { 'inventory_rebuilding' }
+end
+local seats = unpack_seats(ARGV[1])
+local blocked = redis.call('GETRANGE', KEYS[3], 0, -1)
+
+-- Decide
+for _, seat in ipairs(seats) do
+  if not has_seat(blocked, 0, seat) then
+    return { 'seat_not_blocked' }
+  end
+end
+
+-- Write
+local version = tonumber(terms[2]) + 1
+redis.call('HSET', KEYS[1], 'version', version)
+write_seats(KEYS[2], seats, 0)
+write_seats(KEYS[3], seats, 0)
+return { 'unblocked', version }

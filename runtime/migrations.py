@@ -1,0 +1,127 @@
+"""Migrations: plain SQL files, one linear history, forward only.
+
+`migrations/0007_pre_checkout_add_refund_reason.sql`: *pre* runs before new code, *post* after it.
+The runner takes a lock row (a table, not an advisory lock: some PostgreSQL-compatible services have no
+session advisory locks), records version, name and checksum, and refuses edited files and a schema newer
+than the code. Each file runs in one transaction with short lock and statement timeouts; a file that
+needs more says so in its first lines: `-- statement_timeout: 5min, because …`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+
+from runtime.paths import MIGRATIONS_DIR
+
+_NAME: Final = re.compile(r"^(\d{4})_(pre|post)_([a-z0-9_]+)\.sql$")
+_TIMEOUT: Final = re.compile(r"^-- statement_timeout: (\w+), because .+$", re.MULTILINE)
+
+
+class MigrationRefused(RuntimeError):
+    """The history in the database and the files in the tree do not fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file of the history."""
+
+    version: int
+    name: str
+    sql: str
+
+    @property
+    def checksum(self) -> str:
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+def load_migrations(folder: Path = MIGRATIONS_DIR) -> list[Migration]:
+    """Every migration in order.
+
+    Raises MigrationRefused for a bad name or a gap in the numbering.
+    """
+    migrations = []
+    for path in sorted(folder.glob("*.sql")):
+        if path.name == "schema.sql":
+            continue
+        match = _NAME.match(path.name)
+        if match is None:
+            raise MigrationRefused(f"{path.name} is not a migration's name")
+        migrations.append(Migration(int(match.group(1)), path.stem, path.read_text()))
+    if [migration.version for migration in migrations] != list(range(1, len(migrations) + 1)):
+        raise MigrationRefused("migration numbers are not 1, 2, 3 …")
+    return migrations
+
+
+_BOOTSTRAP: Final = """
+CREATE SCHEMA IF NOT EXISTS seatrush;
+CREATE TABLE IF NOT EXISTS seatrush.migrations (
+  version    int PRIMARY KEY,
+  name       text NOT NULL,
+  checksum   text NOT NULL,
+  applied_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE TABLE IF NOT EXISTS seatrush.migration_lock (one boolean PRIMARY KEY CHECK (one));
+INSERT INTO seatrush.migration_lock VALUES (true) ON CONFLICT DO NOTHING;
+"""
+
+
+async def migrate(url: str, migrations: Sequence[Migration] | None = None) -> list[str]:
+    """Bring the database to the newest version; the answer names what ran.
+
+    Raises MigrationRefused when a file was edited after it ran or the database is newer.
+    """
+    todo = load_migrations() if migrations is None else list(migrations)
+    connection = await asyncpg.connect(url, statement_cache_size=0, timeout=10)
+    ran: list[str] = []
+    try:
+        await _bootstrap(connection)
+        for migration in todo:
+            async with connection.transaction():
+                await connection.execute("SET LOCAL lock_timeout = '4s'")
+                await connection.execute("SELECT one FROM seatrush.migration_lock FOR UPDATE")
+                known = {
+                    row["version"]: row["checksum"]
+                    for row in await connection.fetch("SELECT version, checksum FROM seatrush.migrations")
+                }
+                _check_history(known, todo)
+                if migration.version in known:
+                    continue
+                timeout = _TIMEOUT.search(migration.sql)
+                await connection.execute(
+                    f"SET LOCAL statement_timeout = '{timeout.group(1) if timeout else '5s'}'"
+                )
+                await connection.execute(migration.sql)
+                await connection.execute(
+                    "INSERT INTO seatrush.migrations (version, name, checksum) VALUES ($1, $2, $3)",
+                    migration.version,
+                    migration.name,
+                    migration.checksum,
+                )
+                ran.append(migration.name)
+    finally:
+        await connection.close()
+    return ran
+
+
+async def _bootstrap(connection: asyncpg.Connection) -> None:
+    try:
+        await connection.execute(_BOOTSTRAP)
+    except (asyncpg.UniqueViolationError, asyncpg.DuplicateObjectError, asyncpg.DuplicateTableError):
+        # Two first starts met inside CREATE … IF NOT EXISTS; the other one made it.
+        await connection.execute(_BOOTSTRAP)
+
+
+def _check_history(known: dict[int, str], migrations: Sequence[Migration]) -> None:
+    ours = {migration.version: migration for migration in migrations}
+    for version, checksum in known.items():
+        if version not in ours:
+            raise MigrationRefused(f"the database has migration {version}, which this code does not know")
+        if ours[version].checksum != checksum:
+            raise MigrationRefused(f"{ours[version].name} was edited after it ran")

@@ -1,0 +1,155 @@
+"""PostgreSQL: one small pool per process, deadlines on every call, and honest errors.
+
+Request handlers borrow a connection for one statement or one short transaction and never across a
+foreign call. What goes wrong below becomes `PersistenceUnavailable` (503) when it says something about
+the server, and stays what it is when it says something about our data: only classes 22 and 23 can be
+the fault of an entry (rule F23), everything else is weather.
+
+The pool's reset query is empty: pooled connections keep no session state, and the usual reset costs a
+round trip per release.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import asyncpg
+import orjson
+
+from kernel.errors import PersistenceUnavailable
+
+#: Errors of PostgreSQL that are caused by the row, not by the weather.
+DATA_ERRORS: Final = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError)
+#: Retryable inside a transaction: nothing was committed and another try may succeed.
+CONFLICT_ERRORS: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+
+_WEATHER: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,
+    asyncpg.InternalServerError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+
+UniqueViolation = asyncpg.UniqueViolationError
+Record = asyncpg.Record
+Connection = asyncpg.pool.PoolConnectionProxy
+
+
+class _Connection(asyncpg.Connection):  # type: ignore[misc,type-arg,unused-ignore]
+    """A connection whose release costs no round trip."""
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
+async def _prepare_connection(connection: Any) -> None:
+    for kind in ("json", "jsonb"):
+        await connection.set_type_codec(
+            kind,
+            schema="pg_catalog",
+            encoder=lambda value: orjson.dumps(value).decode(),
+            decoder=orjson.loads,
+        )
+
+
+class Database:
+    """A pool that opens when first needed and survives the server being away."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_max: int = 4,
+        statement_cache: int = 256,
+        acquire_timeout_s: float = 2.0,
+        command_timeout_s: float = 10.0,
+    ) -> None:
+        self._url = url
+        self._pool_max = pool_max
+        self._statement_cache = statement_cache
+        self._acquire_timeout_s = acquire_timeout_s
+        self._command_timeout_s = command_timeout_s
+        self._pool: asyncpg.Pool | None = None
+        self._opening = asyncio.Lock()
+
+    async def _ready_pool(self) -> asyncpg.Pool:
+        if self._pool is None:
+            async with self._opening:
+                if self._pool is None:
+                    self._pool = await asyncpg.create_pool(
+                        self._url,
+                        min_size=0,
+                        max_size=self._pool_max,
+                        timeout=self._acquire_timeout_s,
+                        command_timeout=self._command_timeout_s,
+                        statement_cache_size=self._statement_cache,
+                        max_inactive_connection_lifetime=60.0,
+                        init=_prepare_connection,
+                        connection_class=_Connection,
+                        server_settings={"application_name": "seatrush", "timezone": "UTC"},
+                    )
+        return self._pool
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """Borrow a connection.
+
+        Raises PersistenceUnavailable when the server does not answer in time.
+        """
+        try:
+            pool = await self._ready_pool()
+            async with pool.acquire(timeout=self._acquire_timeout_s) as connection:
+                yield connection
+        except _WEATHER as error:
+            raise PersistenceUnavailable() from error
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """Borrow a connection inside one transaction (READ COMMITTED)."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def fetch(self, statement: str, *arguments: object) -> list[Record]:
+        async with self.connection() as connection:
+            return list(await connection.fetch(statement, *arguments))
+
+    async def fetchrow(self, statement: str, *arguments: object) -> Record | None:
+        async with self.connection() as connection:
+            row: Record | None = await connection.fetchrow(statement, *arguments)
+            return row
+
+    async def fetchval(self, statement: str, *arguments: object) -> Any:
+        async with self.connection() as connection:
+            return await connection.fetchval(statement, *arguments)
+
+    async def execute(self, statement: str, *arguments: object) -> str:
+        """Run a statement; the answer is PostgreSQL's command tag (``UPDATE 1``)."""
+        async with self.connection() as connection:
+            return str(await connection.execute(statement, *arguments))
+
+    async def executemany(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
+        async with self.connection() as connection:
+            await connection.executemany(statement, rows)
+
+    async def close(self) -> None:
+        """Close every connection, by force after two seconds."""
+        if self._pool is None:
+            return
+        pool, self._pool = self._pool, None
+        try:
+            await asyncio.wait_for(pool.close(), 2.0)
+        except (TimeoutError, *_WEATHER):
+            pool.terminate()
+
+
+def rows_changed(command_tag: str) -> int:
+    """The number in ``UPDATE 3`` or ``INSERT 0 3``."""
+    return int(command_tag.rpartition(" ")[2])

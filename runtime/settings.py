@@ -1,0 +1,133 @@
+"""Settings are read once, from the environment, into a frozen object whose parts are passed down.
+
+Names begin with `SEATRUSH_`; the three every platform sets (`DATABASE_URL`, `REDIS_URL`, `PORT`) keep
+their common names. A secret `X` may instead come from the file named by `X_FILE`. A name with our
+prefix that we do not know is an error, because a misspelt setting silently ignored is found on the
+worst day. `docs/settings.md` lists them all; a test compares.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from runtime.paths import DEFAULT_DATA_DIR
+
+PREFIX: Final = "SEATRUSH_"
+PLAIN_NAMES: Final = ("DATABASE_URL", "REDIS_URL", "PORT")
+
+
+class BadSettings(ValueError):
+    """The environment does not make a valid configuration; the message lists every problem."""
+
+
+class Settings(BaseSettings):
+    """Everything the processes can be told from outside."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    environment: Literal["development", "production"] = Field(
+        "development", description="`production` refuses secrets made up by this program and load tools."
+    )
+    data_dir: Path = Field(
+        DEFAULT_DATA_DIR, description="Where embedded engines, generated keys and run files live."
+    )
+    database_url: str | None = Field(
+        None, alias="DATABASE_URL", description="PostgreSQL to use; without it an embedded one starts."
+    )
+    redis_url: str | None = Field(
+        None, alias="REDIS_URL", description="Redis or Valkey to use; without it an embedded one starts."
+    )
+    host: str = Field("127.0.0.1", description="Address the API listens on.")
+    port: int = Field(8080, alias="PORT", ge=0, le=65535, description="Port the API listens on.")
+    public_url: str | None = Field(None, description="Address people reach the API at, for links.")
+    api_workers: int = Field(1, ge=1, le=64, description="API processes started by `up`.")
+    gateway_url: str | None = Field(
+        None, description="Address of the sandbox gateway; `up` starts one and fills this in."
+    )
+    gateway_secret: SecretStr | None = Field(
+        None, description="Secret the sandbox gateway signs its webhooks with (`whsec_…`)."
+    )
+    token_key: SecretStr | None = Field(
+        None, description="Key of access tokens (base64, at least 32 bytes); else kept in the data folder."
+    )
+    ticket_key: SecretStr | None = Field(
+        None, description="Ed25519 private key of ticket codes (PEM); else kept in the data folder."
+    )
+    hold_ttl_ms: int = Field(
+        480_000, ge=1_000, le=1_800_000, description="How long seats stay held before an order."
+    )
+    claim_ttl_ms: int = Field(
+        900_000, ge=2_000, le=7_200_000, description="How long an order may wait for its payment."
+    )
+    database_pool_max: int = Field(4, ge=1, le=64, description="PostgreSQL connections of one process.")
+    redis_pool_max: int = Field(64, ge=1, le=4096, description="Redis connections of one process.")
+    statement_cache: int = Field(
+        256, ge=0, description="Prepared statements kept per connection; 0 behind a pgbouncer."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least log level.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment is handed over by `load`, already checked; nothing else is consulted."""
+        return (init_settings,)
+
+
+def variable_of(field: str) -> str:
+    """The environment variable of a field."""
+    alias = Settings.model_fields[field].alias
+    return alias or f"{PREFIX}{field.upper()}"
+
+
+def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    """Settings from the environment.
+
+    Raises BadSettings with every problem in its message.
+    """
+    environ = os.environ if environ is None else environ
+    by_variable = {variable_of(field): field for field in Settings.model_fields}
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for variable, text in environ.items():
+        base, is_file = (variable[:-5], True) if variable.endswith("_FILE") else (variable, False)
+        if variable in by_variable:
+            base, is_file = variable, False
+        if base not in by_variable:
+            if variable.startswith(PREFIX):
+                close = difflib.get_close_matches(variable, by_variable, n=1)
+                hint = f"; did you mean {close[0]}?" if close else ""
+                problems.append(f"{variable} is not a setting{hint}")
+            continue
+        field = by_variable[base]
+        key = Settings.model_fields[field].alias or field
+        if is_file:
+            try:
+                values[key] = Path(text).read_text().strip()
+            except OSError as error:
+                problems.append(f"{variable} names a file that cannot be read: {error.strerror}")
+        elif text != "":
+            values[key] = text
+    for field, value in overrides.items():
+        values[Settings.model_fields[field].alias or field] = value
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        for item in error.errors():
+            problems.append(f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}")
+        raise BadSettings("\n".join(problems)) from None
+    if problems:
+        raise BadSettings("\n".join(problems))
+    return settings
