@@ -125,8 +125,7 @@ def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings
     try:
         settings = Settings(**values)
     except ValidationError as error:
-        for item in error.errors():
-            problems.append(f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}")
+        problems += [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
         raise BadSettings("\n".join(problems)) from None
     if problems:
         raise BadSettings("\n".join(problems))

@@ -6,7 +6,7 @@
         3 blocked   string  bit per seat: kept off public sale
   ARGV  1 seats, packed 2 bytes each
   RETURNS  blocked {version} | seat_taken {taken plane, version} | inventory_rebuilding
-  COST  at most 7 commands ]]
+  COST  at most 8 commands ]]
 -- include: unpack_seats
 -- include: has_seat
 -- include: put_seats

@@ -18,7 +18,9 @@
            | inventory_rebuilding | idempotency_key_reused | hold_expired | hold_claimed
            | sale_not_open {opens_at_ms} | sale_closed {closes_at_ms} | seat_limit_exceeded {already, most}
            | seat_taken {taken plane, version} | orphan_seat {packed singles, taken plane, version}
-  COST  at most 6 commands; 3 more and the expired holds' records when a seat or the limit is contested ]]
+        The plane is the one the refusal was judged on: expired holds that stood in the way are off it.
+  COST  at most 6 commands; contested: 2 more, 1 for each 500 expired holds and 1 for each taken over;
+        strict with a single: 1 more ]]
 -- include: now_ms
 -- include: read_record
 -- include: write_record
@@ -93,7 +95,8 @@ local function is_contested()
   return false
 end
 
-local limit = ARGV[9] == 'buyer' and tonumber(terms[6]) or math.huge
+local counts = ARGV[9] == 'buyer'
+local limit = counts and tonumber(terms[6]) or math.huge
 local overdue, freed = {}, {}
 if is_contested() or owned + #seats > limit then
   -- Expired holds that stand in the way: on a wanted seat, or counted against this buyer.
@@ -107,7 +110,7 @@ if is_contested() or owned + #seats > limit then
       local record = read_record(packed)
       if record and record.state == 'h' then
         local held = unpack_seats(record.seats)
-        local in_the_way = record.buyer == buyer_id
+        local in_the_way = counts and record.buyer == buyer_id
         for _, seat in ipairs(held) do
           in_the_way = in_the_way or chosen[seat]
         end
@@ -139,32 +142,45 @@ end
 if owned + #seats > limit then
   return { 'seat_limit_exceeded', owned, limit }
 end
+local function whole_plane()
+  return put_seats(redis.call('GETRANGE', taken, 0, -1), 0, freed, 0)
+end
 if is_contested() then
-  return { 'seat_taken', redis.call('GETRANGE', taken, 0, -1), version }
+  return { 'seat_taken', whole_plane(), version }
 end
 
 -- Decide: would a seat be left alone that need not be?
+local function fits_in_area(party, after)
+  -- Anywhere in the area, but not where the rest of this very choice sits.
+  local others = put_seats(after, 0, party.seats, 0)
+  for at = 1, #area_stretches, 3 do
+    if area_stretches[at + 2] == party.area then
+      for _, run in ipairs(free_runs(others, 0, area_stretches[at], area_stretches[at + 1])) do
+        if fits_without_single(run.length, #party.seats) then
+          return true
+        end
+      end
+    end
+  end
+  return false
+end
+
 local singles, parties = {}, {}
 for at = 1, #stretches, 3 do
   for _, run in ipairs(free_runs(piece, first, stretches[at], stretches[at + 1])) do
     local left, party = new_singles(run, chosen)
-    if #left > 0 and (ARGV[6] == 'strict' or fits_without_single(run.length, party)) then
+    if #left > 0 and (ARGV[6] == 'strict' or fits_without_single(run.length, #party)) then
       parties[#parties + 1] = {
-        size = party, singles = left, area = stretches[at + 2],
-        refused = fits_without_single(run.length, party),
+        seats = party, singles = left, area = stretches[at + 2],
+        refused = fits_without_single(run.length, #party),
       }
     end
   end
 end
 if ARGV[6] == 'strict' and #parties > 0 then
-  local whole = put_seats(redis.call('GETRANGE', taken, 0, -1), 0, freed, 0)
-  for at = 1, #area_stretches, 3 do
-    for _, run in ipairs(free_runs(whole, 0, area_stretches[at], area_stretches[at + 1])) do
-      for _, party in ipairs(parties) do
-        party.refused = party.refused
-          or (party.area == area_stretches[at + 2] and fits_without_single(run.length, party.size))
-      end
-    end
+  local after = put_seats(whole_plane(), 0, seats, 1)
+  for _, party in ipairs(parties) do
+    party.refused = party.refused or fits_in_area(party, after)
   end
 end
 for _, party in ipairs(parties) do
@@ -175,7 +191,7 @@ for _, party in ipairs(parties) do
   end
 end
 if #singles > 0 then
-  return { 'orphan_seat', table.concat(singles), redis.call('GETRANGE', taken, 0, -1), version }
+  return { 'orphan_seat', table.concat(singles), whole_plane(), version }
 end
 
 -- Write: first the seats (memory pressure refuses here, before anything else changed), then the hold.

@@ -1,12 +1,14 @@
 #!lua
 --[[ Put the seats of an ended order back on sale: refunded, cancelled or never paid.
-  Called only after PostgreSQL gave the seats up. Atomic, and keyed by the hold: a second call finds no
-  record and changes nothing, so it can never free a seat its next owner holds.
+  Called only after PostgreSQL gave the seats up. Atomic, and keyed by the hold and the state it is
+  expected in: a second call finds no record and changes nothing, so it can never free a seat its next
+  owner holds; a call that was overtaken by a late payment finds the hold sold and leaves it alone.
   KEYS  1 showtime  hash    terms, holds by hold id, seats per buyer id
         2 taken     string  bit per seat: cannot be held now
         3 sold      string  bit per seat: claimed or sold
         4 expiry    zset    hold ids by the instant they are due, ms
   ARGV  1 hold_id  2 seats another order owns, packed 2 bytes each: these stay as they are
+        3 states the hold may be in, as letters of its record: 'c' unpaid, 's' refunded, 'x' expired
   RETURNS  returned {version} | nothing_to_return | inventory_rebuilding
   COST  at most 9 commands ]]
 -- include: read_record
@@ -23,7 +25,7 @@ end
 local record = read_record(terms[3])
 
 -- Decide
-if not record then
+if not record or not string.find(ARGV[3], record.state, 1, true) then
   return { 'nothing_to_return' }
 end
 local all, kept, seats = unpack_seats(record.seats), {}, {}
@@ -39,7 +41,7 @@ end
 -- Write
 local version = tonumber(terms[2]) + 1
 redis.call('HSET', KEYS[1], 'version', version)
-redis.call('HINCRBY', KEYS[1], record.buyer, -#all)
+redis.call('HINCRBY', KEYS[1], record.buyer, 0 - #all) -- not -#all: minus zero is no integer to Redis
 redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('ZREM', KEYS[4], ARGV[1])
 write_seats(KEYS[2], seats, 0)

@@ -7,7 +7,7 @@
         3 expiry    zset    hold ids by the instant they are due, ms
   ARGV  1 now_ms ('' = server time)  2 holds_max
   RETURNS  swept {holds freed, entries handled} | inventory_rebuilding
-  COST  at most 6 + 3 × holds_max commands ]]
+  COST  at most 7 + 3 × holds_max commands ]]
 -- include: now_ms
 -- include: read_record
 -- include: write_record

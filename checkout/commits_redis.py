@@ -1,0 +1,103 @@
+"""Waiting for a commit: the order writer's wake-up call, and PostgreSQL when in doubt.
+
+A handler that put a claim on the log waits here until the order is committed. The writer's message is
+only a wake-up call and may be lost; every `ASK_INTERVAL_S` PostgreSQL is asked for whatever is still
+waiting, in one statement for all of it. Nothing is ever said to be committed that PostgreSQL or the
+writer, after its commit, did not say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import Final, Literal
+
+import orjson
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from checkout.log_redis import COMMITTED_CHANNEL
+from checkout.store import CheckoutStore
+from kernel.errors import PersistenceUnavailable
+
+Outcome = Literal["committed", "refused"]
+ASK_INTERVAL_S: Final = 0.25
+
+_log = logging.getLogger(__name__)
+
+
+class Commits:
+    """Orders this worker is waiting for."""
+
+    def __init__(self, subscriber: Redis, store: CheckoutStore) -> None:
+        self._subscriber = subscriber
+        self._store = store
+        self._waiting: dict[str, asyncio.Future[Outcome]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Listen and ask, until closed."""
+        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._ask())]
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+
+    def expect(self, order_id: str) -> asyncio.Future[Outcome]:
+        """Begin to wait; call before the claim is on the log, so no message can be missed."""
+        future = self._waiting.get(order_id)
+        if future is None:
+            future = self._waiting[order_id] = asyncio.get_running_loop().create_future()
+            future.add_done_callback(lambda _: self._waiting.pop(order_id, None))
+        return future
+
+    async def wait(self, expected: asyncio.Future[Outcome], timeout_s: float) -> Outcome | None:
+        """How the order ended up, or None when it is not known in time."""
+        try:
+            return await asyncio.wait_for(asyncio.shield(expected), timeout_s)
+        except TimeoutError:
+            return None
+
+    def forget(self, order_id: str) -> None:
+        """Nobody waits for this order any more."""
+        future = self._waiting.get(order_id)
+        if future is not None and not future.done():
+            future.cancel()
+
+    def _settle(self, order_id: str, outcome: Outcome) -> None:
+        future = self._waiting.get(order_id)
+        if future is not None and not future.done():
+            future.set_result(outcome)
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                async with self._subscriber.pubsub() as channel:
+                    await channel.subscribe(COMMITTED_CHANNEL)
+                    async for message in channel.listen():
+                        if message["type"] == "message":
+                            self._hear(message["data"])
+            except (RedisError, OSError) as error:
+                _log.warning("commit announcements interrupted: %r", error)
+                await asyncio.sleep(0.5)
+
+    def _hear(self, data: bytes) -> None:
+        news = orjson.loads(data)
+        for order_id in news["committed"]:
+            self._settle(order_id, "committed")
+        for order_id in news["refused"]:
+            self._settle(order_id, "refused")
+
+    async def _ask(self) -> None:
+        while True:
+            await asyncio.sleep(ASK_INTERVAL_S)
+            if not self._waiting:
+                continue
+            with suppress(PersistenceUnavailable):
+                states = await self._store.order_states(list(self._waiting))
+                for order_id, state in states.items():
+                    self._settle(order_id, "refused" if state == "cancelled" else "committed")

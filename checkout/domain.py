@@ -1,0 +1,95 @@
+"""Orders, payments, refunds and tickets as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from kernel.money import Money
+
+OrderState = Literal["claiming", "pending_payment", "paid", "confirmed", "cancelled", "expired", "refunded"]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKey:
+    """The idempotency key of a request, with the fingerprint of what was asked."""
+
+    account_id: str
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class OrderLine:
+    """One seat of an order with its frozen price."""
+
+    seat_index: int
+    label: str
+    area_id: str
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """The right to one seat."""
+
+    ticket_id: str
+    order_id: str
+    account_id: str
+    showtime_id: str
+    seat_index: int
+    label: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """One attempt to pay."""
+
+    payment_id: str
+    order_id: str
+    gateway: str
+    state: str
+    amount: Money
+    gateway_ref: str | None
+    redirect_url: str | None
+    test_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RefundLine:
+    """What comes back for one ticket."""
+
+    ticket_id: str
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """Money going back."""
+
+    refund_id: str
+    order_id: str
+    payment_id: str
+    state: str
+    reason: str
+    amount: Money
+    lines: tuple[RefundLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An order with everything its owner may see."""
+
+    order_id: str
+    showtime_id: str
+    account_id: str
+    state: OrderState
+    total: Money
+    pay_by: datetime
+    lines: tuple[OrderLine, ...] = ()
+    payments: tuple[Payment, ...] = ()
+    tickets: tuple[Ticket, ...] = ()
+    refunds: tuple[Refund, ...] = ()
+    end_reason: str | None = None

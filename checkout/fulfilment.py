@@ -1,0 +1,83 @@
+"""From captured money to tickets, or to the money going back: one durable outcome either way.
+
+Called by whoever learns of a capture (webhook, poller) and by the completer until it has happened. Every
+step may be repeated. When the hold is gone because the deadline was, the same seats are taken again if
+they are still free; if they are not, the order is cancelled and the refund is written in the same
+transaction, so no captured payment is ever without an owner.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from checkout.entries import Confirm, encode
+from checkout.store import CheckoutStore
+from kernel import limits
+from kernel.ids import hold_id_of, showtime_of
+from reservation import Refused, SeatInventory
+
+_log = logging.getLogger(__name__)
+
+
+class Fulfilment:
+    """Confirms paid orders."""
+
+    def __init__(self, store: CheckoutStore, inventory: SeatInventory, new_id: Callable[[str], str]) -> None:
+        self._store = store
+        self._inventory = inventory
+        self._new_id = new_id
+
+    async def confirm(self, order_id: str) -> bool:
+        """Put a paid order's sale on the log. False when it had to be cancelled and refunded.
+
+        Raises SeatsUnavailable or InventoryRebuilding; the completer tries again.
+        """
+        order = await self._store.find_order(order_id)
+        if order is None or order.state != "paid":
+            return True
+        hold_id = hold_id_of(order_id)
+        entry = encode(Confirm(order_id=order_id, showtime_id=order.showtime_id))
+        try:
+            await self._inventory.confirm(hold_id, order.account_id, entry=entry)
+            return True
+        except Refused:
+            _log.info("order %s was paid after its seats were given up", order_id)
+        try:
+            await self._take_again(hold_id, order.account_id, [line.seat_index for line in order.lines])
+            await self._inventory.confirm(hold_id, order.account_id, entry=entry)
+            return True
+        except Refused as refusal:
+            await self.cancel(order_id, refusal.status)
+            return False
+
+    async def _take_again(self, hold_id: str, account_id: str, seats: list[int]) -> None:
+        await self._inventory.return_seats(hold_id, states=frozenset({"expired"}))
+        await self._inventory.hold(
+            showtime_of(hold_id),
+            hold_id,
+            account_id,
+            seats,
+            ttl_ms=limits.claim_ttl_ms,
+            at_counter=True,
+        )
+
+    async def cancel(self, order_id: str, reason: str) -> None:
+        """The seats are somebody else's: cancel, and ask every captured payment back."""
+        async with self._store.transaction() as connection:
+            order = await self._store.lock_order(connection, order_id)
+            if order is None or order.state != "paid":
+                return
+            await self._store.cancel_paid(connection, order_id, reason)
+            for payment in await self._store.captured_payments(connection, order_id):
+                refund_id = self._new_id("ref")
+                if await self._store.add_refund(connection, refund_id, payment, "unfulfillable"):
+                    await self._store.post_entries(
+                        connection,
+                        f"owed:{refund_id}",
+                        debit="open_payments",
+                        credit="refunds_due",
+                        amount=payment.amount,
+                        order_id=order_id,
+                        payment_id=payment.payment_id,
+                    )

@@ -1,0 +1,236 @@
+"""Payments: opening one at a gateway, hearing how it went, and acting on it once.
+
+No transaction is open while a gateway is asked. The payment's row exists before the gateway hears of it,
+under an id that follows from the request, so a repeat finds the same row and the same session. What a
+gateway says is stored and committed before anything is done about it, and done about it in one
+transaction that also marks it done: a repeat, a race with the poller and a crash all end the same way.
+
+Captured money always gets an owner in the same transaction: the order, or a refund.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime, timedelta
+
+from checkout import errors
+from checkout.domain import Payment, RequestKey
+from checkout.fulfilment import Fulfilment
+from checkout.ports import Gateway, GatewayEvent, GatewayPayment
+from checkout.store import CheckoutStore
+from kernel.clock import Clock
+from kernel.errors import InventoryRebuilding, NotFound, SeatsUnavailable
+from runtime.postgres import Connection
+
+_log = logging.getLogger(__name__)
+
+
+class PaymentService:
+    """Money coming in."""
+
+    def __init__(
+        self,
+        store: CheckoutStore,
+        gateways: Mapping[str, Gateway],
+        fulfilment: Fulfilment,
+        refund_settled: Callable[[Connection, str, str], Awaitable[str]],
+        clock: Clock,
+        new_id: Callable[[str], str],
+    ) -> None:
+        self._store = store
+        self._gateways = gateways
+        self._fulfilment = fulfilment
+        self._refund_settled = refund_settled
+        self._clock = clock
+        self._new_id = new_id
+
+    def gateway(self, name: str) -> Gateway:
+        """The gateway of that name. Raises UnknownGateway."""
+        try:
+            return self._gateways[name]
+        except KeyError:
+            raise errors.UnknownGateway() from None
+
+    async def open(
+        self,
+        account_id: str,
+        order_id: str,
+        gateway_name: str,
+        return_url: str | None,
+        request: RequestKey,
+        render: Callable[[Payment], bytes],
+    ) -> Payment:
+        """Open a payment for an order. `render` gives the answer kept for a repeat.
+
+        Raises UnknownGateway, NotFound, AlreadyPaid, OrderExpired, InvalidState, GatewayUnavailable.
+        """
+        gateway = self.gateway(gateway_name)
+        payment_id = _payment_id(request)
+        async with self._store.transaction() as connection:
+            order = await self._store.lock_order(connection, order_id)
+            if order is None or order.account_id != account_id:
+                raise NotFound()
+            if order.state in {"paid", "confirmed", "refunded"}:
+                raise errors.AlreadyPaid()
+            if order.state == "expired" or order.overdue:
+                raise errors.OrderExpired()
+            if order.state != "pending_payment":
+                raise errors.InvalidState(state=order.state)
+            await self._store.add_payment(connection, payment_id, order_id, gateway.name, order.total)
+        pay_by = await self._pay_by(order_id)
+        session = await gateway.open_session(
+            payment_id=payment_id,
+            order_id=order_id,
+            amount=order.total,
+            expires_at=pay_by,
+            return_url=return_url,
+        )
+        payment = Payment(
+            payment_id,
+            order_id,
+            gateway.name,
+            session.state,
+            order.total,
+            session.gateway_ref,
+            session.redirect_url,
+            session.test_url,
+        )
+        async with self._store.transaction() as connection:
+            await self._store.open_payment(
+                connection, payment_id, session.gateway_ref, session.redirect_url, session.test_url
+            )
+            await self._store.keep_request_key(request, 201, render(payment), connection)
+        return payment
+
+    async def receive(self, gateway_name: str, headers: Mapping[str, str], body: bytes) -> None:
+        """A webhook: verified, stored, committed; then acted upon, now or by the completer.
+
+        Raises UnknownGateway, WebhookSignatureInvalid, WebhookTimestampInvalid.
+        """
+        gateway = self.gateway(gateway_name)
+        event = gateway.read_webhook(headers, body, self._clock.now())
+        await self._store.record_event(gateway_name, event.event_id, event.kind, event.raw)
+        await self.act_on(gateway_name, event)
+
+    async def act_on(self, gateway_name: str, event: GatewayEvent) -> None:
+        """Take the effect of a stored event, once."""
+        async with self._store.transaction() as connection:
+            if not await self._store.lock_event(connection, gateway_name, event.event_id):
+                return
+            outcome, to_confirm = await self._take(connection, gateway_name, event)
+            await self._store.close_event(connection, gateway_name, event.event_id, outcome)
+        await self._confirm(to_confirm)
+
+    async def _take(
+        self, connection: Connection, gateway_name: str, event: GatewayEvent
+    ) -> tuple[str, str | None]:
+        """What came of an event, and the order that is to be confirmed now, if any."""
+        match event.kind:
+            case "payment.captured":
+                return await self._captured(connection, gateway_name, event)
+            case "payment.failed":
+                failed = await self._store.fail_payment(connection, event.reference)
+                return "failed" if failed else "ignored", None
+            case "refund.completed" | "refund.failed":
+                state = event.kind.removeprefix("refund.")
+                return await self._refund_settled(connection, event.reference, state), None
+            case _:
+                return "ignored", None
+
+    async def _confirm(self, order_id: str | None) -> None:
+        """Confirm what was just paid; if the seat store is away the completer will."""
+        if order_id is None:
+            return
+        try:
+            await self._fulfilment.confirm(order_id)
+        except (SeatsUnavailable, InventoryRebuilding) as error:
+            _log.warning("order %s stays paid for the completer: %s", order_id, error)
+
+    async def ask(self, payment: Payment) -> None:
+        """Ask the gateway how a payment went that it has not told us about."""
+        gateway = self.gateway(payment.gateway)
+        if payment.gateway_ref is None:
+            await self._reopen(gateway, payment)
+            return
+        found = await gateway.find_payment(payment.gateway_ref)
+        if found is None or found.state not in {"captured", "failed"}:
+            return
+        async with self._store.transaction() as connection:
+            _, to_confirm = await self._take(connection, payment.gateway, _as_event(found))
+        await self._confirm(to_confirm)
+
+    async def _reopen(self, gateway: Gateway, payment: Payment) -> None:
+        """We crashed around `open_session`: repeating it finds the session, or makes the only one."""
+        session = await gateway.open_session(
+            payment_id=payment.payment_id,
+            order_id=payment.order_id,
+            amount=payment.amount,
+            expires_at=await self._pay_by(payment.order_id),
+            return_url=None,
+        )
+        async with self._store.transaction() as connection:
+            await self._store.open_payment(
+                connection, payment.payment_id, session.gateway_ref, session.redirect_url, session.test_url
+            )
+
+    async def _captured(
+        self, connection: Connection, gateway_name: str, event: GatewayEvent
+    ) -> tuple[str, str | None]:
+        payment = await self._store.lock_payment(connection, event.reference)
+        if payment is None or payment.gateway != gateway_name:
+            _log.error("gateway %s captured a payment we do not know: %s", gateway_name, event.gateway_ref)
+            return "orphan", None
+        if event.amount != payment.amount:
+            _log.error("payment %s captured with another amount: %s", payment.payment_id, event.amount)
+            return "amount_differs", None
+        if not await self._store.capture_payment(connection, payment.payment_id, event.gateway_ref):
+            return "repeated", None
+        await self._store.post_entries(
+            connection,
+            f"capture:{payment.payment_id}",
+            debit=f"gateway:{gateway_name}",
+            credit="open_payments",
+            amount=payment.amount,
+            order_id=payment.order_id,
+            payment_id=payment.payment_id,
+        )
+        if await self._store.mark_paid(connection, payment.order_id):
+            return "captured", payment.order_id
+        refund_id = self._new_id("ref")
+        if await self._store.add_refund(connection, refund_id, payment, "paid_twice"):
+            await self._store.post_entries(
+                connection,
+                f"owed:{refund_id}",
+                debit="open_payments",
+                credit="refunds_due",
+                amount=payment.amount,
+                order_id=payment.order_id,
+                payment_id=payment.payment_id,
+            )
+        return "captured_again", None
+
+    async def _pay_by(self, order_id: str) -> datetime:
+        """When the gateway's page must close: before the claim does, so nobody pays too late (rule R12)."""
+        order = await self._store.find_order(order_id)
+        assert order is not None
+        left = order.pay_by - self._clock.now()
+        return order.pay_by - min(timedelta(seconds=120), left / 4)
+
+
+def _payment_id(request: RequestKey) -> str:
+    digest = hashlib.sha256(f"{request.account_id}\n{request.key}".encode()).hexdigest()
+    return f"pay_{digest[:26]}"
+
+
+def _as_event(found: GatewayPayment) -> GatewayEvent:
+    """What we learnt by asking, in the form of what we are told."""
+    return GatewayEvent(
+        event_id=f"asked:{found.reference}:{found.state}",
+        kind="payment.captured" if found.state == "captured" else "payment.failed",
+        gateway_ref=found.gateway_ref,
+        reference=found.reference,
+        amount=found.amount,
+        raw=b"",
+    )

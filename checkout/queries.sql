@@ -1,0 +1,358 @@
+-- name: insert_orders
+-- Claims become orders; one that is there already stays as it is.
+INSERT INTO checkout.orders (order_id, showtime_id, account_id, epoch, state, currency, total, pay_by)
+SELECT order_id, showtime_id, account_id, epoch, 'pending_payment', currency, total, pay_by
+FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::timestamptz[])
+  AS new (order_id, showtime_id, account_id, epoch, currency, total, pay_by)
+ON CONFLICT (order_id) DO NOTHING
+RETURNING order_id;
+
+-- name: insert_lines
+-- The seats of new orders with their frozen prices.
+INSERT INTO checkout.order_lines (order_id, seat_index, label, area_id, amount)
+SELECT * FROM unnest($1::text[], $2::int[], $3::text[], $4::text[], $5::bigint[]);
+
+-- name: insert_claims
+-- The arbiter: a seat that has an owner refuses the whole statement.
+INSERT INTO checkout.seat_claims (order_id, showtime_id, seat_index, state)
+SELECT order_id, showtime_id, seat_index, 'claimed'
+FROM unnest($1::text[], $2::text[], $3::int[]) AS new (order_id, showtime_id, seat_index)
+ORDER BY showtime_id, seat_index;
+
+-- name: insert_request_keys
+-- What a repeat of these requests is to be answered.
+INSERT INTO checkout.idempotency_keys (account_id, key, fingerprint, status, body)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[], $5::bytea[])
+ON CONFLICT (account_id, key) DO NOTHING;
+
+-- name: confirm_orders
+-- Paid orders whose sale arrived on the log.
+UPDATE checkout.orders SET state = 'confirmed', confirmed_at = now()
+WHERE order_id = ANY ($1::text[]) AND state = 'paid'
+RETURNING order_id;
+
+-- name: sell_claims
+-- Claims of confirmed orders become sales; a late one is arbitrated here again.
+UPDATE checkout.seat_claims SET state = 'sold'
+WHERE order_id = ANY ($1::text[]) AND state IN ('claimed', 'released');
+
+-- name: issue_tickets
+-- One ticket per seat; its id follows from order and seat, so nothing is issued twice.
+INSERT INTO checkout.tickets (ticket_id, order_id, account_id, showtime_id, seat_index, label, state)
+SELECT 'tkt_' || left(encode(sha256(convert_to(l.order_id || ':' || l.seat_index, 'UTF8')), 'hex'), 26),
+       l.order_id, o.account_id, o.showtime_id, l.seat_index, l.label, 'issued'
+FROM checkout.order_lines l JOIN checkout.orders o USING (order_id)
+WHERE l.order_id = ANY ($1::text[]);
+
+-- name: post_sales
+-- The sale of confirmed orders: what was open becomes income.
+INSERT INTO checkout.ledger_entries (transaction_id, line, account, amount, currency, order_id)
+SELECT 'sale:' || o.order_id, side.line, side.account, side.sign * o.total, o.currency, o.order_id
+FROM checkout.orders o,
+     (VALUES (1::smallint, 'open_payments', 1), (2::smallint, 'tickets_sold', -1)) AS side (line, account, sign)
+WHERE o.order_id = ANY ($1::text[]) AND o.total > 0;
+
+-- name: order_states
+-- Where some orders stand.
+SELECT order_id, state FROM checkout.orders WHERE order_id = ANY ($1::text[]);
+
+-- name: move_positions
+-- PostgreSQL has each log up to here; written with the batch itself.
+INSERT INTO checkout.writer_positions (partition, log_id)
+SELECT * FROM unnest($1::smallint[], $2::text[])
+ON CONFLICT (partition) DO UPDATE SET log_id = excluded.log_id, written_at = now()
+WHERE string_to_array(excluded.log_id, '-')::bigint[]
+    > string_to_array(checkout.writer_positions.log_id, '-')::bigint[];
+
+-- name: positions
+-- How far PostgreSQL has each log.
+SELECT partition, log_id FROM checkout.writer_positions;
+
+-- name: put_aside
+-- An entry that can never be written, with its reason.
+INSERT INTO checkout.dead_letters (partition, log_id, kind, data, reason)
+VALUES ($1::smallint, $2::text, $3::text, $4::bytea, $5::text)
+ON CONFLICT DO NOTHING;
+
+-- name: refuse_order
+-- A claim PostgreSQL refused: kept as a cancelled order, so its buyer learns the end of it.
+INSERT INTO checkout.orders (order_id, showtime_id, account_id, epoch, state, currency, total, pay_by,
+                             ended_at, end_reason, seats_given_up_at)
+VALUES ($1::text, $2::text, $3::text, $4::bigint, 'cancelled', $5::text, $6::bigint, $7::timestamptz,
+        now(), $8::text, now())
+ON CONFLICT (order_id) DO NOTHING
+RETURNING order_id;
+
+-- name: known_orders
+-- Which of these orders PostgreSQL has.
+SELECT order_id FROM checkout.orders WHERE order_id = ANY ($1::text[]);
+
+-- name: owners
+-- Everybody who owns seats now, for a rebuild.
+SELECT c.showtime_id, c.order_id, o.account_id, o.pay_by,
+       bool_or(c.state = 'sold') AS sold, array_agg(c.seat_index ORDER BY c.seat_index) AS seats
+FROM checkout.seat_claims c JOIN checkout.orders o USING (order_id)
+WHERE c.state IN ('claimed', 'sold')
+GROUP BY c.showtime_id, c.order_id, o.account_id, o.pay_by;
+
+-- name: find_order
+-- One order, whole.
+SELECT o.order_id, o.showtime_id, o.account_id, o.state, o.currency, o.total, o.pay_by, o.end_reason,
+       (SELECT coalesce(jsonb_agg(jsonb_build_array(l.seat_index, l.label, l.area_id, l.amount)
+                                  ORDER BY l.seat_index), '[]')
+        FROM checkout.order_lines l WHERE l.order_id = o.order_id) AS lines,
+       (SELECT coalesce(jsonb_agg(jsonb_build_array(t.ticket_id, t.seat_index, t.label, t.state)
+                                  ORDER BY t.seat_index), '[]')
+        FROM checkout.tickets t WHERE t.order_id = o.order_id) AS tickets
+FROM checkout.orders o WHERE o.order_id = $1::text;
+
+-- name: list_orders
+-- A page of an account's orders, newest first.
+SELECT order_id, showtime_id, account_id, state, currency, total, pay_by, created_at, end_reason
+FROM checkout.orders
+WHERE account_id = $1::text AND (created_at, order_id) < ($2::timestamptz, $3::text)
+ORDER BY created_at DESC, order_id DESC
+LIMIT $4::int;
+
+-- name: payments_of
+-- The payments of one order.
+SELECT payment_id, order_id, gateway, state, amount, currency, gateway_ref, redirect_url, test_url
+FROM checkout.payments WHERE order_id = $1::text ORDER BY created_at;
+
+-- name: refunds_of
+-- The refunds of one order with their lines.
+SELECT r.refund_id, r.order_id, r.payment_id, r.state, r.reason, r.amount, r.currency,
+       (SELECT coalesce(jsonb_agg(jsonb_build_array(l.ticket_id, l.amount)), '[]')
+        FROM checkout.refund_lines l WHERE l.refund_id = r.refund_id) AS lines
+FROM checkout.refunds r WHERE r.order_id = $1::text ORDER BY r.requested_at;
+
+-- name: find_ticket
+-- One ticket.
+SELECT ticket_id, order_id, account_id, showtime_id, seat_index, label, state
+FROM checkout.tickets WHERE ticket_id = $1::text;
+
+-- name: lock_order
+-- An order, kept from changing until this transaction ends.
+SELECT order_id, showtime_id, account_id, state, currency, total, pay_by, now() >= pay_by AS overdue
+FROM checkout.orders WHERE order_id = $1::text FOR UPDATE;
+
+-- name: add_payment
+-- An attempt to pay, before the gateway hears of it.
+INSERT INTO checkout.payments (payment_id, order_id, gateway, state, amount, currency)
+VALUES ($1::text, $2::text, $3::text, 'initiated', $4::bigint, $5::text)
+ON CONFLICT (payment_id) DO NOTHING;
+
+-- name: open_payment
+-- The gateway's session of an attempt.
+UPDATE checkout.payments
+SET gateway_ref = $2::text, redirect_url = $3::text, test_url = $4::text,
+    state = CASE WHEN state = 'initiated' THEN 'pending' ELSE state END
+WHERE payment_id = $1::text;
+
+-- name: find_payment
+-- One attempt.
+SELECT payment_id, order_id, gateway, state, amount, currency, gateway_ref, redirect_url, test_url
+FROM checkout.payments WHERE payment_id = $1::text;
+
+-- name: record_event
+-- A gateway's word, kept before we act on it; nothing comes back for one we have.
+INSERT INTO checkout.gateway_events (gateway, event_id, kind, body)
+VALUES ($1::text, $2::text, $3::text, $4::bytea)
+ON CONFLICT DO NOTHING
+RETURNING event_id;
+
+-- name: lock_event
+-- An event nobody else is working on.
+SELECT event_id, body FROM checkout.gateway_events
+WHERE gateway = $1::text AND event_id = $2::text AND processed_at IS NULL
+FOR UPDATE SKIP LOCKED;
+
+-- name: close_event
+-- An event was acted on.
+UPDATE checkout.gateway_events SET processed_at = now(), outcome = $3::text
+WHERE gateway = $1::text AND event_id = $2::text;
+
+-- name: unprocessed_events
+-- Events a crash left behind.
+SELECT gateway, event_id, body FROM checkout.gateway_events
+WHERE processed_at IS NULL AND received_at < now() - interval '2 seconds'
+ORDER BY received_at LIMIT 100;
+
+-- name: lock_payment
+-- A payment, kept from changing until this transaction ends.
+SELECT payment_id, order_id, gateway, state, amount, currency, gateway_ref, redirect_url, test_url
+FROM checkout.payments WHERE payment_id = $1::text FOR UPDATE;
+
+-- name: capture_payment
+-- The money is ours.
+UPDATE checkout.payments SET state = 'captured', captured_at = now(), gateway_ref = coalesce(gateway_ref, $2::text)
+WHERE payment_id = $1::text AND state <> 'captured';
+
+-- name: fail_payment
+-- The gateway will not pay; never said of money it has captured.
+UPDATE checkout.payments SET state = 'failed'
+WHERE payment_id = $1::text AND state IN ('initiated', 'pending', 'unknown');
+
+-- name: post_entries
+-- Two sides of one movement; the sum of the transaction is checked by the database.
+INSERT INTO checkout.ledger_entries (transaction_id, line, account, amount, currency, order_id, payment_id)
+SELECT $1::text, side.line, side.account, side.amount, $5::text, $6::text, $7::text
+FROM (VALUES (1::smallint, $2::text, $4::bigint), (2::smallint, $3::text, -$4::bigint))
+  AS side (line, account, amount)
+WHERE $4::bigint > 0;
+
+-- name: mark_paid
+-- The order is paid, on time or late; a late one has its seats asked for again.
+UPDATE checkout.orders
+SET state = 'paid', paid_at = now(), ended_at = NULL, end_reason = NULL,
+    seats_given_up_at = NULL, seats_freed_at = NULL
+WHERE order_id = $1::text AND state IN ('pending_payment', 'expired');
+
+-- name: cancel_paid
+-- Paid for, and the seats are gone: the money goes back.
+UPDATE checkout.orders
+SET state = 'cancelled', ended_at = now(), end_reason = $2::text, seats_given_up_at = now()
+WHERE order_id = $1::text AND state = 'paid';
+
+-- name: release_claims
+-- Claims of orders that ended before they were sold.
+UPDATE checkout.seat_claims SET state = 'released' WHERE order_id = ANY ($1::text[]) AND state = 'claimed';
+
+-- name: captured_payments
+-- What an order was paid with and has not been asked back.
+SELECT p.payment_id, p.order_id, p.gateway, p.state, p.amount, p.currency, p.gateway_ref,
+       p.redirect_url, p.test_url
+FROM checkout.payments p LEFT JOIN checkout.refunds r USING (payment_id)
+WHERE p.order_id = $1::text AND p.state = 'captured' AND r.payment_id IS NULL
+ORDER BY p.captured_at;
+
+-- name: add_refund
+-- Money that has to go back; one refund per payment, whoever asks for it and how often.
+INSERT INTO checkout.refunds (refund_id, order_id, payment_id, state, reason, amount, currency)
+VALUES ($1::text, $2::text, $3::text, 'requested', $4::text, $5::bigint, $6::text)
+ON CONFLICT DO NOTHING
+RETURNING refund_id;
+
+-- name: add_refund_lines
+-- What comes back for each ticket.
+INSERT INTO checkout.refund_lines (refund_id, ticket_id, amount)
+SELECT $1::text, t.ticket_id, l.amount
+FROM checkout.tickets t JOIN checkout.order_lines l USING (order_id, seat_index)
+WHERE t.order_id = $2::text AND t.state = 'issued';
+
+-- name: void_tickets
+-- The tickets of a refunded order open no door any more.
+UPDATE checkout.tickets SET state = 'void', voided_at = now() WHERE order_id = $1::text AND state = 'issued';
+
+-- name: give_up_sold
+-- PostgreSQL lets go of sold seats, before Redis puts them on sale again.
+WITH returned AS (
+  UPDATE checkout.seat_claims SET state = 'returned' WHERE order_id = $1::text AND state = 'sold'
+)
+UPDATE checkout.orders SET seats_given_up_at = now(), seats_freed_at = NULL WHERE order_id = $1::text;
+
+-- name: find_refund
+-- One refund.
+SELECT refund_id, order_id, payment_id, state, reason, amount, currency
+FROM checkout.refunds WHERE refund_id = $1::text;
+
+-- name: lock_refund
+-- A refund, kept from changing until this transaction ends.
+SELECT r.refund_id, r.order_id, r.payment_id, r.state, r.reason, r.amount, r.currency, p.gateway
+FROM checkout.refunds r JOIN checkout.payments p USING (payment_id)
+WHERE r.refund_id = $1::text FOR UPDATE OF r;
+
+-- name: move_refund
+-- A refund goes forward.
+UPDATE checkout.refunds
+SET state = $2::text, completed_at = CASE WHEN $2::text = 'completed' THEN now() END
+WHERE refund_id = $1::text AND state <> 'completed';
+
+-- name: mark_refunded
+-- Every ticket of the order is void and every payment of it went back.
+UPDATE checkout.orders SET state = 'refunded', ended_at = now(), end_reason = 'refunded'
+WHERE order_id = $1::text AND state = 'confirmed'
+  AND NOT EXISTS (SELECT FROM checkout.tickets t WHERE t.order_id = $1::text AND t.state <> 'void');
+
+-- name: expire_orders
+-- Claims past their deadline end; PostgreSQL's clock is the judge.
+WITH due AS (
+  SELECT order_id FROM checkout.orders
+  WHERE state = 'pending_payment' AND pay_by < now()
+  ORDER BY pay_by LIMIT 500 FOR UPDATE SKIP LOCKED
+), released AS (
+  UPDATE checkout.seat_claims c SET state = 'released' FROM due WHERE c.order_id = due.order_id AND c.state = 'claimed'
+)
+UPDATE checkout.orders o
+SET state = 'expired', ended_at = now(), end_reason = 'not_paid', seats_given_up_at = now()
+FROM due WHERE o.order_id = due.order_id
+RETURNING o.order_id;
+
+-- name: orders_to_free
+-- Orders whose seats Redis still has to put back on sale, and what others own of them by now.
+SELECT o.order_id, o.state,
+       (SELECT coalesce(array_agg(other.seat_index), '{}')
+        FROM checkout.order_lines l
+        JOIN checkout.seat_claims other ON other.showtime_id = o.showtime_id
+          AND other.seat_index = l.seat_index AND other.state IN ('claimed', 'sold')
+          AND other.order_id <> o.order_id
+        WHERE l.order_id = o.order_id) AS keep
+FROM checkout.orders o
+WHERE o.seats_given_up_at IS NOT NULL AND o.seats_freed_at IS NULL
+ORDER BY o.seats_given_up_at LIMIT 200;
+
+-- name: mark_freed
+-- Redis has put the seats of these orders back on sale.
+UPDATE checkout.orders SET seats_freed_at = now()
+WHERE order_id = ANY ($1::text[]) AND seats_given_up_at IS NOT NULL;
+
+-- name: paid_unconfirmed
+-- Paid orders whose sale has not come back from the log.
+SELECT order_id FROM checkout.orders
+WHERE state = 'paid' AND paid_at < now() - make_interval(secs => $1::float8)
+ORDER BY paid_at LIMIT 200;
+
+-- name: payments_to_ask
+-- Open payments whose gateway has not told us the end; asked with growing gaps.
+UPDATE checkout.payments SET asked_at = now(), asked_times = asked_times + 1
+WHERE payment_id IN (
+  SELECT payment_id FROM checkout.payments
+  WHERE state IN ('initiated', 'pending', 'unknown')
+    AND coalesce(asked_at, created_at) < now() - make_interval(secs => least(3 * 2 ^ asked_times, 600))
+  ORDER BY created_at LIMIT 50 FOR UPDATE SKIP LOCKED)
+RETURNING payment_id, order_id, gateway, state, amount, currency, gateway_ref, redirect_url, test_url;
+
+-- name: refunds_to_send
+-- Refunds the gateway has not completed; asked with growing gaps, always with the same key.
+UPDATE checkout.refunds r SET asked_at = now(), asked_times = asked_times + 1
+FROM checkout.payments p
+WHERE p.payment_id = r.payment_id AND r.refund_id IN (
+  SELECT refund_id FROM checkout.refunds
+  WHERE state <> 'completed'
+    AND (asked_at IS NULL OR asked_at < now() - make_interval(secs => least(2 * 2 ^ asked_times, 600)))
+  ORDER BY requested_at LIMIT 50 FOR UPDATE SKIP LOCKED)
+RETURNING r.refund_id, r.order_id, r.payment_id, r.state, r.reason, r.amount, r.currency,
+          p.gateway, p.gateway_ref;
+
+-- name: find_request_key
+-- What a request answered before.
+SELECT fingerprint, status, body FROM checkout.idempotency_keys WHERE account_id = $1::text AND key = $2::text;
+
+-- name: drop_old_request_keys
+-- Keys are kept thirty days.
+DELETE FROM checkout.idempotency_keys WHERE created_at < now() - make_interval(days => $1::int);
+
+-- name: oldest_open
+-- The age in seconds of the oldest open item of each kind: the real health signal.
+SELECT 'claims_overdue' AS kind, extract(epoch FROM now() - min(pay_by))::float8 AS age_s
+FROM checkout.orders WHERE state = 'pending_payment' AND pay_by < now()
+UNION ALL SELECT 'paid_unconfirmed', extract(epoch FROM now() - min(paid_at))::float8
+FROM checkout.orders WHERE state = 'paid'
+UNION ALL SELECT 'seats_unfreed', extract(epoch FROM now() - min(seats_given_up_at))::float8
+FROM checkout.orders WHERE seats_given_up_at IS NOT NULL AND seats_freed_at IS NULL
+UNION ALL SELECT 'payments_open', extract(epoch FROM now() - min(created_at))::float8
+FROM checkout.payments WHERE state IN ('initiated', 'pending', 'unknown')
+UNION ALL SELECT 'refunds_open', extract(epoch FROM now() - min(requested_at))::float8
+FROM checkout.refunds WHERE state <> 'completed'
+UNION ALL SELECT 'events_unprocessed', extract(epoch FROM now() - min(received_at))::float8
+FROM checkout.gateway_events WHERE processed_at IS NULL;

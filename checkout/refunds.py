@@ -1,0 +1,175 @@
+"""Refunds: money going back, seats going back on sale, in that order of certainty.
+
+One transaction decides: the refund is written, the tickets are void, PostgreSQL gives the seats up and
+the ledger owes the money. From then on everything is repetition: the gateway is asked, always with the
+refund's id as its key, until it has paid; the seats are put on sale by the completer. A refund that
+fails stays open and is asked again with growing gaps: it is never silently closed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from checkout import errors
+from checkout.domain import Order, Refund, RefundLine, RequestKey
+from checkout.ports import Gateway
+from checkout.store import CheckoutStore, RefundToSend
+from kernel.clock import Clock
+from kernel.errors import NotFound, ValidationFailed
+from kernel.money import Money, total
+from runtime.postgres import Connection
+
+_log = logging.getLogger(__name__)
+
+#: Answers when a showtime begins; None for one without an instant.
+StartsAt = Callable[[str], Awaitable[datetime | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class RefundQuote:
+    """What would come back, exactly, for which tickets."""
+
+    order: Order
+    lines: tuple[RefundLine, ...]
+    amount: Money
+
+
+class RefundService:
+    """Money going back."""
+
+    def __init__(
+        self,
+        store: CheckoutStore,
+        gateways: Mapping[str, Gateway],
+        starts_at: StartsAt,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._gateways = gateways
+        self._starts_at = starts_at
+        self._clock = clock
+
+    async def quote(self, account_id: str, order_id: str, ticket_ids: Sequence[str] | None) -> RefundQuote:
+        """What a refund would bring.
+
+        Raises NotFound, InvalidState, AlreadyRefunded, RefundNotAllowed, ValidationFailed.
+        """
+        order = await self._store.find_order(order_id)
+        if order is None or order.account_id != account_id:
+            raise NotFound()
+        await self._must_be_refundable(order.state, order.showtime_id, order.refunds)
+        price = {line.seat_index: line.amount for line in order.lines}
+        lines = tuple(
+            RefundLine(ticket.ticket_id, price[ticket.seat_index])
+            for ticket in order.tickets
+            if ticket.state == "issued"
+        )
+        _must_be_all([line.ticket_id for line in lines], ticket_ids)
+        currency = order.total.currency
+        return RefundQuote(order, lines, total((Money(line.amount, currency) for line in lines), currency))
+
+    async def request(
+        self,
+        account_id: str,
+        order_id: str,
+        ticket_ids: Sequence[str] | None,
+        request: RequestKey,
+        render: Callable[[Refund], bytes],
+    ) -> Refund:
+        """Ask for a whole order's money back. `render` gives the answer kept for a repeat.
+
+        Raises what `quote` raises.
+        """
+        quote = await self.quote(account_id, order_id, ticket_ids)
+        refund_id = _refund_id(request)
+        async with self._store.transaction() as connection:
+            order = await self._store.lock_order(connection, order_id)
+            assert order is not None, "an order is never deleted"
+            payments = await self._store.captured_payments(connection, order_id)
+            if order.state != "confirmed" or not payments:
+                raise errors.AlreadyRefunded()
+            payment = payments[0]
+            refund = Refund(
+                refund_id, order_id, payment.payment_id, "requested", "asked", quote.amount, quote.lines
+            )
+            if not await self._store.add_refund(connection, refund_id, payment, "asked"):
+                raise errors.AlreadyRefunded()
+            await self._store.give_back_tickets(connection, refund_id, order_id)
+            await self._store.post_entries(
+                connection,
+                f"owed:{refund_id}",
+                debit="tickets_sold",
+                credit="refunds_due",
+                amount=quote.amount,
+                order_id=order_id,
+                payment_id=payment.payment_id,
+            )
+            await self._store.keep_request_key(request, 202, render(refund), connection)
+        return refund
+
+    async def _must_be_refundable(self, state: str, showtime_id: str, refunds: Sequence[Refund]) -> None:
+        if state == "refunded" or refunds:
+            raise errors.AlreadyRefunded()
+        if state != "confirmed":
+            raise errors.InvalidState(state=state)
+        starts_at = await self._starts_at(showtime_id)
+        if starts_at is not None and starts_at <= self._clock.now():
+            raise errors.RefundNotAllowed("The showtime has begun.")
+
+    async def send(self, item: RefundToSend) -> None:
+        """Ask the gateway once more. Raises GatewayUnavailable."""
+        refund = item.refund
+        answer = await self._gateways[item.gateway].refund(
+            refund_id=refund.refund_id, gateway_ref=item.gateway_ref, amount=refund.amount
+        )
+        async with self._store.transaction() as connection:
+            if answer.state in {"completed", "failed"}:
+                await self.settle(connection, refund.refund_id, answer.state)
+            elif refund.state == "requested" and answer.state == "sent":
+                await self._store.move_refund(connection, refund.refund_id, "sent")
+
+    async def settle(self, connection: Connection, refund_id: str, state: str) -> str:
+        """Take what the gateway says of a refund, once; answers what came of it."""
+        found = await self._store.lock_refund(connection, refund_id)
+        if found is None:
+            _log.error("a gateway speaks of a refund we do not know: %s", refund_id)
+            return "orphan"
+        refund, gateway = found
+        if refund.state == "completed" or not await self._store.move_refund(connection, refund_id, state):
+            return "repeated"
+        if state == "completed":
+            await self._store.post_entries(
+                connection,
+                f"refund:{refund_id}",
+                debit="refunds_due",
+                credit=f"gateway:{gateway}",
+                amount=refund.amount,
+                order_id=refund.order_id,
+                payment_id=refund.payment_id,
+            )
+            await self._store.mark_refunded(connection, refund.order_id)
+        else:
+            _log.error("refund %s failed at %s and stays open", refund_id, gateway)
+        return state
+
+
+def _must_be_all(issued: Sequence[str], asked: Sequence[str] | None) -> None:
+    if asked is not None and (sorted(asked) != sorted(issued)):
+        raise ValidationFailed(
+            [
+                {
+                    "pointer": "/ticket_ids",
+                    "code": "not_all_tickets",
+                    "detail": "an order is refunded whole: name all of its tickets, or none",
+                }
+            ]
+        )
+
+
+def _refund_id(request: RequestKey) -> str:
+    digest = hashlib.sha256(f"refund\n{request.account_id}\n{request.key}".encode()).hexdigest()
+    return f"ref_{digest[:26]}"

@@ -1,0 +1,109 @@
+"""Requests that take effect once: a fast memory in Redis, a lasting one in PostgreSQL.
+
+Redis knows what is running and what was answered a short while ago; it is what keeps twins apart. For
+orders, payments and refunds the answer is in PostgreSQL too, written with the effect itself, so a repeat
+weeks later or after a lost Redis is still answered, and never acted on again. A hold's key lives as long
+as the hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Final
+
+import orjson
+
+from checkout import errors
+from checkout.domain import RequestKey
+from checkout.store import CheckoutStore
+from kernel import limits
+from kernel.errors import SeatsUnavailable
+from runtime.http import Replay, Started
+from runtime.redis_link import WEATHER, ScriptRunner
+
+#: Operations whose answers are kept in PostgreSQL, by the name of their handler.
+LASTING: Final = frozenset({"place_order", "open_payment", "request_refund"})
+_LASTING_TTL_MS: Final = 24 * 60 * 60 * 1000
+_JSON: Final = "application/json"
+_PROBLEM: Final = "application/problem+json"
+
+
+def _redis_key(account_id: str, key: str) -> str:
+    """The idempotency key itself may be long and odd, so it is hashed; it belongs to the account."""
+    digest = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
+    return f"req:{{{account_id}}}:{digest}"
+
+
+class RequestGuard:
+    """`runtime.http.IdempotencyGuard` on Redis and PostgreSQL."""
+
+    def __init__(self, scripts: ScriptRunner, store: CheckoutStore, *, hold_ttl_ms: int) -> None:
+        self._scripts = scripts
+        self._store = store
+        self._hold_ttl_ms = hold_ttl_ms
+
+    async def begin(self, account_id: str, key: str, fingerprint: bytes, operation: str) -> Replay | Started:
+        """Claim the key or give the stored answer.
+
+        Raises RequestInProgress, IdempotencyKeyReused, SeatsUnavailable, InventoryRebuilding.
+        """
+        redis_key = _redis_key(account_id, key)
+        status, *payload = await self._scripts.run(
+            "begin_request", (redis_key,), (fingerprint.hex(), limits.request_lease_ms)
+        )
+        match status:
+            case "repeated":
+                code, headers, body = payload[0].split(b"\n", 2)
+                return Replay(int(code), orjson.loads(headers), body)
+            case "request_in_progress":
+                raise errors.RequestInProgress(retry_after_s=1.0)
+            case "idempotency_key_reused":
+                raise errors.IdempotencyKeyReused()
+        started = Started(account_id, key, fingerprint, operation)
+        if operation not in LASTING:
+            return started
+        return await self._lasting(started)
+
+    async def _lasting(self, started: Started) -> Replay | Started:
+        """Redis does not know this request; PostgreSQL may."""
+        try:
+            kept = await self._store.find_request_key(started.account_id, started.key)
+        except BaseException:
+            await self.abandon(started)
+            raise
+        if kept is None:
+            return started
+        if kept.fingerprint != started.fingerprint.hex():
+            await self.abandon(started)
+            raise errors.IdempotencyKeyReused()
+        headers = {"Content-Type": _JSON if kept.status < 400 else _PROBLEM}
+        await self._remember(started, kept.status, headers, kept.body)
+        return Replay(kept.status, headers, kept.body)
+
+    async def finish(self, started: Started, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        """Keep an answer. Those that come with an effect were kept with it; refusals are kept here."""
+        if started.operation in LASTING and status >= 400:
+            request = RequestKey(started.account_id, started.key, started.fingerprint.hex())
+            await self._store.keep_request_key(request, status, body)
+        await self._remember(started, status, headers, body)
+
+    async def _remember(self, started: Started, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        ttl_ms = _LASTING_TTL_MS if started.operation in LASTING else self._hold_ttl_ms
+        answer = b"%b\n%d\n%b\n%b" % (
+            started.fingerprint.hex().encode(),
+            status,
+            orjson.dumps(dict(headers)),
+            body,
+        )
+        try:
+            await self._scripts.redis.set(_redis_key(started.account_id, started.key), answer, px=ttl_ms)
+        except WEATHER as error:
+            raise SeatsUnavailable(retry_after_s=1.0) from error
+
+    async def abandon(self, started: Started) -> None:
+        """Free the key; if that fails its lease ends by itself."""
+        try:
+            await self._scripts.redis.delete(_redis_key(started.account_id, started.key))
+        except WEATHER:
+            return

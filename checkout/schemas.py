@@ -1,0 +1,289 @@
+"""What callers send to checkout and get from it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, Literal
+
+import msgspec
+from msgspec import Meta
+
+from checkout.domain import Order, OrderState, Payment, Refund, Ticket
+from checkout.refunds import RefundQuote
+from kernel.errors import InvalidCursor
+from runtime.http import Instant, Model, MoneyModel, Record, instant
+
+OrderStates = Literal["claiming", "pending_payment", "paid", "confirmed", "cancelled", "expired", "refunded"]
+
+
+class OrderRequest(Model):
+    """Turn a hold into an order."""
+
+    EXAMPLE: ClassVar[Mapping[str, Any] | None] = {"hold_id": "hld_0123456789abcdefghjkmnpqrs"}
+
+    hold_id: Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class PaymentRequest(Model):
+    """Pay an order through a gateway."""
+
+    EXAMPLE: ClassVar[Mapping[str, Any] | None] = {"gateway": "sandbox"}
+
+    gateway: Annotated[str, Meta(min_length=1, max_length=40)]
+    return_url: Annotated[str, Meta(min_length=1, max_length=2_000)] | None = None
+
+
+class RefundRequest(Model):
+    """All tickets of the order, named or not."""
+
+    ticket_ids: (
+        Annotated[list[Annotated[str, Meta(min_length=1, max_length=64)]], Meta(max_length=100)] | None
+    ) = None
+
+
+class OrderLineAnswer(Record):
+    """One seat of an order."""
+
+    kind: Literal["seat"] = "seat"
+    seat: str
+    area_id: str
+    amount: MoneyModel
+
+
+class PaymentTest(Record):
+    """Where a program pays in a sandbox."""
+
+    method: str
+    url: str
+
+
+class PaymentNext(Record):
+    """Where a person pays."""
+
+    type: Literal["redirect"] = "redirect"
+    url: str
+    test: PaymentTest | None = None
+
+
+class PaymentAnswer(Record):
+    """One attempt to pay."""
+
+    payment_id: str
+    order_id: str
+    gateway: str
+    state: str
+    amount: MoneyModel
+    next: PaymentNext | None
+
+    @classmethod
+    def of(cls, payment: Payment) -> PaymentAnswer:
+        test = PaymentTest(method="POST", url=payment.test_url) if payment.test_url else None
+        return cls(
+            payment_id=payment.payment_id,
+            order_id=payment.order_id,
+            gateway=payment.gateway,
+            state=payment.state,
+            amount=MoneyModel.of(payment.amount),
+            next=PaymentNext(url=payment.redirect_url, test=test) if payment.redirect_url else None,
+        )
+
+
+class TicketOfOrder(Record):
+    """A ticket as its order lists it."""
+
+    ticket_id: str
+    seat: str
+    state: str
+
+
+class RefundLineAnswer(Record):
+    """What comes back for one ticket."""
+
+    ticket_id: str
+    amount: MoneyModel
+
+
+class RefundAnswer(Record):
+    """Money going back."""
+
+    refund_id: str
+    order_id: str
+    state: str
+    reason: str
+    total: MoneyModel
+    lines: list[RefundLineAnswer]
+
+    @classmethod
+    def of(cls, refund: Refund) -> RefundAnswer:
+        currency = refund.amount.currency
+        return cls(
+            refund_id=refund.refund_id,
+            order_id=refund.order_id,
+            state=refund.state,
+            reason=refund.reason,
+            total=MoneyModel.of(refund.amount),
+            lines=[
+                RefundLineAnswer(
+                    ticket_id=line.ticket_id, amount=MoneyModel(amount=line.amount, currency=currency)
+                )
+                for line in refund.lines
+            ],
+        )
+
+
+class RefundQuoteAnswer(Record):
+    """What a refund would bring back now, exactly."""
+
+    order_id: str
+    total: MoneyModel
+    lines: list[RefundLineAnswer]
+
+    @classmethod
+    def of(cls, quote: RefundQuote) -> RefundQuoteAnswer:
+        currency = quote.amount.currency
+        return cls(
+            order_id=quote.order.order_id,
+            total=MoneyModel.of(quote.amount),
+            lines=[
+                RefundLineAnswer(
+                    ticket_id=line.ticket_id, amount=MoneyModel(amount=line.amount, currency=currency)
+                )
+                for line in quote.lines
+            ],
+        )
+
+
+class OrderAnswer(Record):
+    """An order, whole. `claiming` is shown while its claim is on the way to PostgreSQL."""
+
+    order_id: str
+    showtime_id: str
+    state: OrderStates
+    lines: list[OrderLineAnswer]
+    total: MoneyModel
+    pay_by: Instant
+    payments: list[PaymentAnswer]
+    tickets: list[TicketOfOrder]
+    refunds: list[RefundAnswer]
+    end_reason: str | None = None
+
+    @classmethod
+    def of(cls, order: Order) -> OrderAnswer:
+        currency = order.total.currency
+        return cls(
+            order_id=order.order_id,
+            showtime_id=order.showtime_id,
+            state=order.state,
+            lines=[
+                OrderLineAnswer(
+                    seat=line.label,
+                    area_id=line.area_id,
+                    amount=MoneyModel(amount=line.amount, currency=currency),
+                )
+                for line in order.lines
+            ],
+            total=MoneyModel.of(order.total),
+            pay_by=instant(order.pay_by),
+            payments=[PaymentAnswer.of(payment) for payment in order.payments],
+            tickets=[
+                TicketOfOrder(ticket_id=ticket.ticket_id, seat=ticket.label, state=ticket.state)
+                for ticket in order.tickets
+            ],
+            refunds=[RefundAnswer.of(refund) for refund in order.refunds],
+            end_reason=order.end_reason,
+        )
+
+
+class OrderItem(Record):
+    """An order in a list."""
+
+    order_id: str
+    showtime_id: str
+    state: OrderStates
+    total: MoneyModel
+    pay_by: Instant
+    created_at: Instant
+
+    @classmethod
+    def of(cls, order: Order, created_at: datetime) -> OrderItem:
+        return cls(
+            order_id=order.order_id,
+            showtime_id=order.showtime_id,
+            state=order.state,
+            total=MoneyModel.of(order.total),
+            pay_by=instant(order.pay_by),
+            created_at=instant(created_at),
+        )
+
+
+class ClaimingAnswer(Record):
+    """The order is on its way to PostgreSQL; ask at `Location`."""
+
+    order_id: str
+    state: OrderState
+
+
+class TicketAnswer(Record):
+    """The right to one seat, with the code a gate reads."""
+
+    ticket_id: str
+    order_id: str
+    showtime_id: str
+    seat: str
+    state: str
+    code: str
+
+    @classmethod
+    def of(cls, ticket: Ticket, code: str) -> TicketAnswer:
+        return cls(
+            ticket_id=ticket.ticket_id,
+            order_id=ticket.order_id,
+            showtime_id=ticket.showtime_id,
+            seat=ticket.label,
+            state=ticket.state,
+            code=code,
+        )
+
+
+class WebhookAnswer(Record):
+    """The event is kept."""
+
+    received: bool = True
+
+
+_encode = msgspec.json.encode
+
+
+def order_bytes(order: Order) -> bytes:
+    """The answer of `POST /orders`, as it is kept for a repeat."""
+    return _encode(OrderAnswer.of(order))
+
+
+def payment_bytes(payment: Payment) -> bytes:
+    """The answer of `POST /orders/{id}/payments`, as it is kept for a repeat."""
+    return _encode(PaymentAnswer.of(payment))
+
+
+def refund_bytes(refund: Refund) -> bytes:
+    """The answer of `POST /orders/{id}/refunds`, as it is kept for a repeat."""
+    return _encode(RefundAnswer.of(refund))
+
+
+def write_cursor(created_at: datetime, order_id: str) -> str:
+    """Where the next page of orders begins."""
+    micros = int(created_at.timestamp() * 1_000_000)
+    return base64.urlsafe_b64encode(f"{micros}:{order_id}".encode()).decode().rstrip("=")
+
+
+def read_cursor(cursor: str | None) -> tuple[datetime, str] | None:
+    """The inverse of `write_cursor`. Raises InvalidCursor."""
+    if cursor is None:
+        return None
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        micros, _, order_id = base64.urlsafe_b64decode(padded.encode("ascii")).decode().partition(":")
+        return datetime.fromtimestamp(int(micros) / 1_000_000, UTC), order_id
+    except (ValueError, OverflowError, OSError):
+        raise InvalidCursor() from None

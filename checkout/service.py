@@ -1,0 +1,181 @@
+"""Orders: from a hold to a claim PostgreSQL has committed.
+
+One order per hold is a fact of naming: the order's id is the hold's tail. So a repeat, a twin and a
+second worker all meet in one script call, and the log entry carries everything the order will ever be:
+the seats with their frozen prices, the deadline, even the answer its buyer is given.
+
+Success is said only after the writer's commit; what takes longer than a breath is 202 with a link.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from checkout import errors
+from checkout.commits_redis import Commits
+from checkout.domain import Order, OrderLine, RequestKey, Ticket
+from checkout.entries import Claim, encode
+from checkout.store import CheckoutStore
+from kernel import limits
+from kernel.clock import Clock, to_ms
+from kernel.errors import NotFound, SeatRushError
+from kernel.ids import hold_id_of, is_id, order_id_of
+from kernel.money import Money, total
+from reservation import Hold, Refused, ReservationService, SeatInventory, refusal_error
+
+#: Prices of a showtime by area id.
+PriceList = Callable[[str], Awaitable[Mapping[str, Money]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An order that was placed; `committed` is false while PostgreSQL has not said so."""
+
+    order: Order
+    committed: bool
+
+
+class OrderService:
+    """Orders of fans."""
+
+    def __init__(
+        self,
+        store: CheckoutStore,
+        reservation: ReservationService,
+        inventory: SeatInventory,
+        commits: Commits,
+        prices_of: PriceList,
+        epoch: Callable[[], int],
+        clock: Clock,
+        *,
+        claim_ttl_ms: int,
+    ) -> None:
+        self._store = store
+        self._reservation = reservation
+        self._inventory = inventory
+        self._commits = commits
+        self._prices_of = prices_of
+        self._epoch = epoch
+        self._clock = clock
+        self._claim_ttl = timedelta(milliseconds=claim_ttl_ms)
+
+    async def place(
+        self, account_id: str, hold_id: str, request: RequestKey, render: Callable[[Order], bytes]
+    ) -> Placed:
+        """Claim a hold's seats for an order. `render` gives the answer kept for a repeat.
+
+        Raises NotFound, HoldExpired, HoldLost, and SeatTaken when PostgreSQL refused the claim.
+        """
+        hold = await self._reservation.find_hold(account_id, hold_id)
+        order_id = order_id_of(hold_id)
+        if hold.state != "held":
+            return await self._placed_before(account_id, order_id)
+        order = await self._order_of(account_id, order_id, hold)
+        expected = self._commits.expect(order_id)
+        try:
+            fresh = await self._inventory.claim(
+                hold_id,
+                account_id,
+                pay_by_ms=to_ms(order.pay_by),
+                entry=encode(_claim(order, self._epoch(), request, render(order))),
+            )
+        except Refused as refusal:
+            self._commits.forget(order_id)
+            raise refusal_error(refusal) from None
+        except SeatRushError:
+            self._commits.forget(order_id)
+            raise
+        if not fresh:
+            return await self._placed_before(account_id, order_id)
+        outcome = await self._commits.wait(expected, limits.order_commit_wait_ms / 1000)
+        if outcome == "refused":
+            raise errors.SeatTaken()
+        return Placed(order, committed=outcome == "committed")
+
+    async def find(self, account_id: str, order_id: str) -> Order:
+        """An order of this account, also while its claim is on the way. Raises NotFound."""
+        if not is_id(order_id, "ord"):
+            raise NotFound()
+        order = await self._store.find_order(order_id)
+        if order is None:
+            return await self._claiming(account_id, order_id)
+        if order.account_id != account_id:
+            raise NotFound()
+        return order
+
+    async def list(
+        self, account_id: str, before: tuple[datetime, str] | None, limit: int
+    ) -> list[tuple[Order, datetime]]:
+        """A page of an account's orders, newest first."""
+        return await self._store.list_orders(account_id, before, limit)
+
+    async def find_ticket(self, account_id: str, ticket_id: str) -> Ticket:
+        """A ticket of this account. Raises NotFound."""
+        ticket = await self._store.find_ticket(ticket_id) if is_id(ticket_id, "tkt") else None
+        if ticket is None or ticket.account_id != account_id:
+            raise NotFound()
+        return ticket
+
+    async def _order_of(self, account_id: str, order_id: str, hold: Hold) -> Order:
+        showtime = hold.showtime
+        prices = await self._prices_of(showtime.showtime_id)
+        seats = [showtime.hall.layout.seats[seat] for seat in hold.seats]
+        lines = tuple(
+            OrderLine(seat.index, seat.label, seat.area_id, prices[seat.area_id].amount) for seat in seats
+        )
+        currency = next(iter(prices.values())).currency
+        return Order(
+            order_id=order_id,
+            showtime_id=showtime.showtime_id,
+            account_id=account_id,
+            state="pending_payment",
+            total=total((prices[seat.area_id] for seat in seats), currency),
+            pay_by=_whole_ms(self._clock.now() + self._claim_ttl),
+            lines=lines,
+        )
+
+    async def _placed_before(self, account_id: str, order_id: str) -> Placed:
+        """The same hold again: the same order, as it is by now."""
+        expected = self._commits.expect(order_id)
+        outcome = await self._commits.wait(expected, limits.order_commit_wait_ms / 1000)
+        if outcome == "refused":
+            raise errors.SeatTaken()
+        return Placed(await self.find(account_id, order_id), committed=outcome is not None)
+
+    async def _claiming(self, account_id: str, order_id: str) -> Order:
+        hold = await self._reservation.find_hold(account_id, hold_id_of(order_id))
+        if hold.state == "held":
+            raise NotFound()
+        order = await self._order_of(account_id, order_id, hold)
+        return Order(
+            order.order_id,
+            order.showtime_id,
+            account_id,
+            "claiming",
+            order.total,
+            hold.expires_at,
+            order.lines,
+        )
+
+
+def _claim(order: Order, epoch: int, request: RequestKey, answer: bytes) -> Claim:
+    return Claim(
+        order_id=order.order_id,
+        showtime_id=order.showtime_id,
+        account_id=order.account_id,
+        epoch=epoch,
+        currency=order.total.currency,
+        total=order.total.amount,
+        pay_by_ms=to_ms(order.pay_by),
+        seats=[(line.seat_index, line.label, line.area_id, line.amount) for line in order.lines],
+        request_key=request.key,
+        fingerprint=request.fingerprint,
+        answer=answer.decode(),
+    )
+
+
+def _whole_ms(instant: datetime) -> datetime:
+    """Cut to milliseconds: the same instant in the answer, on the log and in PostgreSQL."""
+    return instant.replace(microsecond=instant.microsecond // 1000 * 1000)

@@ -1,0 +1,9 @@
+"""The order writer: follows the partition logs and makes PostgreSQL agree.
+
+Owns the way from a log entry to committed rows; does not decide anything about orders beyond what the
+entry and the state tables say.
+"""
+
+from checkout.writer.loop import OrderWriter
+
+__all__ = ["OrderWriter"]

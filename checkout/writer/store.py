@@ -1,0 +1,149 @@
+"""One batch of log entries as set-wise statements in one transaction.
+
+Every statement takes columns (`unnest`), so a batch costs a fixed number of round trips however many
+orders it carries, and one fsync. Repeating a batch changes nothing: an order that exists is skipped with
+its lines and claims, a confirmation only moves an order that is paid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from checkout.entries import Claim, Confirm
+from kernel.clock import from_ms
+from runtime.postgres import Connection, Database
+from runtime.queries import Queries
+
+
+class EntryRefused(ValueError):
+    """PostgreSQL understands the entry and says no: the reason is a status of the code table."""
+
+    def __init__(self, order_id: str, reason: str) -> None:
+        super().__init__(f"{order_id}: {reason}")
+        self.order_id = order_id
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Decoded entries, in the order of their logs, and how far they reach."""
+
+    claims: Sequence[Claim]
+    confirms: Sequence[Confirm]
+    positions: Mapping[int, str]
+
+
+class WriterStore:
+    """The statements of the order writer."""
+
+    def __init__(self, database: Database, queries: Queries) -> None:
+        self._database = database
+        self._sql = queries
+
+    async def write(self, batch: Batch) -> None:
+        """Commit a batch, all of it or nothing.
+
+        Raises EntryRefused, or one of runtime.postgres.DATA_ERRORS, when an entry cannot be written;
+        kernel PersistenceUnavailable when PostgreSQL cannot be reached (the outcome is then unknown).
+        """
+        async with self._database.transaction() as connection:
+            if batch.claims:
+                await self._write_claims(connection, batch.claims)
+            if batch.confirms:
+                await self._write_confirms(connection, [confirm.order_id for confirm in batch.confirms])
+            await self._move_positions(connection, batch.positions)
+
+    async def _write_claims(self, connection: Connection, claims: Sequence[Claim]) -> None:
+        unique = list({claim.order_id: claim for claim in claims}.values())
+        rows = await connection.fetch(
+            self._sql["insert_orders"],
+            [claim.order_id for claim in unique],
+            [claim.showtime_id for claim in unique],
+            [claim.account_id for claim in unique],
+            [claim.epoch for claim in unique],
+            [claim.currency for claim in unique],
+            [claim.total for claim in unique],
+            [from_ms(claim.pay_by_ms) for claim in unique],
+        )
+        inserted = {row["order_id"] for row in rows}
+        new = [claim for claim in unique if claim.order_id in inserted]
+        if not new:
+            return
+        await self._write_lines(connection, new)
+        await connection.execute(
+            self._sql["insert_claims"],
+            [claim.order_id for claim in new for _ in claim.seats],
+            [claim.showtime_id for claim in new for _ in claim.seats],
+            [seat[0] for claim in new for seat in claim.seats],
+        )
+        await connection.execute(
+            self._sql["insert_request_keys"],
+            [claim.account_id for claim in new],
+            [claim.request_key for claim in new],
+            [claim.fingerprint for claim in new],
+            [201 for _ in new],
+            [claim.answer.encode() for claim in new],
+        )
+
+    async def _write_lines(self, connection: Connection, claims: Sequence[Claim]) -> None:
+        await connection.execute(
+            self._sql["insert_lines"],
+            [claim.order_id for claim in claims for _ in claim.seats],
+            [seat[0] for claim in claims for seat in claim.seats],
+            [seat[1] for claim in claims for seat in claim.seats],
+            [seat[2] for claim in claims for seat in claim.seats],
+            [seat[3] for claim in claims for seat in claim.seats],
+        )
+
+    async def _write_confirms(self, connection: Connection, order_ids: Sequence[str]) -> None:
+        rows = await connection.fetch(self._sql["confirm_orders"], list(set(order_ids)))
+        confirmed = [row["order_id"] for row in rows]
+        left = set(order_ids) - set(confirmed)
+        if left:
+            await self._check_unconfirmed(connection, left)
+        if confirmed:
+            await connection.execute(self._sql["sell_claims"], confirmed)
+            await connection.execute(self._sql["issue_tickets"], confirmed)
+            await connection.execute(self._sql["post_sales"], confirmed)
+
+    async def _check_unconfirmed(self, connection: Connection, order_ids: set[str]) -> None:
+        """A confirmation that moved nothing is a repeat, or it should never have been written."""
+        rows = await connection.fetch(self._sql["order_states"], list(order_ids))
+        states = {row["order_id"]: row["state"] for row in rows}
+        for order_id in sorted(order_ids):
+            if states.get(order_id) not in {"confirmed", "refunded", "cancelled"}:
+                raise EntryRefused(order_id, "invalid_state")
+
+    async def refuse(
+        self,
+        claim: Claim | None,
+        reason: str,
+        positions: Mapping[int, str],
+        aside: tuple[int, str, str, bytes],
+    ) -> None:
+        """Put one entry aside with its reason; a refused claim ends as a cancelled order.
+
+        `aside` is partition, log id, kind and the entry's bytes.
+        """
+        async with self._database.transaction() as connection:
+            await connection.execute(self._sql["put_aside"], *aside, reason)
+            if claim is not None:
+                row = await connection.fetchrow(
+                    self._sql["refuse_order"],
+                    claim.order_id,
+                    claim.showtime_id,
+                    claim.account_id,
+                    claim.epoch,
+                    claim.currency,
+                    claim.total,
+                    from_ms(claim.pay_by_ms),
+                    reason,
+                )
+                if row is not None:
+                    await self._write_lines(connection, [claim])
+            await self._move_positions(connection, positions)
+
+    async def _move_positions(self, connection: Connection, positions: Mapping[int, str]) -> None:
+        if positions:
+            await connection.execute(self._sql["move_positions"], list(positions), list(positions.values()))

@@ -1,0 +1,308 @@
+"""The sandbox's books: payments, refunds, and one line for every movement of money.
+
+These functions run inside the group commit, one after the other, so a decision is never overtaken.
+Each one first decides, raising a Problem if the answer is no, and then writes. What they write besides
+the state is the line in `entries` (the proof of the fifth invariant's other half: the shop's books must
+equal these) and the webhook that tells of it.
+
+A payment that was captured stays captured. One that failed may still be captured: people try a second
+card. A refund that failed gave nothing back, so the same refund may be tried again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from entrypoints.sandbox_gateway import problems
+from entrypoints.sandbox_gateway.outbox import Outbox
+from entrypoints.sandbox_gateway.outcomes import DUPLICATE_COPIES, Outcome, refund_outcome
+from entrypoints.sandbox_gateway.records import (
+    Event,
+    NewPayment,
+    NewRefund,
+    Page,
+    Payment,
+    Refund,
+    expiry_ms,
+)
+from kernel.clock import from_ms, rfc3339
+from kernel.ids import new_id
+
+#: How long before the success the failed try of a `reorder` is said to have happened.
+_EARLIER_TRY_MS: Final = 1_000
+_LISTED_MAX: Final = 100
+_AGENDA_MAX: Final = 200
+
+DEFAULT_SETTINGS: Final = {"refunds": "complete", "answer_delay_ms": "0"}
+
+_PAYMENT_COLUMNS: Final = (
+    "p.gateway_ref, p.reference, p.order_id, p.amount, p.currency, p.return_url, p.expires_at_ms, p.state,"
+    " p.refunded, p.created_at_ms, p.settled_at_ms,"
+    " EXISTS (SELECT 1 FROM agenda a WHERE a.gateway_ref = p.gateway_ref)"
+)
+_REFUND_COLUMNS: Final = (
+    "gateway_ref, reference, payment, amount, currency, state, created_at_ms, settled_at_ms"
+)
+
+
+class Books:
+    """Everything this gateway remembers; to be used inside the group commit."""
+
+    def __init__(self, books: sqlite3.Connection, outbox: Outbox) -> None:
+        self._books = books
+        self._outbox = outbox
+
+    # Payments
+
+    def open_payment(self, key: str, wanted: NewPayment, now_ms: int) -> tuple[Payment, bool]:
+        """A new session, or the one this key already has (True)."""
+        known = self._payment("idempotency_key", key)
+        if known is not None:
+            same = (known.reference, known.order_id, known.amount, known.currency)
+            if same != (wanted.reference, wanted.order_id, wanted.amount, wanted.currency):
+                raise problems.IdempotencyKeyReused
+            return known, True
+        payment = Payment(
+            gateway_ref=new_id("sbp"),
+            reference=wanted.reference,
+            order_id=wanted.order_id,
+            amount=wanted.amount,
+            currency=wanted.currency,
+            return_url=wanted.return_url,
+            expires_at_ms=expiry_ms(wanted.expires_at),
+            state="pending",
+            refunded=0,
+            created_at_ms=now_ms,
+            settled_at_ms=None,
+            planned=False,
+        )
+        self._books.execute(
+            "INSERT INTO payments (gateway_ref, idempotency_key, reference, order_id, amount, currency,"
+            " return_url, expires_at_ms, state, created_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?)",
+            (
+                payment.gateway_ref,
+                key,
+                payment.reference,
+                payment.order_id,
+                payment.amount,
+                payment.currency,
+                payment.return_url,
+                payment.expires_at_ms,
+                now_ms,
+            ),
+        )
+        return payment, False
+
+    def payment(self, gateway_ref: str) -> Payment:
+        """Raises PaymentNotFound."""
+        payment = self._payment("gateway_ref", gateway_ref)
+        if payment is None:
+            raise problems.PaymentNotFound
+        return payment
+
+    def payments_of(self, reference: str) -> list[Payment]:
+        """The sessions of one reference, newest first."""
+        rows = self._books.execute(
+            f"SELECT {_PAYMENT_COLUMNS} FROM payments p WHERE p.reference = ?"  # noqa: S608 - constant
+            " ORDER BY p.created_at_ms DESC, p.gateway_ref DESC LIMIT ?",
+            (reference, _LISTED_MAX),
+        )
+        return [Payment(*row) for row in rows]
+
+    def settle(self, gateway_ref: str, outcome: Outcome, now_ms: int) -> tuple[Payment, list[Event]]:
+        """Pay, or fail to; raises PaymentNotFound, SessionExpired."""
+        payment = self.payment(gateway_ref)
+        if payment.state == "captured" or (payment.state == "failed" and not outcome.succeeds):
+            return payment, []
+        if payment.expires_at_ms <= now_ms and not outcome.even_if_expired:
+            raise problems.SessionExpired
+        if outcome.delay_ms:
+            self._plan(gateway_ref, "payment", now_ms + outcome.delay_ms)
+            return self.payment(gateway_ref), []
+        return self._settle_payment(payment, outcome, now_ms)
+
+    def _settle_payment(self, payment: Payment, outcome: Outcome, now_ms: int) -> tuple[Payment, list[Event]]:
+        self._books.execute("DELETE FROM agenda WHERE gateway_ref = ?", (payment.gateway_ref,))
+        state = "captured" if outcome.succeeds else "failed"
+        self._books.execute(
+            "UPDATE payments SET state = ?, settled_at_ms = ? WHERE gateway_ref = ?",
+            (state, now_ms, payment.gateway_ref),
+        )
+        if outcome.succeeds:
+            self._enter("capture", payment, now_ms)
+        events = self._tell(f"payment.{state}", payment, outcome, now_ms)
+        if outcome.telling == "disordered":
+            events.append(
+                self._outbox.add(
+                    "payment.failed",
+                    payment.news(),
+                    happened_ms=now_ms - _EARLIER_TRY_MS,
+                    now_ms=now_ms,
+                    waits_for=events[0].event_id,
+                )
+            )
+        return self.payment(payment.gateway_ref), events
+
+    def _payment(self, column: str, value: str) -> Payment | None:
+        row = self._books.execute(
+            f"SELECT {_PAYMENT_COLUMNS} FROM payments p WHERE p.{column} = ?",  # noqa: S608 - constants
+            (value,),
+        ).fetchone()
+        return None if row is None else Payment(*row)
+
+    # Refunds
+
+    def open_refund(self, key: str, wanted: NewRefund, now_ms: int) -> tuple[Refund, bool, list[Event]]:
+        """A new refund, a failed one tried again, or the one this key already has (True)."""
+        known = self._refund("idempotency_key", key)
+        if known is not None:
+            same = (known.reference, known.payment, known.amount, known.currency)
+            if same != (wanted.reference, wanted.payment, wanted.amount, wanted.currency):
+                raise problems.IdempotencyKeyReused
+            if known.state != "failed":
+                return known, True, []
+        payment = self.payment(wanted.payment)
+        if payment.state != "captured":
+            raise problems.PaymentNotCaptured
+        if payment.currency != wanted.currency:
+            raise problems.CurrencyMismatch
+        if payment.refunded + wanted.amount > payment.amount:
+            raise problems.RefundExceedsCaptured
+
+        if known is None:
+            refund_ref = new_id("sbr")
+            self._books.execute(
+                "INSERT INTO refunds (gateway_ref, idempotency_key, reference, payment, amount, currency,"
+                " state, created_at_ms) VALUES (?, ?, ?, ?, ?, ?, 'pending', ?)",
+                (refund_ref, key, wanted.reference, wanted.payment, wanted.amount, wanted.currency, now_ms),
+            )
+        else:
+            refund_ref = known.gateway_ref
+            self._books.execute("UPDATE refunds SET state = 'pending' WHERE gateway_ref = ?", (refund_ref,))
+        self._books.execute(
+            "UPDATE payments SET refunded = refunded + ? WHERE gateway_ref = ?",
+            (wanted.amount, wanted.payment),
+        )
+        outcome = refund_outcome(self.settings()["refunds"]) or Outcome()
+        if outcome.delay_ms:
+            self._plan(refund_ref, "refund", now_ms + outcome.delay_ms)
+            return self._refund_now(refund_ref), False, []
+        events = self._settle_refund(self._refund_now(refund_ref), outcome, now_ms)
+        return self._refund_now(refund_ref), False, events
+
+    def refunds_of(self, reference: str) -> list[Refund]:
+        """The refunds of one reference, those that gave money back first, then newest first."""
+        rows = self._books.execute(
+            f"SELECT {_REFUND_COLUMNS} FROM refunds WHERE reference = ?"  # noqa: S608 - constant
+            " ORDER BY state = 'failed', created_at_ms DESC, gateway_ref DESC LIMIT ?",
+            (reference, _LISTED_MAX),
+        )
+        return [Refund(*row) for row in rows]
+
+    def _settle_refund(self, refund: Refund, outcome: Outcome, now_ms: int) -> list[Event]:
+        self._books.execute("DELETE FROM agenda WHERE gateway_ref = ?", (refund.gateway_ref,))
+        state = "completed" if outcome.succeeds else "failed"
+        self._books.execute(
+            "UPDATE refunds SET state = ?, settled_at_ms = ? WHERE gateway_ref = ?",
+            (state, now_ms, refund.gateway_ref),
+        )
+        if outcome.succeeds:
+            self._enter("refund", refund, now_ms)
+        else:
+            self._books.execute(
+                "UPDATE payments SET refunded = refunded - ? WHERE gateway_ref = ?",
+                (refund.amount, refund.payment),
+            )
+        return self._tell(f"refund.{state}", refund, outcome, now_ms)
+
+    def _refund(self, column: str, value: str) -> Refund | None:
+        row = self._books.execute(
+            f"SELECT {_REFUND_COLUMNS} FROM refunds WHERE {column} = ?",  # noqa: S608 - constants
+            (value,),
+        ).fetchone()
+        return None if row is None else Refund(*row)
+
+    def _refund_now(self, gateway_ref: str) -> Refund:
+        refund = self._refund("gateway_ref", gateway_ref)
+        assert refund is not None, "a refund on the agenda or just written is in the books"
+        return refund
+
+    # What is due, what is told, what is proven
+
+    def settle_due(self, now_ms: int) -> tuple[list[Event], int | None]:
+        """Do what the agenda has for now; the events of it, and when the next line is due."""
+        events: list[Event] = []
+        due = self._books.execute(
+            "SELECT gateway_ref, kind FROM agenda WHERE due_ms <= ? ORDER BY due_ms LIMIT ?",
+            (now_ms, _AGENDA_MAX),
+        ).fetchall()
+        for gateway_ref, kind in due:
+            if kind == "payment":
+                events += self._settle_payment(self.payment(gateway_ref), Outcome(), now_ms)[1]
+            else:
+                events += self._settle_refund(self._refund_now(gateway_ref), Outcome(), now_ms)
+        (next_due_ms,) = self._books.execute("SELECT MIN(due_ms) FROM agenda").fetchone()
+        return events, next_due_ms
+
+    def page(self, after: int, limit: int) -> Page:
+        """The lines behind number `after`."""
+        entries = [
+            {
+                "number": number,
+                "kind": kind,
+                "gateway_ref": gateway_ref,
+                "reference": reference,
+                "amount": amount,
+                "currency": currency,
+                "at": rfc3339(from_ms(at_ms)),
+            }
+            for number, kind, gateway_ref, reference, amount, currency, at_ms in self._books.execute(
+                "SELECT number, kind, gateway_ref, reference, amount, currency, at_ms FROM entries"
+                " WHERE number > ? ORDER BY number LIMIT ?",
+                (after, limit + 1),
+            )
+        ]
+        totals = [
+            dict(zip(("currency", "captured", "refunded", "captures", "refunds"), row, strict=True))
+            for row in self._books.execute(
+                "SELECT currency, captured, refunded, captures, refunds FROM totals ORDER BY currency"
+            )
+        ]
+        more = entries[limit - 1]["number"] if len(entries) > limit else None
+        return Page(entries[:limit], totals, self._outbox.waiting(), more)
+
+    def settings(self) -> dict[str, str]:
+        """The testers' knobs."""
+        return DEFAULT_SETTINGS | dict(self._books.execute("SELECT name, value FROM settings"))
+
+    def change_settings(self, changes: dict[str, str]) -> dict[str, str]:
+        """Turn some of them; all of them as they stand now."""
+        self._books.executemany("INSERT OR REPLACE INTO settings VALUES (?, ?)", changes.items())
+        return self.settings()
+
+    def _plan(self, gateway_ref: str, kind: str, due_ms: int) -> None:
+        self._books.execute(
+            "INSERT OR REPLACE INTO agenda (gateway_ref, kind, due_ms) VALUES (?, ?, ?)",
+            (gateway_ref, kind, due_ms),
+        )
+
+    def _enter(self, kind: str, thing: Payment | Refund, now_ms: int) -> None:
+        self._books.execute(
+            "INSERT INTO entries (kind, gateway_ref, reference, amount, currency, at_ms)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (kind, thing.gateway_ref, thing.reference, thing.amount, thing.currency, now_ms),
+        )
+        sums = (thing.amount, 0, 1, 0) if kind == "capture" else (0, thing.amount, 0, 1)
+        self._books.execute("INSERT OR IGNORE INTO totals (currency) VALUES (?)", (thing.currency,))
+        self._books.execute(
+            "UPDATE totals SET captured = captured + ?, refunded = refunded + ?,"
+            " captures = captures + ?, refunds = refunds + ? WHERE currency = ?",
+            (*sums, thing.currency),
+        )
+
+    def _tell(self, kind: str, thing: Payment | Refund, outcome: Outcome, now_ms: int) -> list[Event]:
+        if outcome.telling == "never":
+            return []
+        copies = DUPLICATE_COPIES if outcome.telling == "thrice" else 1
+        return [self._outbox.add(kind, thing.news(), happened_ms=now_ms, now_ms=now_ms, copies=copies)]

@@ -1,0 +1,100 @@
+"""What a worker remembers of the halls it sells: layouts for good, terms for a few seconds.
+
+A layout never changes, so it and everything derived from it (seating plan, stretches) is kept as long
+as there is room. Terms may change; they are asked for again after `TERMS_TTL_S`, and when PostgreSQL is
+away the old ones are good enough, because the script judges window and limit on its own copy anyway.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+from kernel.clock import Clock
+from kernel.errors import NotFound, PersistenceUnavailable
+from kernel.ids import is_id
+from reservation.domain import Layout
+from reservation.seating import SeatingPlan
+from reservation.store import ReservationStore, Sale
+from reservation.stretches import StretchTable
+
+TERMS_TTL_S: Final = 5.0
+HALLS_MAX: Final = 256  # a 40,000-seat hall with its plan is about 30 MB; halls of 300 seats are nothing
+
+
+@dataclass(frozen=True)
+class Hall:
+    """A layout with everything worth computing once."""
+
+    layout: Layout
+    plan: SeatingPlan
+    stretches: StretchTable
+
+
+@dataclass(frozen=True)
+class Showtime:
+    """A sale and its hall."""
+
+    sale: Sale
+    hall: Hall
+
+    @property
+    def showtime_id(self) -> str:
+        return self.sale.showtime_id
+
+
+class Halls:
+    """Per-process memory of sales and layouts."""
+
+    def __init__(self, store: ReservationStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._halls: OrderedDict[str, Hall] = OrderedDict()
+        self._sales: OrderedDict[str, tuple[float, Sale]] = OrderedDict()
+
+    async def showtime(self, showtime_id: str) -> Showtime:
+        """Everything about a showtime but its seat states.
+
+        Raises NotFound, or PersistenceUnavailable when it was never seen and PostgreSQL is away.
+        """
+        sale = await self._sale(showtime_id)
+        return Showtime(sale, await self.hall(sale.layout_id))
+
+    async def hall(self, layout_id: str) -> Hall:
+        """A layout by id. Raises NotFound."""
+        hall = self._halls.get(layout_id)
+        if hall is None:
+            layout = await self._store.find_layout(layout_id)
+            if layout is None:
+                raise NotFound()
+            hall = self._halls[layout_id] = Hall(layout, SeatingPlan(layout), StretchTable(layout))
+            while len(self._halls) > HALLS_MAX:
+                self._halls.popitem(last=False)
+        else:
+            self._halls.move_to_end(layout_id)
+        return hall
+
+    def forget(self, showtime_id: str) -> None:
+        """Ask for the terms again next time."""
+        self._sales.pop(showtime_id, None)
+
+    async def _sale(self, showtime_id: str) -> Sale:
+        now_s = self._clock.monotonic_s()
+        known = self._sales.get(showtime_id)
+        if known is not None and known[0] > now_s:
+            return known[1]
+        if not is_id(showtime_id, "sho"):
+            raise NotFound()
+        try:
+            found = await self._store.find_sales([showtime_id])
+        except PersistenceUnavailable:
+            if known is None:
+                raise
+            return known[1]
+        if not found:
+            raise NotFound()
+        self._sales[showtime_id] = (now_s + TERMS_TTL_S, found[0])
+        while len(self._sales) > 16_384:
+            self._sales.popitem(last=False)
+        return found[0]

@@ -1,0 +1,220 @@
+"""The seat inventory on Redis: one script, one round trip per verb."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any, Final
+
+from kernel.ids import showtime_of
+from reservation.domain import OrphanRule
+from reservation.keys import keys_of
+from reservation.packing import pack_numbers, unpack_numbers
+from reservation.ports import (
+    Held,
+    HoldState,
+    Possession,
+    Refused,
+    ReturnableState,
+    SeatMap,
+    Stretches,
+    Swept,
+    Terms,
+)
+from runtime.redis_link import Argument, ScriptRunner
+
+_STATE_LETTERS: Final[dict[ReturnableState, str]] = {"claimed": "c", "sold": "s", "expired": "x"}
+
+
+def _instant(now_ms: int | None) -> Argument:
+    return "" if now_ms is None else now_ms
+
+
+def _pack_stretches(stretches: Stretches) -> bytes:
+    return pack_numbers(list(chain.from_iterable(stretches)))
+
+
+def _terms(terms: Terms) -> tuple[Argument, ...]:
+    return (
+        terms.showtime_id,
+        terms.seat_count,
+        terms.opens_at_ms,
+        terms.closes_at_ms,
+        terms.buyer_seats_max,
+        terms.phase,
+    )
+
+
+class RedisInventory:
+    """`SeatInventory` on a Redis or Valkey server."""
+
+    def __init__(self, scripts: ScriptRunner) -> None:
+        self._run = scripts.run
+
+    async def open_showtime(self, terms: Terms) -> int:
+        keys = keys_of(terms.showtime_id)
+        reply = await self._run(
+            "open_showtime",
+            (keys.showtime, keys.taken, keys.sold, keys.blocked, keys.showtimes),
+            _terms(terms),
+        )
+        return int(reply[1])
+
+    async def hold(
+        self,
+        showtime_id: str,
+        hold_id: str,
+        buyer_id: str,
+        seats: Sequence[int],
+        *,
+        ttl_ms: int,
+        rule: OrphanRule = "off",
+        stretches: Stretches = (),
+        area_stretches: Stretches = (),
+        at_counter: bool = False,
+        now_ms: int | None = None,
+    ) -> Held:
+        keys = keys_of(showtime_id)
+        status, *payload = await self._run(
+            "hold_seats",
+            (keys.showtime, keys.taken, keys.expiry),
+            (
+                hold_id,
+                buyer_id,
+                ttl_ms,
+                _instant(now_ms),
+                pack_numbers(seats),
+                rule,
+                b"" if rule == "off" else _pack_stretches(stretches),
+                _pack_stretches(area_stretches) if rule == "strict" else b"",
+                "counter" if at_counter else "buyer",
+            ),
+        )
+        if status in {"held", "already_held"}:
+            return Held(expires_at_ms=payload[0], version=payload[1], fresh=status == "held")
+        if status == "seat_taken":
+            raise Refused(status, taken=payload[0], numbers=(payload[1],))
+        if status == "orphan_seat":
+            raise Refused(status, seats=unpack_numbers(payload[0]), taken=payload[1], numbers=(payload[2],))
+        raise Refused(status, numbers=tuple(payload))
+
+    async def extend(
+        self, hold_id: str, buyer_id: str, *, ttl_ms: int, lifetime_ms_max: int, now_ms: int | None = None
+    ) -> int:
+        keys = keys_of(showtime_of(hold_id))
+        reply = await self._run(
+            "extend_hold",
+            (keys.showtime, keys.expiry),
+            (hold_id, buyer_id, ttl_ms, lifetime_ms_max, _instant(now_ms)),
+        )
+        return int(_granted(reply, "extended")[0])
+
+    async def release(self, hold_id: str, buyer_id: str, *, now_ms: int | None = None) -> None:
+        keys = keys_of(showtime_of(hold_id))
+        reply = await self._run(
+            "release_hold",
+            (keys.showtime, keys.taken, keys.expiry),
+            (hold_id, buyer_id, _instant(now_ms)),
+        )
+        _granted(reply, "released")
+
+    async def claim(
+        self, hold_id: str, buyer_id: str, *, pay_by_ms: int, entry: bytes, now_ms: int | None = None
+    ) -> bool:
+        keys = keys_of(showtime_of(hold_id))
+        reply = await self._run(
+            "claim_hold",
+            (keys.showtime, keys.sold, keys.expiry, keys.log),
+            (hold_id, buyer_id, pay_by_ms, _instant(now_ms), entry),
+        )
+        _granted(reply, "claimed", "already_claimed")
+        return bool(reply[0] == "claimed")
+
+    async def confirm(self, hold_id: str, buyer_id: str, *, entry: bytes) -> bool:
+        keys = keys_of(showtime_of(hold_id))
+        reply = await self._run(
+            "confirm_hold",
+            (keys.showtime, keys.sold, keys.expiry, keys.log),
+            (hold_id, buyer_id, entry),
+        )
+        _granted(reply, "confirmed", "already_confirmed")
+        return bool(reply[0] == "confirmed")
+
+    async def return_seats(
+        self, hold_id: str, *, states: frozenset[ReturnableState], keep: Sequence[int] = ()
+    ) -> bool:
+        keys = keys_of(showtime_of(hold_id))
+        reply = await self._run(
+            "return_seats",
+            (keys.showtime, keys.taken, keys.sold, keys.expiry),
+            (hold_id, pack_numbers(keep), "".join(_STATE_LETTERS[state] for state in states)),
+        )
+        return bool(reply[0] == "returned")
+
+    async def block(self, showtime_id: str, seats: Sequence[int]) -> None:
+        keys = keys_of(showtime_id)
+        reply = await self._run(
+            "block_seats", (keys.showtime, keys.taken, keys.blocked), (pack_numbers(seats),)
+        )
+        if reply[0] == "seat_taken":
+            raise Refused("seat_taken", taken=reply[1], numbers=(reply[2],))
+
+    async def unblock(self, showtime_id: str, seats: Sequence[int]) -> None:
+        keys = keys_of(showtime_id)
+        reply = await self._run(
+            "unblock_seats", (keys.showtime, keys.taken, keys.blocked), (pack_numbers(seats),)
+        )
+        _granted(reply, "unblocked")
+
+    async def read_map(self, showtime_id: str, *, known_version: int | None = None) -> SeatMap:
+        keys = keys_of(showtime_id)
+        _, version, phase, opens_at_ms, closes_at_ms, seat_count, *planes = await self._run(
+            "read_map",
+            (keys.showtime, keys.taken, keys.sold),
+            ("" if known_version is None else known_version,),
+        )
+        taken, sold = planes or (None, None)
+        return SeatMap(version, phase.decode(), opens_at_ms, closes_at_ms, seat_count, taken, sold)
+
+    async def read_hold(self, hold_id: str, buyer_id: str, *, now_ms: int | None = None) -> HoldState:
+        keys = keys_of(showtime_of(hold_id))
+        reply = await self._run("read_hold", (keys.showtime,), (hold_id, buyer_id, _instant(now_ms)))
+        state, expires_at_ms, seats = _granted(reply, "hold")
+        return HoldState(state.decode(), expires_at_ms, unpack_numbers(seats))
+
+    async def sweep(self, showtime_id: str, *, holds_max: int, now_ms: int | None = None) -> Swept:
+        keys = keys_of(showtime_id)
+        _, freed, handled = await self._run(
+            "sweep_expired", (keys.showtime, keys.taken, keys.expiry), (_instant(now_ms), holds_max)
+        )
+        return Swept(freed, handled)
+
+    async def restore(
+        self,
+        terms: Terms,
+        *,
+        blocked: Sequence[int],
+        possessions: Sequence[Possession],
+        losses_until_ms: int,
+        now_ms: int | None = None,
+    ) -> tuple[int, int]:
+        keys = keys_of(terms.showtime_id)
+        owned: list[Argument] = []
+        for possession in possessions:
+            owned += (
+                possession.hold_id,
+                f"{possession.state[0]}:{possession.pay_by_ms}",
+                possession.buyer_id.encode() + b":" + pack_numbers(possession.seats),
+            )
+        _, _, kept, dropped = await self._run(
+            "restore_showtime",
+            (keys.showtime, keys.taken, keys.sold, keys.blocked, keys.expiry, keys.showtimes),
+            (*_terms(terms), pack_numbers(blocked), _instant(now_ms), losses_until_ms, *owned),
+        )
+        return kept, dropped
+
+
+def _granted(reply: list[Any], *granted: str) -> list[Any]:
+    if reply[0] not in granted:
+        raise Refused(reply[0], numbers=tuple(part for part in reply[1:] if isinstance(part, int)))
+    return reply[1:]

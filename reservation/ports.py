@@ -1,0 +1,178 @@
+"""The seat inventory as its users see it; two adapters sit the same examination (tests/contract).
+
+Numbers only: seat indices, milliseconds, opaque ids. Labels, prices and films stand above. A refusal is
+`Refused` with a status of the code table and the facts the status comes with; what the network does is
+an error of the kernel (`InventoryRebuilding`, `SeatsUnavailable`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from reservation.domain import OrphanRule
+
+Phase = Literal["open", "paused", "closed"]
+ReturnableState = Literal["claimed", "sold", "expired"]
+#: Ranges of ordinary seats without an aisle or an accessible seat between them: start, length, area number.
+Stretches = Sequence[tuple[int, int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a showtime is sold under. Instants in ms; `closes_at_ms` 0 means never."""
+
+    showtime_id: str
+    seat_count: int
+    opens_at_ms: int
+    closes_at_ms: int
+    buyer_seats_max: int
+    phase: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Possession:
+    """Seats PostgreSQL says somebody owns, for a rebuild."""
+
+    showtime_id: str
+    hold_id: str
+    buyer_id: str
+    state: Literal["claimed", "sold"]
+    pay_by_ms: int
+    seats: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A granted hold; `fresh` is false for a repeat of one that stood already."""
+
+    expires_at_ms: int
+    version: int
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HoldState:
+    """A hold as its owner may see it."""
+
+    state: Literal["held", "claimed", "sold"]
+    expires_at_ms: int
+    seats: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SeatMap:
+    """Both planes of one instant; they are None when the caller has this version already."""
+
+    version: int
+    phase: Phase
+    opens_at_ms: int
+    closes_at_ms: int
+    seat_count: int
+    taken: bytes | None
+    sold: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep freed, and how many due entries it handled (a full batch means: come back)."""
+
+    freed: int
+    handled: int
+
+
+class Refused(Exception):
+    """The inventory says no.
+
+    `status` is a code of the table. `taken` is the plane the refusal was judged on (for `seat_taken` and
+    `orphan_seat`), `seats` the singles of an `orphan_seat`, `numbers` the rest of the payload in the
+    order of the script's header.
+    """
+
+    def __init__(
+        self,
+        status: str,
+        *,
+        taken: bytes | None = None,
+        seats: tuple[int, ...] = (),
+        numbers: tuple[int, ...] = (),
+    ) -> None:
+        super().__init__(status)
+        self.status = status
+        self.taken = taken
+        self.seats = seats
+        self.numbers = numbers
+
+
+class SeatInventory(Protocol):
+    """Seats of showtimes: held, claimed, sold, returned. `now_ms=None` means the inventory's own clock."""
+
+    async def open_showtime(self, terms: Terms) -> int:
+        """Put a showtime on sale or change its terms; the answer is the new version."""
+
+    async def hold(
+        self,
+        showtime_id: str,
+        hold_id: str,
+        buyer_id: str,
+        seats: Sequence[int],
+        *,
+        ttl_ms: int,
+        rule: OrphanRule = "off",
+        stretches: Stretches = (),
+        area_stretches: Stretches = (),
+        at_counter: bool = False,
+        now_ms: int | None = None,
+    ) -> Held:
+        """Hold all seats or none. `at_counter` skips sale window and buyer limit."""
+
+    async def extend(
+        self, hold_id: str, buyer_id: str, *, ttl_ms: int, lifetime_ms_max: int, now_ms: int | None = None
+    ) -> int:
+        """More time for a hold; the answer is its new deadline in ms."""
+
+    async def release(self, hold_id: str, buyer_id: str, *, now_ms: int | None = None) -> None:
+        """Let go of a hold."""
+
+    async def claim(
+        self, hold_id: str, buyer_id: str, *, pay_by_ms: int, entry: bytes, now_ms: int | None = None
+    ) -> bool:
+        """Hold → claim, with its log entry. False when it was claimed before."""
+
+    async def confirm(self, hold_id: str, buyer_id: str, *, entry: bytes) -> bool:
+        """Held or claimed → sold, with its log entry. False when it was sold before."""
+
+    async def return_seats(
+        self, hold_id: str, *, states: frozenset[ReturnableState], keep: Sequence[int] = ()
+    ) -> bool:
+        """Seats of an ended order back on sale, except `keep`.
+
+        False, and nothing changes, when there is no such hold or it is in none of `states`.
+        """
+
+    async def block(self, showtime_id: str, seats: Sequence[int]) -> None:
+        """Keep free seats off public sale."""
+
+    async def unblock(self, showtime_id: str, seats: Sequence[int]) -> None:
+        """Put blocked seats back on public sale."""
+
+    async def read_map(self, showtime_id: str, *, known_version: int | None = None) -> SeatMap:
+        """The seat map, without planes when the version is the caller's."""
+
+    async def read_hold(self, hold_id: str, buyer_id: str, *, now_ms: int | None = None) -> HoldState:
+        """One hold, for its owner."""
+
+    async def sweep(self, showtime_id: str, *, holds_max: int, now_ms: int | None = None) -> Swept:
+        """Free the seats of expired holds, a bounded batch at a time."""
+
+    async def restore(
+        self,
+        terms: Terms,
+        *,
+        blocked: Sequence[int],
+        possessions: Sequence[Possession],
+        losses_until_ms: int,
+        now_ms: int | None = None,
+    ) -> tuple[int, int]:
+        """Build a showtime anew from what PostgreSQL owns; the answer is holds kept and dropped."""

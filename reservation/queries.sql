@@ -1,0 +1,77 @@
+-- name: current_epoch
+-- The epoch scripts must carry.
+SELECT epoch FROM reservation.epoch;
+
+-- name: raise_epoch
+-- First step of a rebuild: from here on nothing of the old epoch is believed.
+UPDATE reservation.epoch SET epoch = epoch + 1, reason = $1::text, raised_at = now() RETURNING epoch;
+
+-- name: lock_rebuild
+-- One rebuild at a time, until the transaction ends.
+SELECT pg_advisory_xact_lock(hashtext('seatrush.rebuild'));
+
+-- name: keep_layout
+-- A layout is its content, so keeping it twice is keeping it once.
+INSERT INTO reservation.layouts (layout_id, name, seat_count, document)
+VALUES ($1::text, $2::text, $3::int, $4::jsonb)
+ON CONFLICT (layout_id) DO NOTHING;
+
+-- name: find_layout
+-- The geometry of a layout.
+SELECT document FROM reservation.layouts WHERE layout_id = $1::text;
+
+-- name: add_inventories
+-- New sales with their terms; a repeat changes nothing.
+INSERT INTO reservation.inventories
+  (showtime_id, layout_id, opens_at, closes_at, buyer_seats_max, orphan_rule)
+SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::int[], $6::text[])
+ON CONFLICT (showtime_id) DO NOTHING;
+
+-- name: find_inventories
+-- The terms of some sales, with the size of their halls.
+SELECT i.showtime_id, i.layout_id, i.opens_at, i.closes_at, i.phase, i.buyer_seats_max, i.orphan_rule,
+       i.opened_epoch, l.seat_count
+FROM reservation.inventories i JOIN reservation.layouts l USING (layout_id)
+WHERE i.showtime_id = ANY ($1::text[]);
+
+-- name: all_inventories
+-- Every sale, for a rebuild and for the audit.
+SELECT i.showtime_id, i.layout_id, i.opens_at, i.closes_at, i.phase, i.buyer_seats_max, i.orphan_rule,
+       i.opened_epoch, l.seat_count
+FROM reservation.inventories i JOIN reservation.layouts l USING (layout_id)
+ORDER BY i.showtime_id;
+
+-- name: unopened_inventories
+-- Sales Redis has not heard of yet: a crash came between the two.
+SELECT i.showtime_id, i.layout_id, i.opens_at, i.closes_at, i.phase, i.buyer_seats_max, i.orphan_rule,
+       i.opened_epoch, l.seat_count
+FROM reservation.inventories i JOIN reservation.layouts l USING (layout_id)
+WHERE i.opened_epoch IS NULL
+ORDER BY i.created_at
+LIMIT $1::int;
+
+-- name: mark_opened
+-- These seat maps live in Redis since this epoch.
+UPDATE reservation.inventories SET opened_epoch = $2::bigint WHERE showtime_id = ANY ($1::text[]);
+
+-- name: change_sale
+-- New phase or window; Redis learns them next, and the completer tells it if we cannot.
+UPDATE reservation.inventories
+SET phase = coalesce($2::text, phase), opens_at = coalesce($3::timestamptz, opens_at),
+    closes_at = coalesce($4::timestamptz, closes_at), opened_epoch = NULL
+WHERE showtime_id = $1::text;
+
+-- name: add_blocked
+-- House seats, after Redis took them.
+INSERT INTO reservation.blocked_seats (showtime_id, seat_index, reason)
+SELECT $1::text, seat, $3::text FROM unnest($2::int[]) AS seat
+ON CONFLICT DO NOTHING;
+
+-- name: drop_blocked
+-- House seats go back on sale, before Redis frees them.
+DELETE FROM reservation.blocked_seats WHERE showtime_id = $1::text AND seat_index = ANY ($2::int[]);
+
+-- name: all_blocked
+-- House seats by showtime.
+SELECT showtime_id, array_agg(seat_index ORDER BY seat_index) AS seats
+FROM reservation.blocked_seats GROUP BY showtime_id;

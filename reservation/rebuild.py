@@ -1,0 +1,113 @@
+"""The rebuild: seat maps made anew from what PostgreSQL owns (rule R7).
+
+Any sign that Redis is not the server PostgreSQL's epoch speaks of (unknown scripts, wrong or missing
+epoch in the data) closes the gate by itself; this opens it again. In this order, safe to kill at any
+step and start again:
+
+1. raise the epoch, so nothing older is believed; make the server forget its scripts, so the gate is shut;
+2. ask who owns which seats: committed orders, and claims still on the log on their way to PostgreSQL;
+3. load the scripts of the new epoch and restore every showtime with them, keeping holds whose seats
+   nobody owns;
+4. write the epoch into each partition last.
+
+Only one rebuild runs at a time: a PostgreSQL advisory lock, held for the whole of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from kernel import limits
+from kernel.clock import Clock, to_ms
+from kernel.errors import InventoryRebuilding
+from kernel.ids import PARTITIONS
+from reservation.keys import epoch_key
+from reservation.ports import Possession, SeatInventory
+from reservation.store import ReservationStore
+from runtime.redis_link import ScriptRunner
+
+#: Asks the order side who owns what, by showtime.
+Owners = Callable[[], Awaitable[Mapping[str, Sequence[Possession]]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What a rebuild did."""
+
+    epoch: int
+    showtimes: int
+    seats_owned: int
+    holds_kept: int
+    holds_dropped: int
+
+
+class Rebuilder:
+    """Opens the gate again."""
+
+    def __init__(
+        self,
+        store: ReservationStore,
+        inventory: SeatInventory,
+        scripts: ScriptRunner,
+        owners: Owners,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._inventory = inventory
+        self._scripts = scripts
+        self._owners = owners
+        self._clock = clock
+
+    async def gate_is_open(self) -> bool:
+        """Whether scripts and data are of PostgreSQL's epoch, in every partition."""
+        self._scripts.adopt_epoch(await self._store.current_epoch())
+        if self._scripts.epoch == 0:
+            return False
+        try:
+            for partition in range(PARTITIONS):
+                await self._scripts.run("read_epoch", (epoch_key(partition),), ())
+        except InventoryRebuilding:
+            return False
+        return True
+
+    async def rebuild(self, reason: str) -> Rebuilt:
+        """Make every seat map anew; the gate is closed until it is done."""
+        async with self._store.rebuild_lock():
+            return await self._rebuild(reason)
+
+    async def rebuild_if_needed(self, reason: str) -> Rebuilt | None:
+        """Rebuild unless the gate is open, also unless another process just did."""
+        if await self.gate_is_open():
+            return None
+        async with self._store.rebuild_lock():
+            if await self.gate_is_open():
+                return None
+            return await self._rebuild(reason)
+
+    async def _rebuild(self, reason: str) -> Rebuilt:
+        epoch = await self._store.raise_epoch(reason)
+        self._scripts.adopt_epoch(epoch)
+        await self._scripts.forget()
+
+        sales = await self._store.all_sales()
+        blocked = await self._store.all_blocked()
+        owners = await self._owners()
+
+        await self._scripts.load()
+        losses_until_ms = to_ms(self._clock.now()) + limits.hold_lifetime_ms_max if epoch > 1 else 0
+        kept = dropped = seats_owned = 0
+        for sale in sales:
+            possessions = owners.get(sale.showtime_id, ())
+            seats_owned += sum(len(possession.seats) for possession in possessions)
+            counts = await self._inventory.restore(
+                sale.terms,
+                blocked=blocked.get(sale.showtime_id, ()),
+                possessions=possessions,
+                losses_until_ms=losses_until_ms,
+            )
+            kept, dropped = kept + counts[0], dropped + counts[1]
+        await self._store.mark_opened([sale.showtime_id for sale in sales], epoch)
+        for partition in range(PARTITIONS):
+            await self._scripts.redis.set(epoch_key(partition), epoch)
+        return Rebuilt(epoch, len(sales), seats_owned, kept, dropped)

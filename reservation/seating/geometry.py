@@ -1,0 +1,214 @@
+"""What a layout means for seating a party, worked out once: sets, distances, neighbouring segments.
+
+A `SeatingPlan` is built when a layout is first used and shared by every showtime on that layout.
+
+A block of seats is judged by the place of its centre: its middle seat, or the point between its two
+middle seats. So there are two lists of centres, for odd and for even parties, sorted by distance from
+the focal point. Distances are measured in the hall as built: a row is not "central" because its other
+half is sold. The sorted list is cut into at most `_ZONES_MAX` zones, and the union of the first j
+zones is kept as a set: a binary search over seven intersections then finds the zone of the best
+candidate, whatever the fill of the hall.
+
+Refused: walking the sorted list until a seat is free. Fine at the opening; in the last minutes of a
+sale, when a loser's request matters most, it walks the whole hall. Refused as well: one zone per half
+seat of distance, which needs 200 MB for a chart whose rows are far apart.
+
+Invariant: nothing here changes after `__init__`, so all tasks of a worker share a plan without a lock.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import hypot
+from typing import Final
+
+from reservation.domain import Layout, Segment, bytes_for
+
+from .neighbours import neighbouring_segments
+from .openings import Ground
+from .planes import mask_where
+
+Point = tuple[float, float]
+
+_ZONES_MAX: Final = 128  # times the plane of the layout, times two lists: 1.3 MB for 40,000 seats
+_ZONE_SIZE_MIN: Final = 16  # below this, scanning a zone costs less than one more probe
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A segment as a straight line in the hall: its seat *t* is about at (x + t·dx, y + t·dy)."""
+
+    start: int
+    length: int
+    depth: float
+    x: float
+    y: float
+    dx: float
+    dy: float
+
+    def offset_near(self, point: Point) -> float:
+        """Which seat of the line is nearest the point, as a fraction, and beyond the ends if it is."""
+        along = (point[0] - self.x) * self.dx + (point[1] - self.y) * self.dy
+        return along / (self.dx * self.dx + self.dy * self.dy)
+
+
+class Centres:
+    """The centres of blocks of one parity. A centre is named by the middle seat, or the left one of two."""
+
+    __slots__ = ("distance", "lead", "order", "xs", "ys", "zone_size", "zones")
+
+    def __init__(
+        self, xs: Sequence[float], ys: Sequence[float], names: Sequence[int], focal: Point, lead: float
+    ) -> None:
+        """`xs` and `ys` cover every seat, `names` the seats that do name a centre.
+
+        `lead` is how far a centre lies behind the seat that names it, in seats: 0 or one half.
+        """
+        self.xs: Final = array("d", xs)
+        self.ys: Final = array("d", ys)
+        self.lead: Final = lead
+        measured = sorted((hypot(xs[seat] - focal[0], ys[seat] - focal[1]), seat) for seat in names)
+        self.order: Final = array("I", [seat for _, seat in measured])
+        self.distance: Final = array("d", [distance for distance, _ in measured])
+        self.zone_size: Final = max(_ZONE_SIZE_MIN, -(-len(measured) // _ZONES_MAX))
+        zones: list[int] = []
+        union = bytearray(bytes_for(len(xs)))
+        for rank, seat in enumerate(self.order, start=1):
+            union[seat >> 3] |= 1 << (seat & 7)
+            if rank % self.zone_size == 0 or rank == len(measured):
+                zones.append(int.from_bytes(union, "little"))
+        self.zones: Final = tuple(zones)
+
+    def point(self, name: int) -> Point:
+        """Where this centre is."""
+        return self.xs[name], self.ys[name]
+
+
+class SeatingPlan:
+    """Everything about a layout that best available, alternatives and the orphan rule look up."""
+
+    __slots__ = (
+        "area_masks",
+        "barriers",
+        "by_depth",
+        "depth_slack",
+        "depths",
+        "even",
+        "focal",
+        "ground",
+        "layout",
+        "neighbours",
+        "odd",
+        "segment_of",
+        "stretches",
+    )
+
+    def __init__(self, layout: Layout) -> None:
+        xs = [seat.x for seat in layout.seats]
+        ys = [seat.y for seat in layout.seats]
+        self.layout: Final = layout
+        self.focal: Final[Point] = layout.focal_point
+        self.segment_of: Final[Sequence[int]] = layout.segment_of
+        self.ground: Final = _ground(layout)
+        self.area_masks: Final = _area_masks(layout)
+        self.barriers: Final = _barriers(layout)
+        self.odd: Final = Centres(xs, ys, range(len(xs)), self.focal, lead=0.0)
+        self.even: Final = _even_centres(layout, xs, ys)
+        self.stretches: Final = tuple(_stretch(segment, xs, ys) for segment in layout.segments)
+        self.by_depth: Final = tuple(sorted(self.stretches, key=lambda stretch: stretch.depth))
+        self.depths: Final = tuple(stretch.depth for stretch in self.by_depth)
+        self.depth_slack: Final = max(
+            abs(y - stretch.depth)
+            for stretch in self.stretches
+            for centres in (self.odd, self.even)
+            for y in centres.ys[stretch.start : stretch.start + stretch.length]
+        )
+        self.neighbours: Final = neighbouring_segments(
+            layout.segments, xs, [stretch.depth for stretch in self.stretches]
+        )
+
+    def centres(self, count: int) -> Centres:
+        """The centres a block of `count` seats may have."""
+        return self.odd if count % 2 else self.even
+
+    def middle(self, start: int, count: int) -> Point:
+        """The centre of the block of `count` seats that begins at `start`."""
+        return self.centres(count).point(start + (count - 1) // 2)
+
+    def heart(self, seats: Sequence[int]) -> Point:
+        """The mean position of any seats."""
+        xs, ys = self.odd.xs, self.odd.ys
+        return sum(xs[seat] for seat in seats) / len(seats), sum(ys[seat] for seat in seats) / len(seats)
+
+    def areas_of(self, seats: Sequence[int]) -> int:
+        """All seats of the area categories these seats belong to."""
+        mask = 0
+        for area_id in {self.layout.seats[seat].area_id for seat in seats}:
+            mask |= self.area_masks[area_id]
+        return mask
+
+
+def _ground(layout: Layout) -> Ground:
+    firsts = {segment.start for segment in layout.segments}
+    lasts = {segment.stop - 1 for segment in layout.segments}
+    row_lasts = {
+        segment.stop - 1
+        for segment, following in zip(layout.segments, (*layout.segments[1:], None), strict=True)
+        if following is None or following.row_key != segment.row_key
+    }
+    kinds = [seat.kind for seat in layout.seats]
+    count = len(kinds)
+    return Ground(
+        seats=(1 << count) - 1,
+        accessible=mask_where(kind == "accessible" for kind in kinds),
+        companion=mask_where(kind == "companion" for kind in kinds),
+        pair_left=mask_where(
+            kind == "couple_left" and seat not in lasts and kinds[seat + 1] == "couple_right"
+            for seat, kind in enumerate(kinds)
+        ),
+        not_first=mask_where(seat not in firsts for seat in range(count)),
+        not_last=mask_where(seat not in lasts for seat in range(count)),
+        not_row_last=mask_where(seat not in row_lasts for seat in range(count)),
+        longest=max(segment.length for segment in layout.segments),
+    )
+
+
+def _area_masks(layout: Layout) -> Mapping[str, int]:
+    planes = {area.area_id: bytearray(bytes_for(layout.seat_count)) for area in layout.areas}
+    for index, seat in enumerate(layout.seats):
+        planes[seat.area_id][index >> 3] |= 1 << (index & 7)
+    return {area_id: int.from_bytes(plane, "little") for area_id, plane in planes.items()}
+
+
+def _barriers(layout: Layout) -> Mapping[int, int]:
+    """The accessible seats of each segment that has any, the segment's first seat at bit 0."""
+    barriers: dict[int, int] = {}
+    for seat in layout.seats:
+        if seat.kind == "accessible":
+            position = layout.segment_of[seat.index]
+            offset = seat.index - layout.segments[position].start
+            barriers[position] = barriers.get(position, 0) | 1 << offset
+    return barriers
+
+
+def _even_centres(layout: Layout, xs: list[float], ys: list[float]) -> Centres:
+    """Midway between a seat and the next of its row, be there an aisle between them or not."""
+    count = len(xs)
+    row_of = [layout.segments[position].row_key for position in layout.segment_of]
+    names = [seat for seat in range(count - 1) if row_of[seat] == row_of[seat + 1]]
+    between_xs, between_ys = xs[:], ys[:]
+    for seat in names:
+        between_xs[seat] = (xs[seat] + xs[seat + 1]) / 2
+        between_ys[seat] = (ys[seat] + ys[seat + 1]) / 2
+    return Centres(between_xs, between_ys, names, layout.focal_point, lead=0.5)
+
+
+def _stretch(segment: Segment, xs: list[float], ys: list[float]) -> Stretch:
+    first, last = segment.start, segment.stop - 1
+    dx, dy = 1.0, 0.0
+    if (xs[first], ys[first]) != (xs[last], ys[last]):
+        dx, dy = (xs[last] - xs[first]) / (last - first), (ys[last] - ys[first]) / (last - first)
+    depth = sum(ys[first : last + 1]) / segment.length
+    return Stretch(first, segment.length, depth, xs[first], ys[first], dx, dy)

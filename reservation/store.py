@@ -1,0 +1,125 @@
+"""What PostgreSQL knows of sales: layouts, terms, house seats, the epoch."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from kernel.clock import from_ms, to_ms
+from reservation.domain import Layout, OrphanRule
+from reservation.layouts import from_document, to_document
+from reservation.ports import Phase, Terms
+from runtime.postgres import Database, Record
+from runtime.queries import load_queries
+
+_SQL = load_queries(__file__)
+
+
+@dataclass(frozen=True, slots=True)
+class Sale:
+    """A showtime on sale: the terms, and the hall."""
+
+    terms: Terms
+    layout_id: str
+    orphan_rule: OrphanRule
+    opened_epoch: int | None = None
+
+    @property
+    def showtime_id(self) -> str:
+        return self.terms.showtime_id
+
+
+def _sale(row: Record) -> Sale:
+    return Sale(
+        terms=Terms(
+            showtime_id=row["showtime_id"],
+            seat_count=row["seat_count"],
+            opens_at_ms=to_ms(row["opens_at"]),
+            closes_at_ms=to_ms(row["closes_at"]) if row["closes_at"] else 0,
+            buyer_seats_max=row["buyer_seats_max"],
+            phase=row["phase"],
+        ),
+        layout_id=row["layout_id"],
+        orphan_rule=row["orphan_rule"],
+        opened_epoch=row["opened_epoch"],
+    )
+
+
+class ReservationStore:
+    """The reservation schema, statement by statement."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def current_epoch(self) -> int:
+        return int(await self._database.fetchval(_SQL["current_epoch"]))
+
+    async def raise_epoch(self, reason: str) -> int:
+        return int(await self._database.fetchval(_SQL["raise_epoch"], reason))
+
+    @asynccontextmanager
+    async def rebuild_lock(self) -> AsyncIterator[None]:
+        """Keep every other rebuild waiting; PostgreSQL lets go when this process dies."""
+        async with self._database.transaction() as connection:
+            await connection.execute(_SQL["lock_rebuild"], timeout=60.0)
+            yield
+
+    async def keep_layout(self, layout: Layout) -> str:
+        """Store a layout (once); the answer is its id."""
+        await self._database.execute(
+            _SQL["keep_layout"], layout.layout_id, layout.name, layout.seat_count, to_document(layout)
+        )
+        return layout.layout_id
+
+    async def find_layout(self, layout_id: str) -> Layout | None:
+        document = await self._database.fetchval(_SQL["find_layout"], layout_id)
+        return None if document is None else from_document(document)
+
+    async def add_sales(self, sales: Sequence[Sale]) -> None:
+        """New sales; those that exist stay as they are."""
+        await self._database.execute(
+            _SQL["add_inventories"],
+            [sale.showtime_id for sale in sales],
+            [sale.layout_id for sale in sales],
+            [from_ms(sale.terms.opens_at_ms) for sale in sales],
+            [from_ms(sale.terms.closes_at_ms) if sale.terms.closes_at_ms else None for sale in sales],
+            [sale.terms.buyer_seats_max for sale in sales],
+            [sale.orphan_rule for sale in sales],
+        )
+
+    async def find_sales(self, showtime_ids: Sequence[str]) -> list[Sale]:
+        rows = await self._database.fetch(_SQL["find_inventories"], list(showtime_ids))
+        return [_sale(row) for row in rows]
+
+    async def all_sales(self) -> list[Sale]:
+        return [_sale(row) for row in await self._database.fetch(_SQL["all_inventories"])]
+
+    async def unopened_sales(self, limit: int = 200) -> list[Sale]:
+        rows = await self._database.fetch(_SQL["unopened_inventories"], limit)
+        return [_sale(row) for row in rows]
+
+    async def mark_opened(self, showtime_ids: Sequence[str], epoch: int) -> None:
+        await self._database.execute(_SQL["mark_opened"], list(showtime_ids), epoch)
+
+    async def change_sale(
+        self,
+        showtime_id: str,
+        *,
+        phase: Phase | None = None,
+        opens_at: datetime | None = None,
+        closes_at: datetime | None = None,
+    ) -> None:
+        await self._database.execute(_SQL["change_sale"], showtime_id, phase, opens_at, closes_at)
+
+    async def add_blocked(self, showtime_id: str, seats: Sequence[int], reason: str) -> None:
+        await self._database.execute(_SQL["add_blocked"], showtime_id, list(seats), reason)
+
+    async def drop_blocked(self, showtime_id: str, seats: Sequence[int]) -> None:
+        await self._database.execute(_SQL["drop_blocked"], showtime_id, list(seats))
+
+    async def all_blocked(self) -> dict[str, list[int]]:
+        """House seats by showtime."""
+        rows = await self._database.fetch(_SQL["all_blocked"])
+        return {row["showtime_id"]: list(row["seats"]) for row in rows}

@@ -1,0 +1,43 @@
+"""Stretches: the geometry the hold script needs for the orphan rule, as plain ranges.
+
+A stretch is a maximal range of seats of one segment without an accessible seat: inside it neighbours by
+index are neighbours in the hall, and both of its ends are boundaries no single can lean on. Scripts get
+only the stretches a choice touches (and those of its areas when the rule is strict), so their work is
+bounded by the choice, not by the hall.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from reservation.domain import Layout
+from reservation.ports import Stretches
+
+
+class StretchTable:
+    """The stretches of one layout, looked up by seat."""
+
+    def __init__(self, layout: Layout) -> None:
+        area_number = {area.area_id: number for number, area in enumerate(layout.areas)}
+        self._stretches: list[tuple[int, int, int]] = []
+        self._stretch_of: list[int] = [-1] * layout.seat_count
+        for segment in layout.segments:
+            start: int | None = None
+            for seat in range(segment.start, segment.stop + 1):
+                if seat < segment.stop and layout.seats[seat].kind != "accessible":
+                    start = seat if start is None else start
+                    self._stretch_of[seat] = len(self._stretches)
+                elif start is not None:
+                    number = area_number[layout.seats[start].area_id]
+                    self._stretches.append((start, seat - start, number))
+                    start = None
+
+    def touching(self, seats: Iterable[int]) -> Stretches:
+        """The stretches these seats stand in, each once."""
+        places = {self._stretch_of[seat] for seat in seats} - {-1}
+        return [self._stretches[place] for place in sorted(places)]
+
+    def of_areas(self, touched: Stretches) -> Stretches:
+        """Every stretch of the areas of the touched ones."""
+        areas = {area for _, _, area in touched}
+        return [stretch for stretch in self._stretches if stretch[2] in areas]

@@ -1,0 +1,148 @@
+"""How an engine is set up, asked of the engine itself: ours, or a service somewhere else.
+
+Only facts; whether they are good enough is judged by `entrypoints.doctor` and at start-up (rule R17).
+Everything is read from commands that managed services leave open too: INFO and not CONFIG, settings and
+catalogues and not files. A clock's skew is its distance to ours at the middle of the question's round
+trip, so half a round trip is the error.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+import asyncpg
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+
+_WITHIN_S: Final = 3.0
+_CHINESE_TITLE: Final = "流浪地球"
+
+
+class ProbeFailed(RuntimeError):
+    """The engine could not be asked; the message is what it, or the network, said."""
+
+
+@dataclass(frozen=True, slots=True)
+class RedisFacts:
+    """What Redis or Valkey says about itself; `fsync` is None where it may not be asked."""
+
+    product: str
+    version: str
+    compatible_with: str
+    eviction: str
+    append_only: bool
+    fsync: str | None
+    clients_max: int
+    clients: int
+    clock_skew_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresFacts:
+    """What PostgreSQL says about itself; `trigrams` is None where the extension is missing."""
+
+    version: str
+    version_number: int
+    fsync: bool
+    full_page_writes: bool
+    synchronous_commit: str
+    encoding: str
+    character_type: str
+    trigrams: int | None
+    connections_max: int
+    clock_skew_s: float
+
+
+async def probe_redis(url: str) -> RedisFacts:
+    """Ask Redis.
+
+    Raises ProbeFailed when it does not answer.
+    """
+    client: Redis = Redis.from_url(
+        url,
+        socket_timeout=_WITHIN_S,
+        socket_connect_timeout=_WITHIN_S,
+        retry=Retry(NoBackoff(), 0),
+        decode_responses=True,
+    )
+    try:
+        info: dict[str, Any] = await client.info()
+        asked_at = time.time()
+        seconds, microseconds = await client.time()
+        skew_s = seconds + microseconds / 1e6 - (asked_at + time.time()) / 2
+        fsync = None
+        with suppress(ResponseError):
+            fsync = (await client.config_get("appendfsync")).get("appendfsync")
+    except (RedisError, OSError, ValueError) as error:
+        raise ProbeFailed(str(error) or type(error).__name__) from error
+    finally:
+        await client.aclose()
+    compatible_with = str(info.get("redis_version", "0"))
+    return RedisFacts(
+        product=str(info.get("server_name", "redis")),
+        version=str(info.get("valkey_version", compatible_with)),
+        compatible_with=compatible_with,
+        eviction=str(info.get("maxmemory_policy", "unknown")),
+        append_only=info.get("aof_enabled") == 1,
+        fsync=fsync,
+        clients_max=int(info.get("maxclients", 0)),
+        clients=int(info.get("connected_clients", 0)),
+        clock_skew_s=skew_s,
+    )
+
+
+async def probe_postgres(url: str) -> PostgresFacts:
+    """Ask PostgreSQL.
+
+    Raises ProbeFailed when it does not answer.
+    """
+    try:
+        connection = await asyncpg.connect(
+            url, timeout=_WITHIN_S, command_timeout=_WITHIN_S, statement_cache_size=0
+        )
+    except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise ProbeFailed(str(error) or type(error).__name__) from error
+    try:
+        asked_at = time.time()
+        now = await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
+        skew_s = now - (asked_at + time.time()) / 2
+        row = await connection.fetchrow(
+            "SELECT current_setting('server_version') AS version,"
+            " current_setting('server_version_num')::int AS version_number,"
+            " current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,"
+            " current_setting('synchronous_commit') AS synchronous_commit,"
+            " current_setting('max_connections')::int AS connections_max,"
+            " pg_encoding_to_char(encoding) AS encoding, datctype AS character_type"
+            " FROM pg_database WHERE datname = current_database()"
+        )
+        assert row is not None, "a connected database is in the catalogue"
+        schema = await connection.fetchval(
+            "SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace"
+            " WHERE extname = 'pg_trgm'"
+        )
+        trigrams = None
+        if schema is not None:
+            # The schema's name comes quoted from the catalogue.
+            question = f"SELECT cardinality({schema}.show_trgm($1))"
+            trigrams = await connection.fetchval(question, _CHINESE_TITLE)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise ProbeFailed(str(error) or type(error).__name__) from error
+    finally:
+        connection.terminate()
+    return PostgresFacts(
+        version=row["version"],
+        version_number=row["version_number"],
+        fsync=row["fsync"] == "on",
+        full_page_writes=row["full_page_writes"] == "on",
+        synchronous_commit=row["synchronous_commit"],
+        encoding=row["encoding"],
+        character_type=row["character_type"],
+        trigrams=trigrams,
+        connections_max=row["connections_max"],
+        clock_skew_s=skew_s,
+    )

@@ -1,0 +1,246 @@
+"""One operation, ready to be called: everything between the socket and the handler.
+
+The order is the cheapest refusal first: media type, token, query, body, key. Then the guard, then the
+handler; whatever they raise becomes a problem document here and nowhere else.
+
+This is the hot path, so it is one object per operation, built at start-up, instead of a chain of
+middlewares: what an operation does not need is a `None` that is tested, not a function that is called.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Final
+
+import msgspec
+from aiohttp import hdrs, web
+from multidict import CIMultiDict, CIMultiDictProxy, istr
+
+from kernel.errors import SeatRushError
+from runtime.http import negotiation, problems
+from runtime.http.answers import Answer, Body, Stream
+from runtime.http.auth import TokenVerifier, authenticate
+from runtime.http.call import Call
+from runtime.http.context import REQUEST_ID, request_id
+from runtime.http.decoding import BodyDecoder, QueryDecoder
+from runtime.http.errors import (
+    BadRequest,
+    HttpRefusal,
+    InternalError,
+    NotAcceptable,
+    PayloadTooLarge,
+    UnsupportedMediaType,
+)
+from runtime.http.idempotency import (
+    REPLAYED_HEADER,
+    STORED_HEADERS,
+    Idempotency,
+    IdempotencyGuard,
+    Replay,
+    Started,
+    is_stored,
+    key_of,
+)
+from runtime.http.metrics import RequestObserver
+from runtime.http.models import Model, Nothing
+from runtime.http.operations import Operation
+from runtime.http.reading import BODY_DEADLINE_S, read_body
+from runtime.http.sse import Streams
+
+SERVER: Final = "SeatRush"
+X_REQUEST_ID: Final = istr("X-Request-ID")
+
+_CONTENT_TYPE_OPTIONS: Final = istr("X-Content-Type-Options")
+
+_log = logging.getLogger(__name__)
+_encode: Final = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What all endpoints of a process share."""
+
+    verifier: TokenVerifier
+    guard: IdempotencyGuard
+    observer: RequestObserver
+    streams: Streams
+    body_deadline_s: float = BODY_DEADLINE_S
+
+
+class Endpoint:
+    """Answers the requests of one operation."""
+
+    def __init__(self, operation: Operation, surroundings: Surroundings) -> None:
+        self.operation = operation
+        self._name = operation.name
+        self._handler = operation.handler
+        self._names = operation.parameters
+        self._media_type = operation.media_type
+        self._verifier = surroundings.verifier if operation.auth else None
+        self._guard = surroundings.guard if operation.idempotent and operation.guarded else None
+        self._observer = surroundings.observer
+        self._streams = surroundings.streams
+        self._body_deadline_s = surroundings.body_deadline_s
+        self._query = QueryDecoder(operation.query or Nothing)
+        model = _model_of(operation)
+        self._body = None if operation.body is bytes else BodyDecoder(model)
+        self._empty_body = model() if operation.body is None or operation.body_optional else None
+
+    async def answer(self, request: web.BaseRequest, values: list[str], query: str) -> web.StreamResponse:
+        """The response to one request. Raises nothing but CancelledError."""
+        started = perf_counter()
+        headers = request.headers
+        name = request_id(headers.get(X_REQUEST_ID))
+        REQUEST_ID.set(name)
+        try:
+            accept = headers.get(hdrs.ACCEPT)
+            if accept is not None and accept != "*/*":
+                self._check_accept(accept, headers)
+            call: Call[Any, Any] = Call(request, self._names, values, name)
+            if self._verifier is not None:
+                call.account_id = authenticate(headers, self._verifier)
+            if query or self.operation.query is not None:
+                call.query = self._query.decode(query)
+            call.body = await self._read(request)
+            if self.operation.idempotent:
+                place = f"{request.method} {request.raw_path}"
+                call.idempotency = Idempotency(key_of(headers), place, call.body)
+            if self._guard is None:
+                answered = await self._handler(call)
+            else:
+                answered = await self._answer_once(call, request, self._guard)
+            if isinstance(answered, Stream):
+                return await self._stream(request, answered, name, started)
+            response = respond(answered, self._media_type, name)
+        except Exception as error:  # noqa: BLE001 (the one place where anything becomes an answer)
+            response = refuse(error, request, name, self._name, self._observer)
+        self._observer.observe(self._name, response.status, perf_counter() - started)
+        return response
+
+    def _check_accept(self, accept: str, headers: CIMultiDictProxy[str]) -> None:
+        if not negotiation.accepts(accept, self._media_type):
+            everything = ",".join(headers.getall(hdrs.ACCEPT))
+            if not negotiation.accepts(everything, self._media_type):
+                raise NotAcceptable(f"This call answers in {self._media_type}.")
+
+    async def _read(self, request: web.BaseRequest) -> msgspec.Struct | bytes:
+        body = await read_body(request, self.operation.body_bytes_max, self._body_deadline_s)
+        if self._body is None:
+            return body
+        if not body and self._empty_body is not None:
+            return self._empty_body
+        content_type = request.headers.get(hdrs.CONTENT_TYPE, "")
+        if body and content_type != negotiation.JSON and not negotiation.is_json(content_type):
+            raise UnsupportedMediaType
+        return self._body.decode(body)
+
+    async def _answer_once(
+        self, call: Call[Any, Any], request: web.BaseRequest, guard: IdempotencyGuard
+    ) -> Answer:
+        """Run the handler, unless this key has its answer already."""
+        repeat = call.idempotency
+        begun = await guard.begin(call.account_id, repeat.key, repeat.fingerprint, self._name)
+        if isinstance(begun, Replay):
+            return Answer(begun.status, begun.body or None, begun.headers, replayed=True)
+        code = ""
+        try:
+            answered = await self._handler(call)
+            assert isinstance(answered, Answer), "a stream cannot be repeated"
+        except SeatRushError as refusal:
+            code = refusal.code.name
+            answered = problems.answer(refusal, instance=_path(request), request_id=call.request_id)
+        except Exception:
+            await guard.abandon(begun)
+            raise
+        if not is_stored(answered.status, code):
+            await guard.abandon(begun)
+            return answered
+        return await self._keep(answered, begun, guard)
+
+    async def _keep(self, answered: Answer, begun: Started, guard: IdempotencyGuard) -> Answer:
+        body = _encoded(answered.body)
+        headers = {"Content-Type": self._media_type, **(answered.headers or {})}
+        stored = {name: value for name, value in headers.items() if name in STORED_HEADERS}
+        try:
+            await guard.finish(begun, answered.status, stored, body or b"")
+        except Exception:  # noqa: BLE001
+            # The effect has happened and the caller should know it. The key stays claimed until its
+            # lease ends; then a repeat meets the effect itself.
+            _log.exception("an answer could not be kept for repeats")
+            self._observer.unhandled(self._name)
+        return msgspec.structs.replace(answered, body=body)
+
+    async def _stream(
+        self, request: web.BaseRequest, answered: Stream, name: str, started: float
+    ) -> web.StreamResponse:
+        headers = _headers(self._media_type, name)
+        return await self._streams.serve(
+            request,
+            answered,
+            headers,
+            opened=lambda: self._observer.observe(self._name, 200, perf_counter() - started),
+        )
+
+
+def respond(answered: Answer, media_type: str, name: str) -> web.Response:
+    """The response of an answer."""
+    headers = _headers(media_type, name)
+    if answered.headers is not None:
+        headers.update(answered.headers)
+    if answered.replayed:
+        headers[REPLAYED_HEADER] = "true"
+    body = _encoded(answered.body)
+    if body is None:
+        del headers[hdrs.CONTENT_TYPE]
+    return web.Response(status=answered.status, body=body, headers=headers)
+
+
+def refuse(
+    error: Exception, request: web.BaseRequest, name: str, operation: str, observer: RequestObserver
+) -> web.Response:
+    """The problem response of whatever was raised."""
+    refusal = _as_refusal(error)
+    if refusal.code is InternalError.code:
+        observer.unhandled(operation)
+        _log.error("unhandled in %s, request %s", operation, name, exc_info=error)
+        refusal = InternalError()
+    answered = problems.answer(refusal, instance=_path(request), request_id=name)
+    response = respond(answered, problems.MEDIA_TYPE, name)
+    if isinstance(refusal, HttpRefusal) and refusal.closes_connection:
+        response.force_close()
+    return response
+
+
+def _as_refusal(error: Exception) -> SeatRushError:
+    if isinstance(error, SeatRushError):
+        return error
+    if isinstance(error, web.HTTPClientError):
+        return PayloadTooLarge() if error.status == 413 else BadRequest()
+    return InternalError()
+
+
+def _headers(media_type: str, name: str) -> CIMultiDict[str]:
+    return CIMultiDict(
+        (
+            (hdrs.CONTENT_TYPE, media_type),
+            (hdrs.CACHE_CONTROL, "no-store"),
+            (_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (X_REQUEST_ID, name),
+            (hdrs.SERVER, SERVER),
+        )
+    )
+
+
+def _encoded(body: Body) -> bytes | None:
+    return _encode(body) if isinstance(body, msgspec.Struct) else body
+
+
+def _path(request: web.BaseRequest) -> str:
+    return request.raw_path.partition("?")[0]
+
+
+def _model_of(operation: Operation) -> type[Model]:
+    body = operation.body
+    return body if body is not None and issubclass(body, Model) else Nothing

@@ -1,0 +1,113 @@
+"""A repeated request gets the first answer, not a second effect.
+
+The caller names its intent with an `Idempotency-Key`; a retry after a lost reply carries the same key.
+The key belongs to the account, and the fingerprint (method, path, body) tells a retry from a mistake:
+the same key with another request is refused.
+
+The body's part in the fingerprint is the decoded struct written again, not the bytes received, so a
+retry through another JSON library, with other spaces or another order of fields, is still the same.
+
+Where answers are kept is the guard's business. Orders and money have theirs in PostgreSQL, in the arbiter's
+own transaction. A hold needs none: its id follows from account and key, so its script meets its own
+earlier effect; such an operation is declared `guarded=False` and reads `call.idempotency` itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+import msgspec
+from multidict import CIMultiDictProxy, istr
+
+from kernel import limits
+from runtime.http.errors import IdempotencyKeyInvalid, IdempotencyKeyMissing
+
+HEADER: Final = istr("Idempotency-Key")
+REPLAYED_HEADER: Final = "Idempotent-Replayed"
+
+#: Answers that are kept besides every 2xx. The rest may come out otherwise next time.
+STORED_STATUSES: Final = frozenset({404, 409, 410, 422})
+#: These speak about the repeat itself, not about the request.
+NEVER_STORED_CODES: Final = frozenset({"request_in_progress", "idempotency_key_reused"})
+#: The headers that are part of a stored answer; the others are made anew for each answer.
+STORED_HEADERS: Final = ("Content-Type", "Location", "ETag")
+
+_NONE: Final[tuple[str, ...]] = ()
+_printable: Final = re.compile(rf"[!-~]{{1,{limits.idempotency_key_length_max}}}")
+_canonical: Final = msgspec.json.Encoder(order="deterministic").encode
+
+
+class Replay(msgspec.Struct, frozen=True):
+    """The answer an earlier request with this key got."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Started(msgspec.Struct, frozen=True):
+    """This is the first request with this key; the guard waits to hear how it ends."""
+
+    account_id: str
+    key: str
+    fingerprint: bytes
+    operation: str
+
+
+class IdempotencyGuard(Protocol):
+    """Remembers answers by account and key.
+
+    `begin` itself raises the refusals `request_in_progress` (with `retry_after_s`) and
+    `idempotency_key_reused`.
+    """
+
+    async def begin(self, account_id: str, key: str, fingerprint: bytes, operation: str) -> Replay | Started:
+        """Claim the key, or give the stored answer."""
+
+    async def finish(self, started: Started, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        """Keep the answer for repeats."""
+
+    async def abandon(self, started: Started) -> None:
+        """Free the key: nothing that should be repeated has been answered."""
+
+
+class Idempotency:
+    """The key of one request, and its fingerprint."""
+
+    __slots__ = ("_body", "_fingerprint", "_place", "key")
+
+    def __init__(self, key: str, place: str, body: msgspec.Struct | bytes) -> None:
+        self.key = key
+        self._place = place
+        self._body = body
+        self._fingerprint = b""
+
+    @property
+    def fingerprint(self) -> bytes:
+        """16 bytes that say what was asked, whatever its spelling."""
+        if not self._fingerprint:
+            body = self._body if isinstance(self._body, bytes) else _canonical(self._body)
+            material = b"%b\n%b" % (self._place.encode("utf-8", "surrogateescape"), body)
+            self._fingerprint = hashlib.blake2b(material, digest_size=16).digest()
+        return self._fingerprint
+
+
+def key_of(headers: CIMultiDictProxy[str]) -> str:
+    """The caller's key, bare or as a quoted string (RFC 8941)."""
+    brought = headers.getall(HEADER, _NONE)
+    if not brought:
+        raise IdempotencyKeyMissing
+    key = brought[0]
+    if len(key) >= 2 and key[0] == key[-1] == '"':
+        key = key[1:-1].replace('\\"', '"').replace("\\\\", "\\")
+    if len(brought) > 1 or not _printable.fullmatch(key):
+        raise IdempotencyKeyInvalid
+    return key
+
+
+def is_stored(status: int, code: str) -> bool:
+    """Whether an answer is kept for repeats."""
+    return (200 <= status < 300 or status in STORED_STATUSES) and code not in NEVER_STORED_CODES

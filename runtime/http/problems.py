@@ -1,0 +1,109 @@
+"""Every error in one form: RFC 9457 `application/problem+json`.
+
+One place turns a refusal into a document, so no route can invent a second form. The members are fixed
+(type, title, status, detail, instance, code, request_id), then come the facts of the refusal. Facts
+never replace a fixed member, and a fact that cannot be written as JSON costs the facts, not the answer.
+
+`Retry-After` says whole seconds, as HTTP wants; `retry_after_ms` in the body says the same finer. When
+a transient refusal names no time, it is drawn between one and three seconds: a crowd that is told the
+same second comes back in the same second.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+
+from kernel.errors import SeatRushError
+from runtime.http.answers import Answer
+from runtime.http.errors import HttpRefusal
+
+MEDIA_TYPE: Final = "application/problem+json"
+PAGES: Final = "/docs/problems/"
+
+_RETRY_LATER_STATUSES: Final = frozenset({429, 503})
+_RETRY_LATER_CODES: Final = frozenset({"request_in_progress"})
+_RETRY_AFTER_S: Final = (1.0, 3.0)
+
+_log = logging.getLogger(__name__)
+_encode: Final = msgspec.json.Encoder().encode
+_jitter: Final = random.Random()  # noqa: S311 (spreads a crowd, protects nothing)
+
+
+class Problem(msgspec.Struct, kw_only=True):
+    """A problem document (RFC 9457). Look at `code`; the sentences may be reworded."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    request_id: str
+
+
+class FieldProblem(msgspec.Struct, kw_only=True):
+    """One thing wrong with one field."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+_FIXED_MEMBERS: Final = frozenset(Problem.__struct_fields__)
+
+
+def document(error: SeatRushError, *, instance: str, request_id: str) -> dict[str, Any]:
+    """The problem document of a refusal, without the facts."""
+    code = error.code
+    return {
+        "type": PAGES + code.slug,
+        "title": code.title,
+        "status": code.http_status,
+        "detail": error.detail,
+        "instance": instance if instance.isascii() else _quoted(instance),
+        "code": code.name,
+        "request_id": request_id,
+    }
+
+
+def answer(error: SeatRushError, *, instance: str, request_id: str) -> Answer:
+    """The complete answer to a refusal: status, headers, body."""
+    members = document(error, instance=instance, request_id=request_id)
+    headers = {"Content-Type": MEDIA_TYPE, **_headers_of(error)}
+    retry_after_s = _retry_after_s(error)
+    if retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
+        members["retry_after_ms"] = int(retry_after_s * 1000)
+    facts = {name: value for name, value in error.facts.items() if name not in _FIXED_MEMBERS}
+    try:
+        body = _encode(members | facts)
+    except (TypeError, ValueError, OverflowError):
+        _log.exception("facts of %s are not JSON", error.code.name)
+        body = _encode(members)
+    return Answer(error.code.http_status, body, headers)
+
+
+def _headers_of(error: SeatRushError) -> Mapping[str, str]:
+    if error.code.http_status == 401:
+        return {"WWW-Authenticate": "Bearer"}
+    return error.headers if isinstance(error, HttpRefusal) else {}
+
+
+def _retry_after_s(error: SeatRushError) -> float | None:
+    if error.retry_after_s is not None:
+        return error.retry_after_s
+    if error.code.http_status in _RETRY_LATER_STATUSES or error.code.name in _RETRY_LATER_CODES:
+        return _jitter.uniform(*_RETRY_AFTER_S)
+    return None
+
+
+def _quoted(path: str) -> str:
+    """A path as it may stand in JSON: bytes that are not ASCII, percent-encoded."""
+    return quote(path, safe="/%:@!$&'()*+,;=~-._?", errors="surrogateescape")

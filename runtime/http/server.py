@@ -1,0 +1,94 @@
+"""Putting it together: from the operations of all contexts to an application that runs.
+
+    app = build_app([seats, orders], verifier=tokens, guard=guard, title="SeatRush", version="0.1.0")
+    runner = Runner(app)
+    await runner.setup()
+    await web.SockSite(runner, socket).start()
+    ...
+    await runner.cleanup()
+
+Everything is handed in and nothing is looked up, so two applications can live in one process, as tests
+want. All declarations are checked here, before a port is open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from runtime.http import docs_page, health, openapi
+from runtime.http.auth import TokenVerifier
+from runtime.http.endpoint import Endpoint, Surroundings
+from runtime.http.health import Health
+from runtime.http.idempotency import IdempotencyGuard
+from runtime.http.metrics import RequestMetrics, RequestObserver
+from runtime.http.operations import Operations
+from runtime.http.protocol import CONNECTION_OPTIONS, OBSERVER, SWITCHBOARD
+from runtime.http.reading import BODY_DEADLINE_S
+from runtime.http.sse import Streams
+from runtime.http.switchboard import Switchboard
+
+STREAMS: Final = web.AppKey("streams", Streams)
+
+
+def build_app(
+    operations: Sequence[Operations],
+    *,
+    verifier: TokenVerifier,
+    guard: IdempotencyGuard,
+    title: str,
+    version: str,
+    servers: Sequence[str] = (),
+    readiness: Health | None = None,
+    registry: CollectorRegistry | None = None,
+    observer: RequestObserver | None = None,
+    streams: Streams | None = None,
+    body_deadline_s: float = BODY_DEADLINE_S,
+) -> web.Application:
+    """The application of one process: these operations, the probes, the metrics and the documentation.
+
+    Requests are counted in `registry`, unless an `observer` is given that does something else with them.
+    """
+    registry = registry or CollectorRegistry()
+    if observer is None:
+        observer = RequestMetrics()
+        registry.register(observer)
+    streams = streams or Streams()
+    documented = [*operations, health.operations(readiness or Health({}), registry)]
+
+    def document() -> dict[str, Any]:
+        return openapi.document(documented, title=title, version=version, servers=servers)
+
+    surroundings = Surroundings(
+        verifier=verifier,
+        guard=guard,
+        observer=observer,
+        streams=streams,
+        body_deadline_s=body_deadline_s,
+    )
+    switchboard = Switchboard(
+        (
+            Endpoint(operation, surroundings)
+            for context in (*documented, docs_page.operations(document))
+            for operation in context
+        ),
+        observer,
+    )
+    app = web.Application(handler_args=CONNECTION_OPTIONS)
+    app[SWITCHBOARD] = switchboard
+    app[OBSERVER] = observer
+    app[STREAMS] = streams
+    app.router.add_route("*", "/{path:(?s:.*)}", switchboard.answer, expect_handler=_no_invitation)
+    app.on_shutdown.append(_close_streams)
+    return app
+
+
+async def _no_invitation(_: web.Request) -> None:
+    """Bodies are invited when they are read, not before the caller is known."""
+
+
+async def _close_streams(app: web.Application) -> None:
+    app[STREAMS].close_all()

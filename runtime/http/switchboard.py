@@ -1,0 +1,102 @@
+"""From a request line to the endpoint that answers it.
+
+All paths stand in one tree of segments; finding one is a dictionary look-up per segment, and what no path
+reaches is answered here too, so unknown addresses and wrong methods get the same problem documents as
+everything else. aiohttp's own router tries the patterns below a prefix one after the other (a showtime has
+six) and answers its errors as plain text.
+
+Segments are compared as they were sent. A parameter never needs percent-encoding (ids, gateway names,
+slugs), so a segment that has any leads nowhere; `%2e%2e` and `%00` need no rules of their own. A literal
+segment wins over a parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from kernel.errors import NotFound, SeatRushError
+from runtime.http.context import REQUEST_ID, request_id
+from runtime.http.endpoint import X_REQUEST_ID, Endpoint, refuse
+from runtime.http.errors import MethodNotAllowed
+from runtime.http.metrics import RequestObserver
+from runtime.http.operations import EVENT_STREAM
+
+#: What requests that reach no operation are counted under.
+UNMATCHED: Final = "unmatched"
+
+
+class _Node:
+    __slots__ = ("allow", "children", "endpoints", "parameter")
+
+    def __init__(self) -> None:
+        self.children: dict[str, _Node] = {}
+        self.parameter: _Node | None = None
+        self.endpoints: dict[str, Endpoint] = {}
+        self.allow = ""
+
+
+class Switchboard:
+    """The handler of every request of a process."""
+
+    def __init__(self, endpoints: Iterable[Endpoint], observer: RequestObserver) -> None:
+        self._root = _Node()
+        self._observer = observer
+        self._methods: set[str] = set()
+        for endpoint in endpoints:
+            self._add(endpoint)
+
+    def _add(self, endpoint: Endpoint) -> None:
+        operation = endpoint.operation
+        node = self._root
+        for segment in operation.path.split("/"):
+            if segment.startswith("{"):
+                node.parameter = node.parameter or _Node()
+                node = node.parameter
+            else:
+                node = node.children.setdefault(segment, _Node())
+        methods = [operation.method]
+        if operation.method == hdrs.METH_GET and operation.media_type != EVENT_STREAM:
+            methods.append(hdrs.METH_HEAD)
+        for method in methods:
+            if method in node.endpoints:
+                raise ValueError(f"{method} {operation.path} is declared twice")
+            node.endpoints[method] = endpoint
+        self._methods.update(methods)
+        node.allow = ", ".join(sorted(node.endpoints))
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """The response to any request."""
+        path, _, query = request.raw_path.partition("?")
+        if not path.startswith("/"):  # a full address, as proxies send it, or CONNECT, or OPTIONS *
+            path, query = request.rel_url.raw_path, request.rel_url.raw_query_string
+        node = self._root
+        values: list[str] = []
+        for segment in path.split("/"):
+            child = node.children.get(segment)
+            if child is None:
+                child = node.parameter
+                if child is None or not segment or "%" in segment:
+                    return self._refuse(request, self._missing(path))
+                values.append(segment)
+            node = child
+        endpoint = node.endpoints.get(request.method)
+        if endpoint is not None:
+            return await endpoint.answer(request, values, query)
+        if node.endpoints:
+            return self._refuse(request, MethodNotAllowed(node.allow))
+        return self._refuse(request, self._missing(path))
+
+    def _missing(self, path: str) -> SeatRushError:
+        if path.startswith("/"):
+            return NotFound()
+        return MethodNotAllowed(", ".join(sorted(self._methods)))  # CONNECT host, OPTIONS *
+
+    def _refuse(self, request: web.BaseRequest, error: SeatRushError) -> web.Response:
+        name = request_id(request.headers.get(X_REQUEST_ID))
+        REQUEST_ID.set(name)
+        response = refuse(error, request, name, UNMATCHED, self._observer)
+        self._observer.observe(UNMATCHED, response.status, 0.0)
+        return response

@@ -1,0 +1,123 @@
+"""Redis for everything that is a script: one call by its verb, held to its contract.
+
+Three rules this module keeps so that nobody else has to remember them. The client never repeats a
+command by itself: a lost reply is unknown, and only the caller knows whether repeating is safe. A script
+the server does not know is never loaded from here: it means the server is not the one PostgreSQL's
+epoch speaks of, so the gate stays closed until the rebuild has opened it (rule R6). And what the network
+does becomes one of two refusals: `inventory_rebuilding` or `seats_unavailable`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    BusyLoadingError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
+    TimeoutError as RedisTimeoutError,
+)
+
+from kernel.errors import InventoryRebuilding, Overloaded, SeatsUnavailable
+from runtime.lua import Script, load_scripts
+
+Argument = str | bytes | int
+
+#: What the server or the way to it does; everything else is a bug of ours.
+WEATHER: Final = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OSError)
+
+
+def connect(url: str, *, pool_max: int = 64, socket_timeout_s: float | None = 2.0) -> Redis:
+    """A client that waits for a free connection instead of failing, and never retries by itself.
+
+    Pass `socket_timeout_s=None` for connections that block on purpose (stream and pub/sub readers).
+    """
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=pool_max,
+        timeout=1.0,
+        socket_timeout=socket_timeout_s,
+        socket_connect_timeout=1.0,
+        retry=Retry(NoBackoff(), 0),
+        protocol=3,
+        health_check_interval=0,
+    )
+    return Redis.from_pool(pool)
+
+
+class ScriptRunner:
+    """Runs verbs on one server under one epoch."""
+
+    def __init__(self, redis: Redis, scripts: Mapping[str, Script] | None = None) -> None:
+        self._redis = redis
+        self._scripts = load_scripts() if scripts is None else scripts
+        self._shas: dict[str, str] = {}
+        self._epoch = -1
+
+    @property
+    def redis(self) -> Redis:
+        """The plain client below, for the cold paths."""
+        return self._redis
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the scripts that are called now; -1 before PostgreSQL was asked."""
+        return self._epoch
+
+    def adopt_epoch(self, epoch: int) -> None:
+        """Call the scripts of this epoch from now on."""
+        if epoch != self._epoch:
+            self._shas = {verb: script.sha(epoch) for verb, script in self._scripts.items()}
+            self._epoch = epoch
+
+    async def load(self) -> None:
+        """Make the current epoch's scripts known to the server. Only the rebuild may."""
+        for script in self._scripts.values():
+            await self._redis.script_load(script.text(self._epoch))
+
+    async def forget(self) -> None:
+        """Make the server forget every script: closes the gate at once, for everybody."""
+        await self._redis.script_flush()
+
+    async def run(self, verb: str, keys: Sequence[str], arguments: Sequence[Argument]) -> list[Any]:
+        """Run a verb; the answer is its status followed by its payload.
+
+        Raises InventoryRebuilding when the server is fenced off, SeatsUnavailable when it does not
+        answer (the outcome is then unknown), Overloaded when its memory is full.
+        """
+        script = self._scripts[verb]
+        assert len(keys) == script.contract.keys, f"{verb} takes {script.contract.keys} keys"
+        assert len(arguments) >= script.contract.arguments - 1, f"{verb} lacks arguments"
+        if self._epoch < 0:
+            raise InventoryRebuilding(retry_after_s=1.0)
+        try:
+            reply: Any = await self._redis.evalsha(self._shas[verb], len(keys), *keys, *arguments)
+        except NoScriptError:
+            raise InventoryRebuilding(retry_after_s=1.0) from None
+        except OutOfMemoryError as error:
+            raise Overloaded(retry_after_s=2.0) from error
+        except WEATHER as error:
+            raise SeatsUnavailable(retry_after_s=1.0) from error
+        except ResponseError as error:
+            if str(error).startswith(("MISCONF", "BUSY", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN")):
+                raise SeatsUnavailable(retry_after_s=1.0) from error
+            raise
+        except RedisError as error:
+            raise SeatsUnavailable(retry_after_s=1.0) from error
+        status = reply[0].decode()
+        assert status in script.contract.statuses, f"{verb} answered {status}, which its header does not name"
+        if status == "inventory_rebuilding":
+            raise InventoryRebuilding(retry_after_s=1.0)
+        return [status, *reply[1:]]

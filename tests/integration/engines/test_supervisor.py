@@ -1,0 +1,245 @@
+"""Goal: one command keeps everything running and takes everything with it when it goes.
+
+Method: a real supervisor in a process of its own (`tests.support.tiny_service`) with real engines and
+children of three lines; we kill its parts and itself, and look at processes, not at its own account.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from redis import Redis
+
+from entrypoints.supervisor import ServiceFile, read_service
+from tests.support.engines import processes_of, temporary_data_dir
+
+#: What we promise, and a little for a busy machine.
+RESTART_WITHIN_S = 2.0
+END_WITHIN_S = 15.0
+
+
+def _wait(for_what: Callable[[], object], within_s: float) -> None:
+    deadline = time.monotonic() + within_s
+    while not for_what():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+class Instance:
+    """A supervisor under test."""
+
+    def __init__(self, data_dir: Path, *options: str) -> None:
+        self.data_dir = data_dir
+        argv = [sys.executable, "-m", "tests.support.tiny_service", str(data_dir), *options]
+        self.process = subprocess.Popen(
+            argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        self.notices = ""
+
+    def wait_until_ready(self) -> None:
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline().startswith("ready"), self.finish()
+
+    @property
+    def service(self) -> ServiceFile:
+        service = read_service(self.data_dir)
+        assert service is not None
+        return service
+
+    def pid_of(self, name: str) -> int:
+        return self.service.children[name][0]
+
+    def finish(self, within_s: float = END_WITHIN_S) -> str:
+        """Wait for its end; answers what it said on stderr."""
+        _, self.notices = self.process.communicate(timeout=within_s)
+        return self.notices
+
+    def kill(self) -> None:
+        """The death nobody can prepare for."""
+        self.process.kill()
+        self.finish()
+
+
+@contextmanager
+def _running(data_dir: Path, *options: str) -> Iterator[Instance]:
+    instance = Instance(data_dir, *options)
+    try:
+        instance.wait_until_ready()
+        yield instance
+    finally:
+        if instance.process.poll() is None:
+            instance.process.terminate()
+            instance.finish()
+
+
+def _kill_and_wait(instance: Instance, name: str, within_s: float) -> None:
+    """Kill one of that name and wait for as many as there were, without the dead one."""
+    before = instance.service.children[name]
+    os.kill(before[0], signal.SIGKILL)
+
+    def back() -> bool:
+        now = instance.service.children.get(name, [])
+        return before[0] not in now and len(now) == len(before)
+
+    _wait(back, within_s)
+
+
+def _processes_but(data_dir: Path, pid: int) -> list[psutil.Process]:
+    return [process for process in processes_of(data_dir) if process.pid != pid]
+
+
+def test_whatever_dies_is_back_within_two_seconds_at_the_same_address(postgres_dir: Path) -> None:
+    with _running(postgres_dir, "--postgres", "--child", "sleeper", "--child", "talker") as instance:
+        before = instance.service
+        assert len(before.children["sleeper"]) == 2
+        for name in ("valkey", "postgres", "talker", "sleeper"):
+            _kill_and_wait(instance, name, within_s=RESTART_WITHIN_S)
+        after = instance.service
+        assert (after.redis_url, after.database_url) == (before.redis_url, before.database_url)
+        hook_log = postgres_dir / "hook.log"
+        _wait(lambda: hook_log.exists() and hook_log.read_text() == "valkey\npostgres\n", 1)
+        assert "hello from the talker" in (postgres_dir / "log" / "talker.log").read_text()
+        instance.process.terminate()
+        notices = instance.finish()
+    assert "valkey was ended by SIGKILL; starting it again" in notices
+    assert "talker was ended by SIGKILL; starting it again" in notices
+    assert processes_of(postgres_dir) == []
+    assert instance.process.returncode == 0
+
+
+def test_an_engine_that_keeps_dying_is_never_given_up(data_dir: Path) -> None:
+    with _running(data_dir) as instance:
+        for _ in range(4):
+            _kill_and_wait(instance, "valkey", within_s=3)
+        with Redis.from_url(instance.service.redis_url) as client:
+            assert client.ping()
+
+
+def test_a_child_that_ends_at_once_is_started_ever_more_slowly(data_dir: Path) -> None:
+    with _running(data_dir, "--child", "mayfly", "--child", "sleeper") as instance:
+        sleepers = instance.service.children["sleeper"]
+        time.sleep(2.5)
+        assert instance.service.children["sleeper"] == sleepers
+        instance.process.terminate()
+        notices = instance.finish()
+    assert 3 <= notices.count("mayfly ended with code 1") <= 6
+    assert "starting it again in 1 s" in notices
+
+
+def test_a_termination_leaves_no_process_and_says_so_in_the_service_file(postgres_dir: Path) -> None:
+    children = ("--child", "sleeper", "--child", "parent")
+    with _running(postgres_dir, "--postgres", *children) as instance:
+        assert len(_processes_but(postgres_dir, instance.process.pid)) >= 5
+        began = time.monotonic()
+        instance.process.terminate()
+        instance.finish()
+    assert time.monotonic() - began < END_WITHIN_S
+    assert processes_of(postgres_dir) == []
+    assert read_service(postgres_dir) is None
+    assert not list((postgres_dir / "run").glob("*.json"))
+
+
+def test_a_child_that_does_not_listen_is_ended_within_fifteen_seconds(data_dir: Path) -> None:
+    with _running(data_dir, "--child", "stubborn", "--child", "sleeper") as instance:
+        began = time.monotonic()
+        instance.process.terminate()
+        notices = instance.finish()
+    assert 7.5 < time.monotonic() - began < END_WITHIN_S
+    assert "stubborn" in notices
+    assert processes_of(data_dir) == []
+
+
+def test_a_second_interrupt_hastens_the_end(data_dir: Path) -> None:
+    with _running(data_dir, "--child", "stubborn") as instance:
+        began = time.monotonic()
+        instance.process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        instance.process.send_signal(signal.SIGINT)
+        assert "ending at once" in instance.finish()
+    assert time.monotonic() - began < 4
+    assert processes_of(data_dir) == []
+
+
+def test_an_interrupt_while_it_is_still_starting_leaves_no_process(data_dir: Path) -> None:
+    instance = Instance(data_dir, "--postgres", "--child", "sleeper")
+    _wait(lambda: len(_processes_but(data_dir, instance.process.pid)) > 1, 10)
+    instance.process.send_signal(signal.SIGINT)
+    instance.finish()
+    assert processes_of(data_dir) == []
+
+
+def test_a_killed_supervisor_takes_its_children_along_and_its_successor_takes_over_the_engines(
+    postgres_dir: Path,
+) -> None:
+    with _running(postgres_dir, "--postgres", "--child", "sleeper", "--child", "parent") as first:
+        orphans = [first.pid_of("valkey"), first.pid_of("postgres")]
+        old_children = first.service.children["sleeper"] + first.service.children["parent"]
+        urls = first.service.redis_url, first.service.database_url
+        first.kill()
+    assert read_service(postgres_dir) is None
+    _wait(lambda: not {process.pid for process in processes_of(postgres_dir)} & set(old_children), 2)
+    assert len(processes_of(postgres_dir)) > 2, "engines and a grandchild are still there"
+
+    with _running(postgres_dir, "--postgres", "--child", "sleeper") as second:
+        assert [second.pid_of("valkey"), second.pid_of("postgres")] == orphans
+        assert (second.service.redis_url, second.service.database_url) == urls
+        names = [process.name() for process in _processes_but(postgres_dir, second.process.pid)]
+        assert sum("python" in name for name in names) == 2, "the grandchild of the first was ended"
+    assert processes_of(postgres_dir) == []
+
+
+def test_a_second_instance_on_the_same_folder_is_refused_and_harms_nothing(data_dir: Path) -> None:
+    with _running(data_dir, "--child", "sleeper") as first:
+        before = first.service
+        second = Instance(data_dir, "--child", "sleeper")
+        notices = second.finish()
+        assert second.process.returncode != 0
+        assert f"another `seatrush up` (process {first.process.pid}) runs on {data_dir}" in notices
+        assert first.service == before
+
+
+def test_two_instances_live_side_by_side(data_dir: Path) -> None:
+    with temporary_data_dir() as other_dir, _running(data_dir) as one:
+        with _running(other_dir) as other:
+            assert one.service.redis_url != other.service.redis_url
+        with Redis.from_url(one.service.redis_url) as client:
+            assert client.ping()
+
+
+def test_a_child_with_bad_settings_fails_the_start_and_leaves_nothing(data_dir: Path) -> None:
+    instance = Instance(data_dir, "--child", "sleeper", "--child", "misconfigured")
+    notices = instance.finish()
+    assert instance.process.returncode == 78
+    assert "a setting is wrong" in notices
+    assert processes_of(data_dir) == []
+
+
+def test_a_service_file_of_a_dead_process_names_no_service(data_dir: Path) -> None:
+    with _running(data_dir) as instance:
+        left = (data_dir / "run" / "service.json").read_text()
+        assert read_service(data_dir) == instance.service
+    (data_dir / "run" / "service.json").write_text(left)
+    assert read_service(data_dir) is None
+    (data_dir / "run" / "service.json").write_text(left.replace(str(instance.process.pid), str(os.getpid())))
+    assert read_service(data_dir) is None, "our pid, but another process's birth"
+
+
+@pytest.mark.parametrize("how", ["SIGHUP", "SIGTERM"])
+def test_a_closed_terminal_ends_it_like_a_termination(data_dir: Path, how: str) -> None:
+    with _running(data_dir, "--child", "sleeper") as instance:
+        assert instance.process.stdout is not None
+        assert instance.process.stderr is not None
+        instance.process.stdout.close()
+        instance.process.stderr.close()
+        instance.process.send_signal(signal.Signals[how])
+        assert instance.process.wait(END_WITHIN_S) == 0
+    assert processes_of(data_dir) == []

@@ -1,0 +1,1 @@
+"""What several test files share: real engines, folders for them, small programs to supervise."""

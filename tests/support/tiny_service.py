@@ -1,0 +1,84 @@
+"""A supervised instance small enough for a test: real engines, children of three lines.
+
+    python -m tests.support.tiny_service DATA_DIR [--postgres] [--child KIND]...
+
+Kinds of children: `sleeper`, `stubborn` (does not listen to SIGTERM), `talker` (writes a line),
+`mayfly` (ends at once), `misconfigured` (exit code 78), `parent` (has a child of its own).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from entrypoints.supervisor import Addresses, AlreadyRunning, Child, ServiceFile, StartFailed, Supervisor
+from runtime.engines import LogFile
+from tests.support.engines import postgres_engine_in, valkey_engine
+
+_WAIT = "import time; time.sleep(3600)"
+_KINDS = {
+    "sleeper": _WAIT,
+    "stubborn": f"import signal; signal.signal(15, signal.SIG_IGN); print('deaf', flush=True); {_WAIT}",
+    "talker": f"print('hello from the talker', flush=True); {_WAIT}",
+    "mayfly": "raise SystemExit(1)",
+    "misconfigured": "print('a setting is wrong', flush=True); raise SystemExit(78)",
+    "parent": f"import os, sys; os.fork() or os.chdir(sys.argv[1]); {_WAIT}",
+}
+
+
+async def main(arguments: argparse.Namespace) -> int:
+    """Run until told to end; writes what the hook hears to `hook.log` in the data folder."""
+    data_dir: Path = arguments.data_dir
+
+    async def restarted(name: str) -> None:
+        with (data_dir / "hook.log").open("a") as file:
+            file.write(f"{name}\n")
+
+    async def deaf() -> bool:
+        return "deaf" in LogFile(data_dir / "log" / "stubborn.log").tail()
+
+    async def never() -> bool:
+        return False
+
+    readiness = {"stubborn": deaf, "misconfigured": never}
+
+    async def prepare(addresses: Addresses) -> Sequence[Child]:
+        return [
+            Child(
+                kind,
+                [sys.executable, "-c", _KINDS[kind], str(data_dir)],
+                count=2 if kind == "sleeper" else 1,
+                env={"REDIS_URL": addresses.redis_url},
+                ready=readiness.get(kind),
+            )
+            for kind in arguments.child
+        ]
+
+    def ready(service: ServiceFile) -> None:
+        print("ready", service.pid, flush=True)
+
+    supervisor = Supervisor(
+        data_dir,
+        port=8080,
+        valkey=valkey_engine(data_dir),
+        postgres=postgres_engine_in(data_dir) if arguments.postgres else None,
+        database_url=None if arguments.postgres else "postgresql://nobody@127.0.0.1:1/nothing",
+        on_engine_restarted=restarted,
+    )
+    try:
+        await supervisor.run(prepare, ready=ready)
+    except (AlreadyRunning, StartFailed) as error:
+        print(error, file=sys.stderr)
+        return getattr(error, "exit_code", 1)
+    return 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data_dir", type=Path)
+    parser.add_argument("--postgres", action="store_true")
+    parser.add_argument("--child", action="append", default=[], choices=sorted(_KINDS))
+    sys.exit(asyncio.run(main(parser.parse_args())))

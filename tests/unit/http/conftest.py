@@ -1,0 +1,151 @@
+"""A real server on a free port, and callers: one polite, one that writes bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from kernel.codes import CODES
+from runtime.http import Health, Runner, Streams, build_app
+from tests.unit.http.cinema import Cinema, Tokens, operations
+from tests.unit.http.memory_guard import MemoryGuard
+
+HOLDS = "/api/v1/showtimes/sho_0123456789/holds"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer, read to the end."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    def is_problem(self, code: str) -> dict[str, Any]:
+        """The problem document, after checking everything all of them promise."""
+        problem: dict[str, Any] = self.json
+        assert problem["code"] == code, problem
+        assert self.status == problem["status"] == CODES[code].http_status
+        assert self.headers["Content-Type"] == "application/problem+json"
+        assert self.headers["Cache-Control"] == "no-store"
+        assert self.headers["X-Content-Type-Options"] == "nosniff"
+        assert problem["type"] == f"/docs/problems/{CODES[code].slug}"
+        assert problem["title"] == CODES[code].title
+        assert problem["detail"]
+        assert problem["request_id"]
+        assert ("WWW-Authenticate" in self.headers) == (self.status == 401)
+        if self.status in (429, 503):
+            assert int(self.headers["Retry-After"]) >= 1
+        return problem
+
+
+@dataclass
+class Site:
+    """The running server."""
+
+    cinema: Cinema
+    session: aiohttp.ClientSession
+    host: str
+    port: int
+    app: web.Application
+    health: Health
+
+    async def call(
+        self, method: str, path: str, *, data: Any = None, json: Any = None, headers: Any = None
+    ) -> Reply:
+        url = f"http://{self.host}:{self.port}{path}"
+        async with self.session.request(method, url, data=data, json=json, headers=headers) as response:
+            return Reply(response.status, response.headers, await response.read())
+
+    async def hold(self, body: Any, *, key: str = "k1", account: str = "acc_1", **headers: str) -> Reply:
+        """A hold request; `bytes` are sent as they are, with the right Content-Type."""
+        sent = {"Authorization": f"Bearer good-{account}", "Idempotency-Key": key, **headers}
+        if isinstance(body, bytes):
+            sent.setdefault("Content-Type", "application/json")
+            return await self.call("POST", HOLDS, data=body, headers=sent)
+        return await self.call("POST", HOLDS, json=body, headers=sent)
+
+    async def note(self, body: bytes, **headers: str) -> Reply:
+        """A body for the route without account and key."""
+        return await self.call(
+            "POST", "/api/v1/notes", data=body, headers={"Content-Type": "application/json", **headers}
+        )
+
+    async def raw(self, *pieces: bytes, pause_s: float = 0.0) -> bytes:
+        """What the server writes until it closes the connection."""
+        reader, writer = await asyncio.open_connection(self.host, self.port)
+        try:
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(pause_s)
+            return await asyncio.wait_for(reader.read(), 10)
+        except ConnectionError:
+            return b""
+        finally:
+            writer.close()
+
+
+def reply_of(raw: bytes) -> Reply:
+    """The (last) answer in what was read from a connection."""
+    head, _, body = raw.partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines)
+    return Reply(int(status.split()[1]), headers, body)
+
+
+async def _down() -> float:
+    raise ConnectionRefusedError
+
+
+async def _up() -> float:
+    return 0.0015
+
+
+@pytest.fixture(params=["short cut", "aiohttp's way"])
+async def site(request: pytest.FixtureRequest) -> AsyncIterator[Site]:
+    """The server as processes run it, and as `web.AppRunner` alone would."""
+    async for started in serve(stock=request.param != "short cut"):
+        yield started
+
+
+@pytest.fixture
+async def quick_site() -> AsyncIterator[Site]:
+    """The server as processes run it."""
+    async for started in serve():
+        yield started
+
+
+async def serve(*, stock: bool = False, **options: Any) -> AsyncIterator[Site]:
+    cinema = Cinema()
+    checks = options.pop("checks", {"redis": _up, "postgres": _up})
+    header_deadline_s = options.pop("header_deadline_s", 5.0)
+    health = Health(checks, fresh_s=0.0)
+    app = build_app(
+        [operations(cinema)],
+        verifier=Tokens(),
+        guard=options.pop("guard", None) or MemoryGuard(),
+        title="Cinema",
+        version="1.0",
+        readiness=health,
+        streams=options.pop("streams", None) or Streams(tick_s=0.02),
+        **options,
+    )
+    runner: web.AppRunner = web.AppRunner(app) if stock else Runner(app, header_deadline_s=header_deadline_s)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0]
+    async with aiohttp.ClientSession() as session:
+        yield Site(cinema, session, host, port, app, health)
+    await runner.cleanup()
