@@ -187,7 +187,7 @@ class Registration:
             problems.append({"pointer": "/email", "code": "missing", "detail": "Expected email or phone."})
         logins = tuple(login for login in (by_email, by_phone) if login is not None)
         name = judged("display_name", lambda: clean_display_name(display_name))
-        personal = [display_name, *(text for login in logins for text in login.guesses())]
+        personal = [name or "", *(text for login in logins for text in login.guesses())]
         judged("password", lambda: check_new_password(password, personal))
         if problems or name is None:
             raise ValidationFailed(problems)

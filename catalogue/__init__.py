@@ -22,6 +22,7 @@ from catalogue.domain import (
     ShowtimeCard,
     Text,
 )
+from catalogue.routes import operations
 from catalogue.service import Catalogue
 from catalogue.store import CatalogueStore
 
@@ -43,4 +44,5 @@ __all__ = [
     "ScreenCard",
     "ShowtimeCard",
     "Text",
+    "operations",
 ]

@@ -15,10 +15,9 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Final, Literal, Protocol
-from zoneinfo import ZoneInfo
 
 from kernel.ids import ALPHABET, SHOWTIME_TAIL_LENGTH
 from kernel.money import Money
@@ -125,7 +124,6 @@ class FilmCard:
     year: int
     running_time_min: int
     genres: tuple[str, ...]
-    release_date: date | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,18 +197,6 @@ class Listing:
     card: ShowtimeCard
     sale: SaleInfo
     prices: Prices
-
-
-def with_presale(sale: SaleInfo, card: ShowtimeCard, now: datetime) -> SaleInfo:
-    """A sale that runs before the film's release day, where the cinema is, is a presale.
-
-    Only the catalogue knows release days, so the seat engine cannot say this.
-    """
-    release_date = card.film.release_date if card.film else None
-    if sale.phase != "on_sale" or release_date is None:
-        return sale
-    today = now.astimezone(ZoneInfo(card.cinema.time_zone)).date()
-    return replace(sale, phase="presale") if today < release_date else sale
 
 
 def derived_id(prefix: str, *names: str) -> str:

@@ -73,7 +73,8 @@ ORDER BY position, screen_id;
 
 -- name: search
 -- What fits a folded query: whole names, then beginnings, then middles, then near misses. $2 to $4 are
--- the three patterns; the CASE repeats the conditions in the order they are wanted.
+-- the three patterns; the CASE repeats the conditions in the order they are wanted. $1 is null when near
+-- misses are not wanted.
 WITH found AS (
   SELECT 'film' AS kind, film_id AS id, -year AS place,
          CASE WHEN search_text LIKE $2::text THEN 0 WHEN search_text LIKE $3::text THEN 1
@@ -108,7 +109,7 @@ LIMIT $5::int;
 -- -12 to +14 hours, the instants around it bound the index range. Each filter may be null: custom plans
 -- drop those, and the planner keeps to custom plans because a generic one would read everything.
 SELECT s.showtime_id, s.starts_at, s.layout_id, s.seat_count,
-       f.film_id, f.title_zh, f.title_en, f.year, f.running_time_min, f.genres, f.release_date,
+       f.film_id, f.title_zh, f.title_en, f.year, f.running_time_min, f.genres,
        c.cinema_id, c.name_zh AS cinema_zh, c.name_en AS cinema_en, c.city_zh, c.city_en, c.time_zone,
        r.screen_id, r.name_zh AS screen_zh, r.name_en AS screen_en, r.format
 FROM catalogue.showtimes s
@@ -117,7 +118,8 @@ JOIN catalogue.cinemas c ON c.cinema_id = s.cinema_id
 LEFT JOIN catalogue.films f USING (film_id)
 WHERE ($1::text IS NULL OR s.film_id = $1::text)
   AND ($2::text IS NULL OR s.cinema_id = $2::text)
-  AND ($3::date IS NULL OR (s.starts_at AT TIME ZONE c.time_zone)::date = $3::date)
+  AND ($3::date IS NULL OR (s.starts_at >= $3::date::timestamp AT TIME ZONE c.time_zone
+                            AND s.starts_at < ($3::date + 1)::timestamp AT TIME ZONE c.time_zone))
   AND s.starts_at >= coalesce($3::date::timestamp AT TIME ZONE 'UTC' - interval '14 hours', $4::timestamptz)
   AND s.starts_at < coalesce($3::date::timestamp AT TIME ZONE 'UTC' + interval '36 hours', 'infinity')
   AND (s.starts_at, s.showtime_id) > ($5::timestamptz, $6::text)
@@ -127,7 +129,7 @@ LIMIT $7::int;
 -- name: find_showtimes
 -- Showtimes by id, with what they show and where.
 SELECT s.showtime_id, s.starts_at, s.layout_id, s.seat_count,
-       f.film_id, f.title_zh, f.title_en, f.year, f.running_time_min, f.genres, f.release_date,
+       f.film_id, f.title_zh, f.title_en, f.year, f.running_time_min, f.genres,
        c.cinema_id, c.name_zh AS cinema_zh, c.name_en AS cinema_en, c.city_zh, c.city_en, c.time_zone,
        r.screen_id, r.name_zh AS screen_zh, r.name_en AS screen_en, r.format
 FROM catalogue.showtimes s

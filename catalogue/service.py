@@ -16,7 +16,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Final, Generic, TypeVar
+from typing import Annotated, Final, Generic, NamedTuple, TypeVar
+
+from msgspec import Meta
 
 from catalogue.domain import (
     NO_SALE,
@@ -31,7 +33,6 @@ from catalogue.domain import (
     Text,
     derived_id,
     fold,
-    with_presale,
 )
 from catalogue.paging import Cursors, Slice
 from catalogue.store import CatalogueStore, Hit, ShowtimeFilter
@@ -60,6 +61,32 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
+# Anybody can forge a cursor, so its parts are bounded by what PostgreSQL takes.
+_Number = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
+_Microseconds = Annotated[int, Meta(ge=0, le=250_000_000_000_000_000)]  # until the year 9892
+_Word = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00]*$")]
+
+
+class _FilmKey(NamedTuple):
+    year: _Number
+    film_id: _Word
+
+
+class _CinemaKey(NamedTuple):
+    name_en: _Word
+    cinema_id: _Word
+
+
+class _HitKey(NamedTuple):
+    rank: _Number
+    place: _Number
+    id: _Word
+
+
+class _ShowtimeKey(NamedTuple):
+    microseconds: _Microseconds
+    showtime_id: _Word
+
 
 @dataclass(frozen=True, slots=True)
 class Match:
@@ -81,9 +108,9 @@ class Catalogue:
 
     async def films(self, limit: int, cursor: str | None = None) -> Slice[Film]:
         """A page of films, newest first. Raises InvalidCursor."""
-        cursors = Cursors(tuple[int, str], "films")
-        films = await self._store.list_films(cursors.read(cursor, (9999, "")), limit + 1)
-        return _slice(films, limit, lambda film: cursors.write((film.year, film.film_id)))
+        cursors = Cursors(_FilmKey, "films")
+        films = await self._store.list_films(cursors.read(cursor, _FilmKey(9999, "")), limit + 1)
+        return _slice(films, limit, lambda film: cursors.write(_FilmKey(film.year, film.film_id)))
 
     async def film(self, film_id: str) -> Film:
         """One film. Raises NotFound."""
@@ -94,9 +121,11 @@ class Catalogue:
 
     async def cinemas(self, limit: int, cursor: str | None = None) -> Slice[Cinema]:
         """A page of cinemas by English name. Raises InvalidCursor."""
-        cursors = Cursors(tuple[str, str], "cinemas")
-        cinemas = await self._store.list_cinemas(cursors.read(cursor, ("", "")), limit + 1)
-        return _slice(cinemas, limit, lambda cinema: cursors.write((cinema.name.en, cinema.cinema_id)))
+        cursors = Cursors(_CinemaKey, "cinemas")
+        cinemas = await self._store.list_cinemas(cursors.read(cursor, _CinemaKey("", "")), limit + 1)
+        return _slice(
+            cinemas, limit, lambda cinema: cursors.write(_CinemaKey(cinema.name.en, cinema.cinema_id))
+        )
 
     async def cinema(self, cinema_id: str) -> tuple[Cinema, list[Screen]]:
         """One cinema with its screens. Raises NotFound."""
@@ -108,8 +137,8 @@ class Catalogue:
     async def search(self, query: str, limit: int, cursor: str | None = None) -> Slice[Match]:
         """Films and cinemas by any of their names, the closest first. Raises InvalidCursor."""
         folded = fold(query)
-        cursors = Cursors(tuple[int, int, str], "search", folded)
-        after = cursors.read(cursor, (-1, 0, ""))
+        cursors = Cursors(_HitKey, "search", folded)
+        after = cursors.read(cursor, _HitKey(-1, 0, ""))
         if not folded:
             return Slice([], None)
         hits = await self._store.search(folded, after, limit + 1)
@@ -118,7 +147,9 @@ class Catalogue:
         things: Mapping[str, Film | Cinema] = {**films, **cinemas}
         matches = [Match(hit, things[hit.id]) for hit in hits]
         return _slice(
-            matches, limit, lambda match: cursors.write((match.hit.rank, match.hit.place, match.hit.id))
+            matches,
+            limit,
+            lambda match: cursors.write(_HitKey(match.hit.rank, match.hit.place, match.hit.id)),
         )
 
     async def showtimes(
@@ -134,22 +165,16 @@ class Catalogue:
 
         Raises InvalidCursor.
         """
-        cursors = Cursors(tuple[int, str], "showtimes", film_id, cinema_id, str(day))
-        since = self._clock.now() - LATE_ENTRY
-        microseconds, after_id = cursors.read(cursor, (0, ""))
-        try:
-            after = _EPOCH + microseconds * _MICROSECOND
-        except OverflowError:
-            return Slice([], None)
-        cards = await self._store.list_showtimes(
-            ShowtimeFilter(film_id, cinema_id, day, since), (after, after_id), limit + 1
-        )
-        listings = await self._listings(cards)
+        cursors = Cursors(_ShowtimeKey, "showtimes", film_id, cinema_id, str(day))
+        after = cursors.read(cursor, _ShowtimeKey(0, ""))
+        wanted = ShowtimeFilter(film_id, cinema_id, day, since=self._clock.now() - LATE_ENTRY)
+        starts_after = _EPOCH + after.microseconds * _MICROSECOND
+        cards = await self._store.list_showtimes(wanted, (starts_after, after.showtime_id), limit + 1)
         return _slice(
-            listings,
+            await self._listings(cards),
             limit,
             lambda listing: cursors.write(
-                ((listing.card.starts_at - _EPOCH) // _MICROSECOND, listing.card.showtime_id)
+                _ShowtimeKey((listing.card.starts_at - _EPOCH) // _MICROSECOND, listing.card.showtime_id)
             ),
         )
 
@@ -261,11 +286,10 @@ class Catalogue:
             return []
         prices = await self._prices_of(showtime_ids)
         sales = await self._sales.sales_of(showtime_ids)
-        now = self._clock.now()
         return [
             Listing(
                 card=card,
-                sale=with_presale(sales.get(card.showtime_id, NO_SALE), card, now),
+                sale=sales.get(card.showtime_id, NO_SALE),
                 prices=prices.get(card.showtime_id, {}),
             )
             for card in cards

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from catalogue.domain import (
     Cinema,
@@ -29,6 +29,9 @@ from runtime.postgres import Database, Record
 from runtime.queries import load_queries
 
 _SQL = load_queries(__file__)
+
+#: Near misses of fewer letters are everything, and judging them reads the whole table.
+NEAR_MISS_LENGTH_MIN: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +137,12 @@ class CatalogueStore:
 
     async def search(self, folded: str, after: tuple[int, int, str], limit: int) -> list[Hit]:
         """Films and cinemas for a folded query, in order of (rank, place, id)."""
-        rows = await self._database.fetch(_SQL["search"], folded, *_patterns(folded), *after, limit)
+        rows = await self._database.fetch(_SQL["search"], *_probes(folded), *after, limit)
         return [Hit(row["kind"], row["id"], row["place"], row["rank"]) for row in rows]
 
     async def match_films(self, folded: str, limit: int) -> list[tuple[int, str, Text]]:
         """Films a folded title may mean: rank, id and title, the closest first."""
-        rows = await self._database.fetch(_SQL["match_films"], folded, *_patterns(folded), limit)
+        rows = await self._database.fetch(_SQL["match_films"], *_probes(folded), limit)
         return [(row["rank"], row["film_id"], _text(row, "title")) for row in rows]
 
     async def list_showtimes(
@@ -170,9 +173,11 @@ class CatalogueStore:
         return {**found}
 
 
-def _patterns(folded: str) -> tuple[str, str, str]:
-    """LIKE patterns for the whole of a name, its beginning, its middle. Folded text has no wildcards."""
-    return (f"%\n{folded}\n%", f"%\n{folded}%", f"%{folded}%")
+def _probes(folded: str) -> tuple[str | None, str, str, str]:
+    """What a folded query is compared with: itself for near misses, and LIKE patterns for the whole of a
+    name, its beginning and its middle. Folded text has no wildcards."""
+    near = folded if len(folded) >= NEAR_MISS_LENGTH_MIN else None
+    return (near, f"%\n{folded}\n%", f"%\n{folded}%", f"%{folded}%")
 
 
 def _film_row(film: Film) -> tuple[object, ...]:
@@ -263,7 +268,6 @@ def _card(row: Record) -> ShowtimeCard:
             year=row["year"],
             running_time_min=row["running_time_min"],
             genres=tuple(row["genres"]),
-            release_date=row["release_date"],
         )
     return ShowtimeCard(
         showtime_id=row["showtime_id"],

@@ -103,7 +103,7 @@ class Completers:
         """Take up events that were stored and then left by a crash."""
         events = await self._store.unprocessed_events()
         for gateway_name, event_id, body in events:
-            event = self._gateways[gateway_name].parse_event(event_id, body)
+            event = self._gateways[gateway_name].read_event(event_id, body)
             await self._payments.act_on(gateway_name, event)
         return len(events)
 

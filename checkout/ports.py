@@ -125,3 +125,6 @@ class Gateway(Protocol):
         Raises WebhookSignatureInvalid, WebhookTimestampInvalid. A well-signed body that makes no sense
         is an event of kind `unknown`, not an error: the sender cannot do better by repeating it.
         """
+
+    def read_event(self, event_id: str, body: bytes) -> GatewayEvent:
+        """Read a body that was verified when it was stored. Never raises."""

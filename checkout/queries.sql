@@ -324,7 +324,7 @@ RETURNING payment_id, order_id, gateway, state, amount, currency, gateway_ref, r
 
 -- name: refunds_to_send
 -- Refunds the gateway has not completed; asked with growing gaps, always with the same key.
-UPDATE checkout.refunds r SET asked_at = now(), asked_times = asked_times + 1
+UPDATE checkout.refunds r SET asked_at = now(), asked_times = r.asked_times + 1
 FROM checkout.payments p
 WHERE p.payment_id = r.payment_id AND r.refund_id IN (
   SELECT refund_id FROM checkout.refunds

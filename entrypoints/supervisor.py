@@ -16,7 +16,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -51,13 +50,14 @@ from runtime.engines import (
 
 __all__ = ["Addresses", "AlreadyRunning", "Child", "ServiceFile", "StartFailed", "Supervisor", "read_service"]
 
-CHILDREN_PATIENCE_S: Final = 8.0
+#: With the engines' firmer signals after that, the worst case stays below 15 seconds.
+CHILDREN_PATIENCE_S: Final = 7.0
 ENGINES_PATIENCE_S: Final = 3.0
 _ROTATE_EVERY_S: Final = 10.0
 _ASK_EVERY_S: Final = 0.05
 _CANCEL_WITHIN_S: Final = 4.0
 #: Exit codes that another try will not change: usage, bad settings.
-_HOPELESS: Final = (2, 78)
+_HOPELESS: Final = frozenset({2, 78})
 
 
 class AlreadyRunning(RuntimeError):
@@ -214,17 +214,17 @@ class Supervisor:
         self._keepers += keepers
         for keeper in keepers:
             self._keep(keeper.keep())
-        if child.ready is None:
-            return
-        deadline = time.monotonic() + child.ready_within_s
-        while not await child.ready():
-            for keeper in keepers:
-                code = keeper.last_exit_code
-                if code in _HOPELESS:
-                    raise StartFailed(f"{child.name} ended with code {code}:\n{log.tail()}", code)
-            if time.monotonic() > deadline:
-                raise StartFailed(f"{child.name} is not up after {child.ready_within_s:g} s:\n{log.tail()}")
-            await asyncio.sleep(_ASK_EVERY_S)
+        try:
+            async with asyncio.timeout(child.ready_within_s):
+                while child.ready is not None and not await _says_yes(child.ready):
+                    for keeper in keepers:
+                        if keeper.last_exit_code in _HOPELESS:
+                            why = f"{child.name} ended with code {keeper.last_exit_code}"
+                            raise StartFailed(f"{why}:\n{log.tail()}", keeper.last_exit_code)
+                    await asyncio.sleep(_ASK_EVERY_S)
+        except TimeoutError:
+            why = f"{child.name} is not up after {child.ready_within_s:g} s"
+            raise StartFailed(f"{why}:\n{log.tail()}") from None
 
     # While it runs
 
@@ -314,6 +314,13 @@ class Supervisor:
                 loop.remove_signal_handler(number)
 
         return restore
+
+
+async def _says_yes(ready: Callable[[], Awaitable[bool]]) -> bool:
+    try:
+        return await ready()
+    except (OSError, TimeoutError):  # whom it asked does not listen yet
+        return False
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:

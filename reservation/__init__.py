@@ -6,25 +6,63 @@ to it. Does not own who *has* a seat: that is the order side's, in PostgreSQL, a
 """
 
 from reservation.domain import Area, Layout, OrphanRule, Seat, SeatKind, Segment
+from reservation.epoch import EpochWatch
 from reservation.errors import refusal_error
-from reservation.keys import log_key
-from reservation.ports import Possession, Refused, ReturnableState, SeatInventory
+from reservation.halls import Halls
+from reservation.inventory_redis import RedisInventory
+from reservation.keys import epoch_key, keys_of, log_key, showtimes_key
+from reservation.layouts import ImportedLayout, LayoutIssue, LayoutRejected, import_layout
+from reservation.live import SeatMaps
+from reservation.packing import count_seats, plane_of, seats_in, unpack_numbers
+from reservation.ports import Phase, Possession, Refused, ReturnableState, SeatInventory, Terms
+from reservation.reaper import Reaper
+from reservation.rebuild import Rebuilder, Rebuilt
+from reservation.routes import operations
+from reservation.sales import SalesService
 from reservation.service import BestAvailable, Hold, ReservationService
+from reservation.status import SaleStatusService, SaleView
+from reservation.store import ReservationStore, Sale
 
 __all__ = [
     "Area",
     "BestAvailable",
+    "EpochWatch",
+    "Halls",
     "Hold",
+    "ImportedLayout",
     "Layout",
+    "LayoutIssue",
+    "LayoutRejected",
     "OrphanRule",
+    "Phase",
     "Possession",
+    "Rebuilder",
+    "Rebuilt",
+    "RedisInventory",
     "Refused",
+    "Reaper",
     "ReservationService",
+    "ReservationStore",
     "ReturnableState",
+    "Sale",
+    "SaleStatusService",
+    "SaleView",
+    "SalesService",
     "Seat",
     "SeatInventory",
     "SeatKind",
+    "SeatMaps",
     "Segment",
+    "Terms",
+    "count_seats",
+    "epoch_key",
+    "import_layout",
+    "keys_of",
     "log_key",
+    "operations",
+    "plane_of",
     "refusal_error",
+    "seats_in",
+    "showtimes_key",
+    "unpack_numbers",
 ]

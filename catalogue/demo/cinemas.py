@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Final
 
 from catalogue.demo.halls import (
@@ -124,9 +123,8 @@ _VENUES: Final[list[_Entry]] = [
 ]
 
 
-@cache
 def demo_venues() -> tuple[Venue, ...]:
-    """Every cinema, the stadium last."""
+    """Every cinema, drawn anew: the stadium alone is forty thousand objects nobody should keep."""
     return tuple(_venue(*entry) for entry in _VENUES)
 
 

@@ -1,7 +1,7 @@
 """What seats cost in the demo: a base by hall and hour, plus or minus something by area.
 
-Yuan, in fen. Evenings and weekends cost more, the first row less; a couple seat costs what two good
-seats cost, divided by two.
+Yuan, in fen. Evenings and weekends cost more, mornings and front rows less, the golden block and the
+halves of couple seats more again; a gala is a gala, and the stadium has its five levels.
 """
 
 from __future__ import annotations

@@ -14,13 +14,13 @@ Friday evening a week before: the demo's blockbuster presale.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from functools import cache
 from typing import Final
 
-from catalogue.demo.cinemas import demo_venues
+from catalogue.demo.cinemas import Venue
 from catalogue.demo.films import demo_films
 from catalogue.demo.prices import demo_prices
 from catalogue.domain import Film, NewShowtime, Screen, derived_id
@@ -31,7 +31,7 @@ BEIJING: Final = timezone(timedelta(hours=8))  # no summer time since 1991, so n
 DAYS: Final = 7
 CLEANING: Final = timedelta(minutes=20)
 SALES_CUT_OFF: Final = timedelta(minutes=10)  # after the start: people in the queue still get in
-OPENS_BEFORE: Final = timedelta(days=14)
+OPENS_BEFORE: Final = timedelta(days=21)
 EVENT_NOTICE: Final = timedelta(days=10)
 
 _SATURDAY: Final = 5
@@ -61,32 +61,29 @@ class Offer:
     seats_per_buyer: int
 
 
-def demo_schedule(now: datetime) -> list[Offer]:
+def demo_schedule(venues: Sequence[Venue], now: datetime) -> list[Offer]:
     """The showtimes of the coming week that have not begun, and the stadium's nights."""
     today = now.astimezone(BEIJING).date()
     days = [today + timedelta(days=i) for i in range(DAYS)]
-    offers = [
-        offer
-        for venue in demo_venues()
-        for screen, layout in venue.screens
-        if screen.format != "stadium"
-        for day in days
-        for offer in _day(screen, layout, day)
-    ]
-    return [offer for offer in [*offers, *_stadium_nights(today)] if offer.showtime.starts_at > now]
+    offers: list[Offer] = []
+    for screen, layout in (pair for venue in venues for pair in venue.screens):
+        if screen.format == "stadium":
+            offers += _stadium_nights(screen, layout, today)
+        else:
+            offers += [offer for day in days for offer in _day(screen, layout, day)]
+    return [offer for offer in offers if offer.showtime.starts_at > now]
 
 
 def _day(screen: Screen, layout: Layout, day: date) -> Iterator[Offer]:
     free_from = datetime.combine(day, time(0), BEIJING)
-    for slot, earliest in enumerate(_starts(screen, day)):
-        gala = screen.format == "premiere" and day.weekday() == _SATURDAY and slot > 0
-        film = _film(_GALA_FILM) if gala else _chosen_film(screen, day, slot)
+    for earliest in _starts(screen, day):
+        evening = earliest >= _EVENING
+        gala = evening and screen.format == "premiere" and day.weekday() == _SATURDAY
+        film = _film(_GALA_FILM) if gala else _chosen_film(screen, day, earliest)
         starts_at = _on_the_five(max(free_from, datetime.combine(day, earliest, BEIJING)))
         if starts_at.time() > _LAST_START or starts_at.date() != day:
             return
         yield _offer(screen, layout, film, starts_at, gala=gala, seats_per_buyer=4 if gala else None)
-        if gala:
-            return
         free_from = starts_at + timedelta(minutes=film.running_time_min) + CLEANING
 
 
@@ -100,9 +97,9 @@ def _starts(screen: Screen, day: date) -> list[time]:
     return [afternoon, evening]
 
 
-def _chosen_film(screen: Screen, day: date, slot: int) -> Film:
+def _chosen_film(screen: Screen, day: date, earliest: time) -> Film:
     """Large halls show headliners most of the time, the smallest show classics, the others what is new."""
-    draw = _draw(screen.screen_id, day, str(slot))
+    draw = _draw(screen.screen_id, day, earliest)
     if screen.seat_count >= 250 and draw % 4:
         pool = [_film(title) for title in _HEADLINERS]
     elif screen.seat_count <= 120:
@@ -112,8 +109,7 @@ def _chosen_film(screen: Screen, day: date, slot: int) -> Film:
     return pool[draw // 4 % len(pool)]
 
 
-def _stadium_nights(today: date) -> Iterator[Offer]:
-    ((screen, layout),) = demo_venues()[-1].screens
+def _stadium_nights(screen: Screen, layout: Layout, today: date) -> Iterator[Offer]:
     earliest = today + EVENT_NOTICE
     saturday = earliest + timedelta(days=(_SATURDAY - earliest.weekday()) % 7)
     film = _film(_ORCHESTRA_FILM)

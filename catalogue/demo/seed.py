@@ -53,7 +53,7 @@ async def seed_demo(
     by hand would end with the next seeding.
     """
     venues = demo_venues()
-    offers = demo_schedule(now)
+    offers = demo_schedule(venues, now)
     screens = [(screen, layout) for venue in venues for screen, layout in venue.screens]
     for _, layout in screens:
         await store_layout(layout)

@@ -238,7 +238,10 @@ class SandboxGateway:
 
     def read_webhook(self, headers: Mapping[str, str], body: bytes, now: datetime) -> GatewayEvent:
         """See `Gateway.read_webhook`."""
-        event_id = standard_webhooks.verify(self._keys, headers, body, now)
+        return self.read_event(standard_webhooks.verify(self._keys, headers, body, now), body)
+
+    def read_event(self, event_id: str, body: bytes) -> GatewayEvent:
+        """See `Gateway.read_event`."""
         event = _decoded(body, _Event)
         kind = _EVENT_KINDS.get(event.type) if event else None
         if event is None or kind is None:

@@ -5,5 +5,6 @@ entry and the state tables say.
 """
 
 from checkout.writer.loop import OrderWriter
+from checkout.writer.store import WriterStore
 
-__all__ = ["OrderWriter"]
+__all__ = ["OrderWriter", "WriterStore"]

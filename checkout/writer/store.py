@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from checkout.entries import Claim, Confirm
 from kernel.clock import from_ms
 from runtime.postgres import Connection, Database
-from runtime.queries import Queries
+from runtime.queries import load_queries
+
+_SQL = load_queries(str(Path(__file__).parent))
 
 
 class EntryRefused(ValueError):
@@ -37,9 +40,8 @@ class Batch:
 class WriterStore:
     """The statements of the order writer."""
 
-    def __init__(self, database: Database, queries: Queries) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._sql = queries
 
     async def write(self, batch: Batch) -> None:
         """Commit a batch, all of it or nothing.
@@ -57,7 +59,7 @@ class WriterStore:
     async def _write_claims(self, connection: Connection, claims: Sequence[Claim]) -> None:
         unique = list({claim.order_id: claim for claim in claims}.values())
         rows = await connection.fetch(
-            self._sql["insert_orders"],
+            _SQL["insert_orders"],
             [claim.order_id for claim in unique],
             [claim.showtime_id for claim in unique],
             [claim.account_id for claim in unique],
@@ -72,13 +74,13 @@ class WriterStore:
             return
         await self._write_lines(connection, new)
         await connection.execute(
-            self._sql["insert_claims"],
+            _SQL["insert_claims"],
             [claim.order_id for claim in new for _ in claim.seats],
             [claim.showtime_id for claim in new for _ in claim.seats],
             [seat[0] for claim in new for seat in claim.seats],
         )
         await connection.execute(
-            self._sql["insert_request_keys"],
+            _SQL["insert_request_keys"],
             [claim.account_id for claim in new],
             [claim.request_key for claim in new],
             [claim.fingerprint for claim in new],
@@ -88,7 +90,7 @@ class WriterStore:
 
     async def _write_lines(self, connection: Connection, claims: Sequence[Claim]) -> None:
         await connection.execute(
-            self._sql["insert_lines"],
+            _SQL["insert_lines"],
             [claim.order_id for claim in claims for _ in claim.seats],
             [seat[0] for claim in claims for seat in claim.seats],
             [seat[1] for claim in claims for seat in claim.seats],
@@ -97,19 +99,19 @@ class WriterStore:
         )
 
     async def _write_confirms(self, connection: Connection, order_ids: Sequence[str]) -> None:
-        rows = await connection.fetch(self._sql["confirm_orders"], list(set(order_ids)))
+        rows = await connection.fetch(_SQL["confirm_orders"], list(set(order_ids)))
         confirmed = [row["order_id"] for row in rows]
         left = set(order_ids) - set(confirmed)
         if left:
             await self._check_unconfirmed(connection, left)
         if confirmed:
-            await connection.execute(self._sql["sell_claims"], confirmed)
-            await connection.execute(self._sql["issue_tickets"], confirmed)
-            await connection.execute(self._sql["post_sales"], confirmed)
+            await connection.execute(_SQL["sell_claims"], confirmed)
+            await connection.execute(_SQL["issue_tickets"], confirmed)
+            await connection.execute(_SQL["post_sales"], confirmed)
 
     async def _check_unconfirmed(self, connection: Connection, order_ids: set[str]) -> None:
         """A confirmation that moved nothing is a repeat, or it should never have been written."""
-        rows = await connection.fetch(self._sql["order_states"], list(order_ids))
+        rows = await connection.fetch(_SQL["order_states"], list(order_ids))
         states = {row["order_id"]: row["state"] for row in rows}
         for order_id in sorted(order_ids):
             if states.get(order_id) not in {"confirmed", "refunded", "cancelled"}:
@@ -127,10 +129,10 @@ class WriterStore:
         `aside` is partition, log id, kind and the entry's bytes.
         """
         async with self._database.transaction() as connection:
-            await connection.execute(self._sql["put_aside"], *aside, reason)
+            await connection.execute(_SQL["put_aside"], *aside, reason)
             if claim is not None:
                 row = await connection.fetchrow(
-                    self._sql["refuse_order"],
+                    _SQL["refuse_order"],
                     claim.order_id,
                     claim.showtime_id,
                     claim.account_id,
@@ -146,4 +148,4 @@ class WriterStore:
 
     async def _move_positions(self, connection: Connection, positions: Mapping[int, str]) -> None:
         if positions:
-            await connection.execute(self._sql["move_positions"], list(positions), list(positions.values()))
+            await connection.execute(_SQL["move_positions"], list(positions), list(positions.values()))

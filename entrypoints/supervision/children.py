@@ -31,7 +31,8 @@ _RECORD: Final = "children.json"
 class Child:
     """One role: the command that plays it, how many of it, and how to tell that it is up.
 
-    `env` is added to our own environment; `ready` is asked until it says yes.
+    `env` is added to our own environment. `ready` is asked again and again until it says yes; a network
+    error is a no.
     """
 
     name: str

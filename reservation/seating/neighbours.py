@@ -15,7 +15,7 @@ Invariant: being neighbours is mutual.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import median
+from statistics import median_low
 from typing import Final
 
 from reservation.domain import Segment
@@ -34,7 +34,7 @@ def neighbouring_segments(
     order = sorted(range(len(segments)), key=depths.__getitem__)
     behind = [_next_row(rank, order, segments, extents, depths) for rank in range(len(order))]
     gaps = [depths[found[0]] - depths[order[rank]] for rank, found in enumerate(behind) if found]
-    widest = _WALKWAY * median(gaps) if gaps else 0.0
+    widest = _WALKWAY * median_low(gaps) if gaps else 0.0
     mutual: list[list[int]] = [[] for _ in segments]
     for rank, found in enumerate(behind):
         here = order[rank]

@@ -97,6 +97,8 @@ class Engine(ABC):
 
         Raises EngineInUse when another living process runs it, EngineError when it cannot run.
         """
+        if self.pid is not None:
+            return
         try:
             make_data_dir(self.data_dir)
             self._lock.take()

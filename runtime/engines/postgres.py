@@ -12,7 +12,6 @@ let in over the Unix socket only, whose folder is private (`admin_url`).
 
 from __future__ import annotations
 
-import asyncio
 import re
 import shutil
 import signal
@@ -58,7 +57,7 @@ class PostgresEngine(Engine):
     #: Fast shutdown, then immediate: the next start replays the log.
     stop_ladder: ClassVar[Sequence[tuple[signal.Signals, float]]] = (
         (signal.SIGINT, 3.5),
-        (signal.SIGQUIT, 1.5),
+        (signal.SIGQUIT, 1.0),
     )
 
     def __init__(
@@ -99,7 +98,7 @@ class PostgresEngine(Engine):
 
     async def _prepare(self) -> None:
         if self._lodging is None:
-            self._lodging = await asyncio.to_thread(settle, self.data_dir, self._programs, self._shelter)
+            self._lodging = settle(self.data_dir, self._programs, self._shelter)
         account = self._lodging.account
         self._sockets = socket_folder(self._lodging.sockets, ".s.PGSQL.65535.lock", account)
         if not _exists(self.home):

@@ -187,11 +187,11 @@ def raise_file_limit() -> None:
 
 def _leash(supervisor_pid: int) -> Callable[[], None]:
     assert _libc is not None
-    libc = _libc
+    prctl = _libc.prctl  # looked up before the fork, after which no lock may be needed
 
     def apply() -> None:
         # SIGKILL, the one signal a stuck process cannot postpone; the design survives it at any instant.
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != supervisor_pid:  # it died between the fork and the line above
             os._exit(1)
 

@@ -8,7 +8,7 @@ raises AttributeError at the first request, rather than being an empty string in
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Generic
 
 from aiohttp import hdrs, web
@@ -68,6 +68,11 @@ class Call(Generic[B, Q]):
     def header(self, name: str) -> str | None:
         """A request header."""
         return self._request.headers.get(name)
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """All request headers, for those who verify signatures over them."""
+        return self._request.headers
 
     @property
     def if_none_match(self) -> str | None:

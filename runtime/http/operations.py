@@ -139,9 +139,6 @@ class Operations:
     def __iter__(self) -> Iterator[Operation]:
         return iter(self._declared)
 
-    def __len__(self) -> int:
-        return len(self._declared)
-
     @overload
     def get(
         self, path: str, *, query: type[M], **options: Unpack[Options]

@@ -52,11 +52,11 @@ def build_app(
 
     Requests are counted in `registry`, unless an `observer` is given that does something else with them.
     """
-    registry = registry or CollectorRegistry()
+    registry = CollectorRegistry() if registry is None else registry
     if observer is None:
         observer = RequestMetrics()
         registry.register(observer)
-    streams = streams or Streams()
+    streams = Streams() if streams is None else streams
     documented = [*operations, health.operations(readiness or Health({}), registry)]
 
     def document() -> dict[str, Any]:

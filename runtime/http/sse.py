@@ -120,7 +120,8 @@ class Streams:
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False
 
-    def __len__(self) -> int:
+    @property
+    def open_count(self) -> int:
         return len(self._open)
 
     async def serve(

@@ -177,7 +177,7 @@ class Stage:
 
     def new_buyer(self) -> str:
         """A buyer nobody has seen."""
-        return f"acc_{next(self._numbers)}"
+        return f"acc_new_{next(self._numbers)}"
 
     def key(self, name: str) -> str:
         """The key a header means by a name."""
@@ -265,9 +265,7 @@ class Stage:
     async def read(self, hold_id: str, buyer: str) -> list[Any]:
         return await self.ask("read_hold", hold_id, buyer, self.now_ms)
 
-    async def give_back(
-        self, hold_id: str, *, states: str = "csx", keep: Iterable[int] = ()
-    ) -> list[Any]:
+    async def give_back(self, hold_id: str, *, states: str = "csx", keep: Iterable[int] = ()) -> list[Any]:
         return await self.ask("return_seats", hold_id, pack_numbers(list(keep)), states)
 
     async def block(self, seats: Iterable[int]) -> list[Any]:

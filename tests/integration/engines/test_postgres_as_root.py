@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,22 +24,20 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has this pr
 
 
 @pytest.fixture
-def private_dir(data_dir: Path) -> Iterator[Path]:
+def private_dir(data_dir: Path) -> Path:
     """A data folder below one that only root may enter."""
     data_dir.mkdir()
     data_dir.chmod(0o700)
-    yield data_dir / "inner"
-    for folder in Path(data_dir.parent, "shelter").glob("*"):
-        shutil.rmtree(folder)
+    return data_dir / "inner"
 
 
 @pytest.fixture
-def shelter(data_dir: Path) -> Path:
-    """Where relocated data goes in these tests."""
-    folder = data_dir.parent / "shelter"
-    folder.mkdir()
+def shelter() -> Iterator[Path]:
+    """Where relocated data and programs go in these tests."""
+    folder = Path(tempfile.mkdtemp(prefix="sr-shelter-"))
     folder.chmod(0o711)
-    return folder
+    yield folder
+    shutil.rmtree(folder)
 
 
 async def test_it_runs_as_another_user_with_its_data_in_the_data_folder(data_dir: Path) -> None:

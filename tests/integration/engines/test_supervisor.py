@@ -148,14 +148,15 @@ def test_a_termination_leaves_no_process_and_says_so_in_the_service_file(postgre
     assert not list((postgres_dir / "run").glob("*.json"))
 
 
-def test_a_child_that_does_not_listen_is_ended_within_fifteen_seconds(data_dir: Path) -> None:
-    with _running(data_dir, "--child", "stubborn", "--child", "sleeper") as instance:
+def test_even_a_deaf_child_and_a_frozen_postgres_are_gone_within_fifteen_seconds(postgres_dir: Path) -> None:
+    with _running(postgres_dir, "--postgres", "--child", "stubborn", "--child", "sleeper") as instance:
+        os.kill(instance.pid_of("postgres"), signal.SIGSTOP)
         began = time.monotonic()
         instance.process.terminate()
         notices = instance.finish()
-    assert 7.5 < time.monotonic() - began < END_WITHIN_S
+    assert 6.5 < time.monotonic() - began < END_WITHIN_S
     assert "stubborn" in notices
-    assert processes_of(data_dir) == []
+    assert processes_of(postgres_dir) == []
 
 
 def test_a_second_interrupt_hastens_the_end(data_dir: Path) -> None:

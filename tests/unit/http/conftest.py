@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,17 +117,18 @@ async def _up() -> float:
 @pytest.fixture(params=["short cut", "aiohttp's way"])
 async def site(request: pytest.FixtureRequest) -> AsyncIterator[Site]:
     """The server as processes run it, and as `web.AppRunner` alone would."""
-    async for started in serve(stock=request.param != "short cut"):
+    async with serve(stock=request.param != "short cut") as started:
         yield started
 
 
 @pytest.fixture
 async def quick_site() -> AsyncIterator[Site]:
     """The server as processes run it."""
-    async for started in serve():
+    async with serve() as started:
         yield started
 
 
+@asynccontextmanager
 async def serve(*, stock: bool = False, **options: Any) -> AsyncIterator[Site]:
     cinema = Cinema()
     checks = options.pop("checks", {"redis": _up, "postgres": _up})
@@ -146,6 +148,8 @@ async def serve(*, stock: bool = False, **options: Any) -> AsyncIterator[Site]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     host, port = runner.addresses[0]
-    async with aiohttp.ClientSession() as session:
-        yield Site(cinema, session, host, port, app, health)
-    await runner.cleanup()
+    try:
+        async with aiohttp.ClientSession() as session:
+            yield Site(cinema, session, host, port, app, health)
+    finally:
+        await runner.cleanup()

@@ -74,9 +74,7 @@ def draw(*rows: str, areas: tuple[str, ...] = (), focal: tuple[float, float] | N
     if focal is None:
         focal = (max(len(row) for row in rows) - 1) / 2, (len(rows) - 1) * 2 / 3
     names = sorted({seat.area_id for seat in seats})
-    layout = Layout(
-        "drawn", tuple(seats), tuple(Area(name, name) for name in names), tuple(segments), focal
-    )
+    layout = Layout("drawn", tuple(seats), tuple(Area(name, name) for name in names), tuple(segments), focal)
     return Hall(layout, frozenset(gone))
 
 
@@ -97,9 +95,7 @@ class Reference:
                 self.segment[seat] = position
 
     def beside(self, seat: int) -> list[int]:
-        return [
-            other for other in (seat - 1, seat + 1) if self.segment.get(other, -1) == self.segment[seat]
-        ]
+        return [other for other in (seat - 1, seat + 1) if self.segment.get(other, -1) == self.segment[seat]]
 
     def partner(self, seat: int) -> int | None:
         if self.kind[seat] == "couple_left":
@@ -205,7 +201,7 @@ _MIXED = [*_PLAIN, ".", "a", "A", "c", "C", "lr", "lr", "LR", "lR", "r", "l"]
 
 
 @st.composite
-def halls(draw_one: st.DrawFn, *, plain: bool = False, one_area: bool = False) -> Hall:
+def halls(draw_one: st.DrawFn, *, plain: bool = False) -> Hall:
     """Small halls of every kind; `plain` ones have standard seats only."""
     signs = st.sampled_from(_PLAIN if plain else _MIXED)
     rows = draw_one(
@@ -213,7 +209,11 @@ def halls(draw_one: st.DrawFn, *, plain: bool = False, one_area: bool = False) -
             st.lists(signs, min_size=1, max_size=12).map("".join).filter(str.strip), min_size=1, max_size=4
         )
     )
-    border = 99 if one_area else draw_one(st.integers(0, 14))
-    areas = tuple("".join("p" if x + y < border else "q" for x in range(len(row))) for y, row in enumerate(rows))
-    focal = draw_one(st.tuples(st.integers(0, 24).map(lambda half: half / 2), st.sampled_from([0.0, 1.0, 1.5])))
+    border = draw_one(st.integers(0, 14))
+    areas = tuple(
+        "".join("p" if x + y < border else "q" for x in range(len(row))) for y, row in enumerate(rows)
+    )
+    focal = draw_one(
+        st.tuples(st.integers(0, 24).map(lambda half: half / 2), st.sampled_from([0.0, 1.0, 1.5]))
+    )
     return draw(*rows, areas=areas, focal=focal)

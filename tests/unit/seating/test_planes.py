@@ -5,6 +5,8 @@ Method: the packed plane is spelled out digit by digit in `halls.plane`, most si
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,4 +60,4 @@ def test_stretches_are_maximal_and_leave_nothing_out(seats: set[int]) -> None:
 def test_consecutive_seeds_do_not_lead_to_consecutive_choices() -> None:
     choices = [scramble(seed) % 4 for seed in range(400)]
     assert all(60 < choices.count(choice) < 140 for choice in range(4))
-    assert sum((after - before) % 4 == 1 for before, after in zip(choices, choices[1:], strict=False)) < 200
+    assert sum((after - before) % 4 == 1 for before, after in pairwise(choices)) < 200

@@ -1,0 +1,60 @@
+# Every target is one line of purpose and the command CI runs. `make` alone lists them.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+SERVE_PORT := $(or $(PORT),8080)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-fast test-lua test-races test-engines lint format types imports lock openapi audit doctor clean
+
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# One stamp for the whole environment: made anew when the lock or the project file changes.
+$(VENV)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: $(VENV)/.installed ## start everything on http://localhost:8080
+	@exec $(BIN)/seatrush up
+
+test: $(VENV)/.installed lint ## lint, then every test on real engines
+	$(BIN)/python -m pytest tests/unit tests/lua tests/contract
+	$(BIN)/python -m pytest tests/races tests/integration tests/e2e
+
+test-fast: $(VENV)/.installed ## only what needs no service
+	$(BIN)/python -m pytest tests/unit
+
+test-lua: $(VENV)/.installed ## every status of every script, on a real server
+	$(BIN)/python -m pytest tests/lua tests/contract
+
+test-races: $(VENV)/.installed ## races and their controls
+	$(BIN)/python -m pytest tests/races
+
+lint: $(VENV)/.installed ## ruff, mypy, import rows, Lua headers, named queries
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/.installed ## put every file in form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(VENV)/.installed ## resolve requirements.lock anew (exact versions and hashes, no addresses)
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra dev pyproject.toml --output-file requirements.lock
+
+openapi: $(VENV)/.installed ## write docs/openapi.json
+	$(BIN)/seatrush openapi > docs/openapi.json
+
+audit: $(VENV)/.installed ## prove the promises on the running service
+	$(BIN)/seatrush audit
+
+doctor: $(VENV)/.installed ## is everything set up as it should be?
+	$(BIN)/seatrush doctor
+
+clean: ## remove the environment and caches; data stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .build *.egg-info

@@ -1,0 +1,40 @@
+"""Checkout: orders, payments and gateways, refunds, tickets, the ledger, the order writer.
+
+Owns who *has* a seat: claims and sales in PostgreSQL, and every cent that moved for them. Does not own
+who may try for one (reservation) nor what it costs (catalogue). Success is only said after the commit.
+"""
+
+from checkout.commits_redis import Commits
+from checkout.completers import Completers
+from checkout.fulfilment import Fulfilment
+from checkout.log_redis import GROUP, OrderLog
+from checkout.owners import owners
+from checkout.payments import PaymentService
+from checkout.ports import Gateway
+from checkout.refunds import RefundService
+from checkout.requests_redis import RequestGuard
+from checkout.routes import operations
+from checkout.service import OrderService
+from checkout.store import CheckoutStore
+from checkout.ticket_code import TicketReader, TicketSigner
+from checkout.writer import OrderWriter, WriterStore
+
+__all__ = [
+    "GROUP",
+    "CheckoutStore",
+    "Commits",
+    "Completers",
+    "Fulfilment",
+    "Gateway",
+    "OrderLog",
+    "OrderService",
+    "OrderWriter",
+    "PaymentService",
+    "RefundService",
+    "RequestGuard",
+    "TicketReader",
+    "TicketSigner",
+    "WriterStore",
+    "operations",
+    "owners",
+]

@@ -1,0 +1,35 @@
+"""Finding the servers: from settings, or from the instance that runs on the data folder."""
+
+from __future__ import annotations
+
+from entrypoints.platform import Addresses
+from entrypoints.supervision import read_service
+from runtime.settings import Settings
+
+
+class NothingRuns(RuntimeError):
+    """No server is set and no instance runs on the data folder."""
+
+
+def find_addresses(settings: Settings) -> Addresses:
+    """Where Redis, PostgreSQL and the gateway are.
+
+    Raises NothingRuns.
+    """
+    service = read_service(settings.data_dir)
+    redis_url = settings.redis_url or (service.redis_url if service else None)
+    database_url = settings.database_url or (service.database_url if service else None)
+    if redis_url is None or database_url is None:
+        raise NothingRuns(
+            f"no instance runs on {settings.data_dir}: start one with `seatrush up`, "
+            "or set REDIS_URL and DATABASE_URL"
+        )
+    return Addresses(
+        redis_url, database_url, settings.gateway_url or (service.gateway_url if service else None)
+    )
+
+
+def find_base_url(settings: Settings) -> str:
+    """Where the API answers."""
+    service = read_service(settings.data_dir)
+    return f"http://127.0.0.1:{service.port if service else settings.port}"

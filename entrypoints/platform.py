@@ -1,0 +1,231 @@
+"""The composition root: every part of the platform, made once per process and handed its parts.
+
+The one place that knows which adapter stands behind which port. A process takes the parts it needs; what
+it never asks for is never connected, because pools open when first used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+import accounts
+import catalogue
+import checkout
+import reservation
+from checkout import Gateway
+from checkout.gateways import SandboxGateway, SigningKeys
+from kernel.clock import SystemClock
+from kernel.ids import new_id
+from runtime import keys
+from runtime.postgres import Database
+from runtime.redis_link import ScriptRunner, connect
+from runtime.settings import Settings
+from runtime.tokens import TokenSigner, TokenVerifier
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the servers of this process are."""
+
+    redis_url: str
+    database_url: str
+    gateway_url: str | None
+
+
+class Platform:
+    """All parts of one process, each made when first asked for."""
+
+    def __init__(self, settings: Settings, addresses: Addresses) -> None:
+        self.settings = settings
+        self.addresses = addresses
+        self.clock = SystemClock()
+        self.database = Database(
+            addresses.database_url,
+            pool_max=settings.database_pool_max,
+            statement_cache=settings.statement_cache,
+        )
+        self.redis = connect(addresses.redis_url, pool_max=settings.redis_pool_max)
+        self.blocking_redis = connect(addresses.redis_url, pool_max=4, socket_timeout_s=None)
+        self.scripts = ScriptRunner(self.redis)
+        self.gateways: Mapping[str, Gateway] = {}
+        self._opened = AsyncExitStack()
+
+    async def open(self) -> None:
+        """Open what has to be opened inside the loop."""
+        if self.addresses.gateway_url is not None:
+            signing = SigningKeys.parse(keys.gateway_secret(self.settings))
+            sandbox = SandboxGateway(self.addresses.gateway_url, signing)
+            self.gateways = {sandbox.name: await self._opened.enter_async_context(sandbox)}
+
+    async def close(self) -> None:
+        """Give back every connection."""
+        await self._opened.aclose()
+        await self.redis.aclose()
+        await self.blocking_redis.aclose()
+        await self.database.close()
+
+    # Accounts
+
+    @cached_property
+    def signer(self) -> TokenSigner:
+        return TokenSigner(keys.token_keys(self.settings), self.clock)
+
+    @cached_property
+    def verifier(self) -> TokenVerifier:
+        return TokenVerifier(keys.token_keys(self.settings), self.clock)
+
+    @cached_property
+    def account_service(self) -> accounts.AccountService:
+        passwords = accounts.Passwords()
+        self._opened.callback(passwords.close)
+        return accounts.AccountService(accounts.AccountStore(self.database), passwords, self.signer)
+
+    # Reservation
+
+    @cached_property
+    def reservation_store(self) -> reservation.ReservationStore:
+        return reservation.ReservationStore(self.database)
+
+    @cached_property
+    def inventory(self) -> reservation.RedisInventory:
+        return reservation.RedisInventory(self.scripts)
+
+    @cached_property
+    def epoch(self) -> reservation.EpochWatch:
+        return reservation.EpochWatch(self.reservation_store, self.scripts, self.clock)
+
+    @cached_property
+    def halls(self) -> reservation.Halls:
+        return reservation.Halls(self.reservation_store, self.clock)
+
+    @cached_property
+    def maps(self) -> reservation.SeatMaps:
+        return reservation.SeatMaps(self.inventory, self.scripts, self.clock)
+
+    @cached_property
+    def hold_service(self) -> reservation.ReservationService:
+        return reservation.ReservationService(
+            self.inventory, self.halls, self.maps, self.clock, hold_ttl_ms=self.settings.hold_ttl_ms
+        )
+
+    @cached_property
+    def sales(self) -> reservation.SalesService:
+        return reservation.SalesService(
+            self.reservation_store, self.inventory, self.scripts, self.halls, self.clock
+        )
+
+    @cached_property
+    def rebuilder(self) -> reservation.Rebuilder:
+        async def owners() -> Mapping[str, Sequence[reservation.Possession]]:
+            return await checkout.owners(self.checkout_store, self.order_log)
+
+        return reservation.Rebuilder(self.reservation_store, self.inventory, self.scripts, owners, self.clock)
+
+    @cached_property
+    def reaper(self) -> reservation.Reaper:
+        return reservation.Reaper(self.inventory, self.scripts, self.rebuilder, self.sales)
+
+    # Catalogue
+
+    @cached_property
+    def programme(self) -> catalogue.Catalogue:
+        status = reservation.SaleStatusService(self.reservation_store, self.maps, self.clock)
+        return catalogue.Catalogue(
+            catalogue.CatalogueStore(self.database), _SalesForCatalogue(status), self.clock
+        )
+
+    # Checkout
+
+    @cached_property
+    def checkout_store(self) -> checkout.CheckoutStore:
+        return checkout.CheckoutStore(self.database)
+
+    @cached_property
+    def order_log(self) -> checkout.OrderLog:
+        return checkout.OrderLog(self.redis, self.blocking_redis, consumer="writer-1")
+
+    @cached_property
+    def order_writer(self) -> checkout.OrderWriter:
+        return checkout.OrderWriter(self.order_log, checkout.WriterStore(self.database), self.clock)
+
+    @cached_property
+    def fulfilment(self) -> checkout.Fulfilment:
+        return checkout.Fulfilment(self.checkout_store, self.inventory, new_id)
+
+    @cached_property
+    def refunds(self) -> checkout.RefundService:
+        async def starts_at(showtime_id: str) -> datetime | None:
+            return (await self.programme.card_of(showtime_id)).starts_at
+
+        return checkout.RefundService(self.checkout_store, self.gateways, starts_at, self.clock)
+
+    @cached_property
+    def payments(self) -> checkout.PaymentService:
+        return checkout.PaymentService(
+            self.checkout_store, self.gateways, self.fulfilment, self.refunds.settle, self.clock, new_id
+        )
+
+    @cached_property
+    def commits(self) -> checkout.Commits:
+        return checkout.Commits(self.blocking_redis, self.checkout_store)
+
+    @cached_property
+    def orders(self) -> checkout.OrderService:
+        return checkout.OrderService(
+            self.checkout_store,
+            self.hold_service,
+            self.inventory,
+            self.commits,
+            self.programme.prices_of,
+            lambda: self.scripts.epoch,
+            self.clock,
+            claim_ttl_ms=self.settings.claim_ttl_ms,
+        )
+
+    @cached_property
+    def completers(self) -> checkout.Completers:
+        return checkout.Completers(
+            self.checkout_store,
+            self.inventory,
+            self.gateways,
+            self.payments,
+            self.refunds,
+            self.fulfilment,
+        )
+
+    @cached_property
+    def guard(self) -> checkout.RequestGuard:
+        return checkout.RequestGuard(self.scripts, self.checkout_store, hold_ttl_ms=self.settings.hold_ttl_ms)
+
+    @cached_property
+    def ticket_signer(self) -> checkout.TicketSigner:
+        return checkout.TicketSigner(keys.ticket_key(self.settings))
+
+
+class _SalesForCatalogue:
+    """The seat engine's view of a sale in the catalogue's words."""
+
+    def __init__(self, status: reservation.SaleStatusService) -> None:
+        self._status = status
+
+    async def sales_of(self, showtime_ids: Sequence[str]) -> Mapping[str, catalogue.SaleInfo]:
+        views = await self._status.views_of(showtime_ids)
+        return {
+            showtime_id: catalogue.SaleInfo(view.phase, view.opens_at, view.closes_at, view.seats_left)
+            for showtime_id, view in views.items()
+        }
+
+
+@asynccontextmanager
+async def platform_for(settings: Settings, addresses: Addresses) -> AsyncIterator[Platform]:
+    """A platform that is closed again."""
+    platform = Platform(settings, addresses)
+    try:
+        await platform.open()
+        yield platform
+    finally:
+        await platform.close()

@@ -1,0 +1,58 @@
+"""The other processes: order writer, reaper, sandbox gateway. Each runs until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+
+from entrypoints import sandbox_gateway
+from entrypoints.platform import Platform
+from runtime import keys
+from runtime.settings import Settings
+
+
+async def until_told(*works: Coroutine[Any, Any, None]) -> None:
+    """Run side by side until SIGTERM or SIGINT; the first failure ends all."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    stopping = asyncio.create_task(stop.wait())
+    tasks = [asyncio.create_task(work) for work in works]
+    done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    for task in (*tasks, stopping):
+        task.cancel()
+    for task in (*tasks, stopping):
+        with suppress(asyncio.CancelledError):
+            if task not in done:
+                await task
+    for task in done - {stopping}:
+        task.result()
+
+
+async def write_orders(platform: Platform) -> None:
+    """Follow the order logs, and finish what was left half done."""
+    await platform.epoch.refresh()
+    await until_told(platform.order_writer.run(), platform.completers.run(), platform.epoch.follow())
+
+
+async def reap_holds(platform: Platform) -> None:
+    """Free expired holds, and keep the gate."""
+    await until_told(platform.reaper.run())
+
+
+async def run_sandbox(settings: Settings, *, port: int, webhook_url: str) -> None:
+    """The sandbox gateway as a service of its own."""
+    await until_told(
+        sandbox_gateway.run(
+            "127.0.0.1",
+            port,
+            settings.data_dir / "gateway" / "books.sqlite",
+            webhook_url,
+            keys.gateway_secret(settings),
+            return_urls=(f"http://127.0.0.1:{settings.port}", f"http://localhost:{settings.port}"),
+        )
+    )

@@ -1,0 +1,145 @@
+"""`seatrush up`: everything on one machine, as one tree of processes.
+
+Engines first (or the addresses that take their place), then migrations, then the reaper (which rebuilds
+the seat maps and so opens the gate), the order writer, the sandbox gateway, the API; the demo last, so
+that a first start shows something to buy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
+
+import aiohttp
+
+from catalogue.demo import SaleTerms, seed_demo
+from entrypoints.platform import Addresses, Platform, platform_for
+from entrypoints.supervision import Child, ServiceFile
+from entrypoints.supervisor import Addresses as EngineAddresses
+from entrypoints.supervisor import Supervisor
+from reservation import Sale
+from runtime.engines import (
+    PostgresEngine,
+    ValkeyEngine,
+    free_port,
+    make_data_dir,
+    port_is_free,
+    read_record,
+    write_record,
+)
+from runtime.migrations import migrate
+from runtime.settings import Settings
+
+
+async def seed(platform: Platform) -> None:
+    """Bring the demo programme up to date."""
+    await platform.epoch.refresh()
+    sales = platform.sales
+
+    async def open_sales(terms: Sequence[SaleTerms]) -> None:
+        await sales.open_sales([_sale(platform, one) for one in terms])
+
+    await seed_demo(
+        platform.programme,
+        store_layout=sales.keep_layout,
+        open_sales=open_sales,
+        now=platform.clock.now(),
+    )
+
+
+def _sale(platform: Platform, terms: SaleTerms) -> Sale:
+    return platform.sales.terms_of(
+        terms.layout,
+        showtime_id=terms.showtime_id,
+        opens_at=terms.opens_at,
+        closes_at=terms.closes_at,
+        seats_per_buyer=terms.seats_per_buyer,
+    )
+
+
+def _command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "entrypoints.cli", *words]
+
+
+async def up(settings: Settings, *, with_demo: bool, ready: Callable[[ServiceFile], None]) -> None:
+    """Run the whole platform until told to stop."""
+    gateway_port = _gateway_port(settings)
+    gateway_url = settings.gateway_url or f"http://127.0.0.1:{gateway_port}"
+
+    async def prepare(engine_addresses: EngineAddresses) -> Sequence[Child]:
+        addresses = Addresses(engine_addresses.redis_url, engine_addresses.database_url, gateway_url)
+        await migrate(addresses.database_url)
+        async with platform_for(settings, addresses) as platform:
+            await platform.rebuilder.rebuild_if_needed("start")
+            if with_demo:
+                await seed(platform)
+        return _children(settings, addresses, gateway_port)
+
+    supervisor = Supervisor(
+        settings.data_dir,
+        port=settings.port,
+        valkey=None if settings.redis_url else ValkeyEngine(settings.data_dir),
+        postgres=None if settings.database_url else PostgresEngine(settings.data_dir),
+        redis_url=settings.redis_url,
+        database_url=settings.database_url,
+        gateway_url=gateway_url,
+    )
+    await supervisor.run(prepare, ready=ready)
+
+
+def _gateway_port(settings: Settings) -> int:
+    """A port kept across restarts, so that payment pages opened before still answer."""
+    record = settings.data_dir / "gateway" / "address.json"
+    kept: dict[str, int] | None = read_record(record)
+    if kept is not None and port_is_free(kept["port"]):
+        return kept["port"]
+    port = free_port()
+    make_data_dir(settings.data_dir)
+    record.parent.mkdir(exist_ok=True)
+    write_record(record, {"port": port})
+    return port
+
+
+def _children(settings: Settings, addresses: Addresses, gateway_port: int) -> list[Child]:
+    assert addresses.gateway_url is not None
+    environment = {
+        "REDIS_URL": addresses.redis_url,
+        "DATABASE_URL": addresses.database_url,
+        "PORT": str(settings.port),
+        "SEATRUSH_DATA_DIR": str(settings.data_dir.absolute()),
+        "SEATRUSH_GATEWAY_URL": addresses.gateway_url,
+    }
+    base_url = f"http://127.0.0.1:{settings.port}"
+    children = [
+        Child("reaper", _command("reap-holds"), environment),
+        Child("order-writer", _command("write-orders"), environment),
+        Child(
+            "api",
+            _command("serve"),
+            environment,
+            count=settings.api_workers,
+            ready=_answers(f"{base_url}/readyz"),
+        ),
+    ]
+    if settings.gateway_url is None:
+        sandbox = _command(
+            "sandbox-gateway",
+            "--port",
+            str(gateway_port),
+            "--webhook-url",
+            f"{base_url}/api/v1/webhooks/sandbox",
+        )
+        children.insert(0, Child("sandbox-gateway", sandbox, environment))
+    return children
+
+
+def _answers(url: str) -> Callable[[], asyncio.Future[bool]]:
+    async def ask() -> bool:
+        try:
+            async with aiohttp.ClientSession() as session, session.get(url) as response:
+                return response.status == 200
+        except aiohttp.ClientError:
+            return False
+
+    return lambda: asyncio.ensure_future(ask())
