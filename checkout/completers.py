@@ -78,10 +78,25 @@ class Completers:
             await asyncio.sleep(INTERVAL_S)
 
     async def _attempt(self, job: Callable[[], Awaitable[int]]) -> None:
+        """One job's trouble is not another's: it is logged, and tried again next round."""
+        name = getattr(job, "__name__", "job")
         try:
             await job()
         except SeatRushError as error:
-            _log.warning("%s waits: %s", getattr(job, "__name__", job), error)
+            _log.warning("%s waits: %s", name, error)
+        except Exception:  # noqa: BLE001 (a bug in one job must not stop the others)
+            _log.exception("%s failed", name)
+
+    async def run_once(self) -> dict[str, int]:
+        """Every job once; answers how many items each took up."""
+        return {
+            "orders_expired": await self.expire_orders(),
+            "seats_freed": await self.free_seats(),
+            "events_acted_on": await self.act_on_events(),
+            "payments_asked": await self.ask_payments(),
+            "orders_confirmed": await self.confirm_paid(),
+            "refunds_sent": await self.send_refunds(),
+        }
 
     async def expire_orders(self) -> int:
         """End claims past their deadline."""

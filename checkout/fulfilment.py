@@ -36,6 +36,9 @@ class Fulfilment:
         order = await self._store.find_order(order_id)
         if order is None or order.state != "paid":
             return True
+        if order.end_reason is not None:
+            await self.cancel(order_id, order.end_reason)
+            return False
         hold_id = hold_id_of(order_id)
         entry = encode(Confirm(order_id=order_id, showtime_id=order.showtime_id))
         try:

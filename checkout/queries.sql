@@ -83,6 +83,10 @@ VALUES ($1::text, $2::text, $3::text, $4::bigint, 'cancelled', $5::text, $6::big
 ON CONFLICT (order_id) DO NOTHING
 RETURNING order_id;
 
+-- name: mark_unfulfillable
+-- A sale PostgreSQL refused: its order is cancelled and refunded by the completer.
+UPDATE checkout.orders SET end_reason = $2::text WHERE order_id = $1::text AND state = 'paid';
+
 -- name: known_orders
 -- Which of these orders PostgreSQL has.
 SELECT order_id FROM checkout.orders WHERE order_id = ANY ($1::text[]);
@@ -100,10 +104,7 @@ GROUP BY c.showtime_id, c.order_id, o.account_id, o.pay_by;
 SELECT o.order_id, o.showtime_id, o.account_id, o.state, o.currency, o.total, o.pay_by, o.end_reason,
        (SELECT coalesce(jsonb_agg(jsonb_build_array(l.seat_index, l.label, l.area_id, l.amount)
                                   ORDER BY l.seat_index), '[]')
-        FROM checkout.order_lines l WHERE l.order_id = o.order_id) AS lines,
-       (SELECT coalesce(jsonb_agg(jsonb_build_array(t.ticket_id, t.seat_index, t.label, t.state)
-                                  ORDER BY t.seat_index), '[]')
-        FROM checkout.tickets t WHERE t.order_id = o.order_id) AS tickets
+        FROM checkout.order_lines l WHERE l.order_id = o.order_id) AS lines
 FROM checkout.orders o WHERE o.order_id = $1::text;
 
 -- name: list_orders
@@ -114,17 +115,22 @@ WHERE account_id = $1::text AND (created_at, order_id) < ($2::timestamptz, $3::t
 ORDER BY created_at DESC, order_id DESC
 LIMIT $4::int;
 
+-- name: tickets_of_orders
+-- The tickets of a page of orders.
+SELECT ticket_id, order_id, account_id, showtime_id, seat_index, label, state
+FROM checkout.tickets WHERE order_id = ANY ($1::text[]) ORDER BY seat_index;
+
 -- name: payments_of
--- The payments of one order.
+-- The payments of some orders.
 SELECT payment_id, order_id, gateway, state, amount, currency, gateway_ref, redirect_url, test_url
-FROM checkout.payments WHERE order_id = $1::text ORDER BY created_at;
+FROM checkout.payments WHERE order_id = ANY ($1::text[]) ORDER BY created_at;
 
 -- name: refunds_of
--- The refunds of one order with their lines.
+-- The refunds of some orders with their lines.
 SELECT r.refund_id, r.order_id, r.payment_id, r.state, r.reason, r.amount, r.currency,
        (SELECT coalesce(jsonb_agg(jsonb_build_array(l.ticket_id, l.amount)), '[]')
         FROM checkout.refund_lines l WHERE l.refund_id = r.refund_id) AS lines
-FROM checkout.refunds r WHERE r.order_id = $1::text ORDER BY r.requested_at;
+FROM checkout.refunds r WHERE r.order_id = ANY ($1::text[]) ORDER BY r.requested_at;
 
 -- name: find_ticket
 -- One ticket.

@@ -197,23 +197,32 @@ class OrderAnswer(Record):
 
 
 class OrderItem(Record):
-    """An order in a list."""
+    """An order in a list: everything but its lines."""
 
     order_id: str
     showtime_id: str
     state: OrderStates
     total: MoneyModel
     pay_by: Instant
+    payments: list[PaymentAnswer]
+    tickets: list[TicketOfOrder]
+    refunds: list[RefundAnswer]
+    end_reason: str | None
     created_at: Instant
 
     @classmethod
     def of(cls, order: Order, created_at: datetime) -> OrderItem:
+        whole = OrderAnswer.of(order)
         return cls(
-            order_id=order.order_id,
-            showtime_id=order.showtime_id,
-            state=order.state,
-            total=MoneyModel.of(order.total),
-            pay_by=instant(order.pay_by),
+            order_id=whole.order_id,
+            showtime_id=whole.showtime_id,
+            state=whole.state,
+            total=whole.total,
+            pay_by=whole.pay_by,
+            payments=whole.payments,
+            tickets=whole.tickets,
+            refunds=whole.refunds,
+            end_reason=whole.end_reason,
             created_at=instant(created_at),
         )
 

@@ -23,7 +23,7 @@ from kernel.clock import Clock, to_ms
 from kernel.errors import NotFound, SeatRushError
 from kernel.ids import hold_id_of, is_id, order_id_of
 from kernel.money import Money, total
-from reservation import Hold, Refused, ReservationService, SeatInventory, refusal_error
+from reservation import Hold, HoldExpired, HoldLost, Refused, ReservationService, SeatInventory, refusal_error
 
 #: Prices of a showtime by area id.
 PriceList = Callable[[str], Awaitable[Mapping[str, Money]]]
@@ -145,7 +145,10 @@ class OrderService:
         return Placed(await self.find(account_id, order_id), committed=outcome is not None)
 
     async def _claiming(self, account_id: str, order_id: str) -> Order:
-        hold = await self._reservation.find_hold(account_id, hold_id_of(order_id))
+        try:
+            hold = await self._reservation.find_hold(account_id, hold_id_of(order_id))
+        except (HoldExpired, HoldLost):
+            raise NotFound() from None
         if hold.state == "held":
             raise NotFound()
         order = await self._order_of(account_id, order_id, hold)

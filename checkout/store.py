@@ -108,30 +108,40 @@ class CheckoutStore:
             row = await connection.fetchrow(_SQL["find_order"], order_id)
             if row is None:
                 return None
-            order = _order(row)
-            if order.state == "pending_payment":
-                payments, refunds = await connection.fetch(_SQL["payments_of"], order_id), []
-            else:
-                payments = await connection.fetch(_SQL["payments_of"], order_id)
-                refunds = await connection.fetch(_SQL["refunds_of"], order_id)
-        return replace(
-            order,
-            lines=tuple(OrderLine(*line) for line in row["lines"]),
-            tickets=tuple(
-                Ticket(ticket_id, order_id, order.account_id, order.showtime_id, seat, label, state)
-                for ticket_id, seat, label, state in row["tickets"]
-            ),
-            payments=tuple(_payment(payment) for payment in payments),
-            refunds=tuple(_refund(refund, refund["lines"]) for refund in refunds),
-        )
+            order = replace(_order(row), lines=tuple(OrderLine(*line) for line in row["lines"]))
+            return (await self._with_records(connection, [order]))[0]
 
     async def list_orders(
         self, account_id: str, before: tuple[datetime, str] | None, limit: int
     ) -> list[tuple[Order, datetime]]:
         """A page of orders without their lines, newest first, each with its instant."""
         instant, order_id = before or (datetime(9999, 1, 1, tzinfo=UTC), "")
-        rows = await self._database.fetch(_SQL["list_orders"], account_id, instant, order_id, limit)
-        return [(_order(row), row["created_at"]) for row in rows]
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_SQL["list_orders"], account_id, instant, order_id, limit)
+            orders = await self._with_records(connection, [_order(row) for row in rows])
+        return [(order, row["created_at"]) for order, row in zip(orders, rows, strict=True)]
+
+    async def _with_records(self, connection: Connection, orders: Sequence[Order]) -> list[Order]:
+        """The orders with their tickets, payments and refunds: three statements for any number."""
+        order_ids = [order.order_id for order in orders]
+        if not order_ids:
+            return []
+        tickets = [
+            Ticket(**dict(row)) for row in await connection.fetch(_SQL["tickets_of_orders"], order_ids)
+        ]
+        payments = [_payment(row) for row in await connection.fetch(_SQL["payments_of"], order_ids)]
+        refunds = [
+            _refund(row, row["lines"]) for row in await connection.fetch(_SQL["refunds_of"], order_ids)
+        ]
+        return [
+            replace(
+                order,
+                tickets=tuple(item for item in tickets if item.order_id == order.order_id),
+                payments=tuple(item for item in payments if item.order_id == order.order_id),
+                refunds=tuple(item for item in refunds if item.order_id == order.order_id),
+            )
+            for order in orders
+        ]
 
     async def find_ticket(self, ticket_id: str) -> Ticket | None:
         row = await self._database.fetchrow(_SQL["find_ticket"], ticket_id)

@@ -416,6 +416,23 @@ def rebuild(as_json: Json = False) -> None:
 
 
 @app.command()
+def reconcile(as_json: Json = False) -> None:
+    """Finish what was left half done: expired claims, unconfirmed payments, unsent refunds, unfreed seats."""
+
+    async def inside(platform: Platform) -> dict[str, Any]:
+        done = await platform.completers.run_once()
+        await platform.sales.open_behind()
+        return {"done": done, "oldest_open_s": await platform.checkout_store.oldest_open()}
+
+    found = with_platform(inside)
+    if as_json:
+        print_json(found)
+        return
+    for group, items in found.items():
+        out.print(f"[bold]{group}[/]  " + "  ".join(f"{name} {value}" for name, value in items.items()))
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Is everything set up as it should be?"""
     from entrypoints.doctor import run_checks

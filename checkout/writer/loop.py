@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from checkout.entries import Claim, Confirm, EntryTooNew, decode
+from checkout.entries import Claim, Confirm, Entry, EntryTooNew, decode
 from checkout.log_redis import LogEntry, OrderLog, log_position
 from checkout.writer.store import Batch, EntryRefused, WriterStore
 from kernel import limits
@@ -51,7 +51,7 @@ class WriterCounts:
 @dataclass
 class _Decoded:
     entry: LogEntry
-    message: Claim | Confirm
+    message: Entry
 
 
 @dataclass
@@ -124,9 +124,7 @@ class OrderWriter:
         except EntryTooNew:
             _log.error("entry %s of partition %d is of a newer version", entry.log_id, entry.partition)
         except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
-            await self._put_aside(
-                _Decoded(entry, Confirm(order_id="", showtime_id="")), "undecodable", outcome
-            )
+            await self._put_aside(entry, None, "undecodable", outcome)
         return None
 
     async def _write_or_halve(self, items: Sequence[_Decoded], outcome: _Outcome) -> None:
@@ -134,7 +132,7 @@ class OrderWriter:
             await self._in_any_weather(lambda: self._store.write(_batch_of(items)))
         except (EntryRefused, *DATA_ERRORS) as error:
             if len(items) == 1:
-                await self._put_aside(items[0], _reason(error), outcome)
+                await self._put_aside(items[0].entry, items[0].message, _reason(error), outcome)
                 return
             middle = len(items) // 2
             await self._write_or_halve(items[:middle], outcome)
@@ -149,14 +147,14 @@ class OrderWriter:
             else:
                 self.counts.confirms += 1
 
-    async def _put_aside(self, item: _Decoded, reason: str, outcome: _Outcome) -> None:
-        entry, message = item.entry, item.message
+    async def _put_aside(
+        self, entry: LogEntry, message: Entry | None, reason: str, outcome: _Outcome
+    ) -> None:
         _log.error("entry %s of partition %d put aside: %s", entry.log_id, entry.partition, reason)
-        claim = message if isinstance(message, Claim) else None
-        kind = "unknown" if reason == "undecodable" else "claim" if claim else "confirm"
+        kind = "unknown" if message is None else "claim" if isinstance(message, Claim) else "confirm"
         await self._in_any_weather(
             lambda: self._store.refuse(
-                claim,
+                message,
                 reason,
                 {entry.partition: entry.log_id},
                 (entry.partition, entry.log_id, kind, entry.data),
@@ -164,7 +162,7 @@ class OrderWriter:
         )
         self.counts.put_aside += 1
         outcome.done.append(entry)
-        if message.order_id:
+        if message is not None:
             outcome.refused.append(message.order_id)
 
     async def _upkeep(self) -> None:

@@ -119,32 +119,38 @@ class WriterStore:
 
     async def refuse(
         self,
-        claim: Claim | None,
+        message: Claim | Confirm | None,
         reason: str,
         positions: Mapping[int, str],
         aside: tuple[int, str, str, bytes],
     ) -> None:
-        """Put one entry aside with its reason; a refused claim ends as a cancelled order.
+        """Put one entry aside with its reason (`message` is None when it cannot be read).
 
-        `aside` is partition, log id, kind and the entry's bytes.
+        A refused claim ends as a cancelled order; a refused sale leaves its order to be cancelled and
+        refunded. `aside` is partition, log id, kind and the entry's bytes.
         """
         async with self._database.transaction() as connection:
             await connection.execute(_SQL["put_aside"], *aside, reason)
-            if claim is not None:
-                row = await connection.fetchrow(
-                    _SQL["refuse_order"],
-                    claim.order_id,
-                    claim.showtime_id,
-                    claim.account_id,
-                    claim.epoch,
-                    claim.currency,
-                    claim.total,
-                    from_ms(claim.pay_by_ms),
-                    reason,
-                )
-                if row is not None:
-                    await self._write_lines(connection, [claim])
+            if isinstance(message, Claim):
+                await self._refuse_claim(connection, message, reason)
+            elif message is not None:
+                await connection.execute(_SQL["mark_unfulfillable"], message.order_id, reason)
             await self._move_positions(connection, positions)
+
+    async def _refuse_claim(self, connection: Connection, claim: Claim, reason: str) -> None:
+        row = await connection.fetchrow(
+            _SQL["refuse_order"],
+            claim.order_id,
+            claim.showtime_id,
+            claim.account_id,
+            claim.epoch,
+            claim.currency,
+            claim.total,
+            from_ms(claim.pay_by_ms),
+            reason,
+        )
+        if row is not None:
+            await self._write_lines(connection, [claim])
 
     async def _move_positions(self, connection: Connection, positions: Mapping[int, str]) -> None:
         if positions:

@@ -28,6 +28,7 @@ from jsonschema.exceptions import ValidationError
 from kernel import limits
 from kernel.errors import SeatRushError, ValidationFailed
 from runtime.http.errors import DuplicateKey, MalformedJson, UnknownField
+from runtime.http.schemas import schema_of
 from runtime.http.wording import expectation
 
 PROBLEMS_MAX: Final = 32  # more than any form has fields
@@ -92,7 +93,7 @@ class Explainer:
     """Judges the bodies of one operation."""
 
     def __init__(self, model: type[msgspec.Struct]) -> None:
-        self._validator = _Validator(msgspec.json.schema(model))
+        self._validator = _Validator(schema_of(model))
 
     def explain(self, body: bytes, rejection: Exception) -> SeatRushError:
         """The refusal for a body the decoder rejected."""

@@ -7,14 +7,21 @@ operation is declared, none of it per request.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import msgspec
 
 
+@cache
+def schema_of(model: type[msgspec.Struct]) -> dict[str, Any]:
+    """The JSON Schema of a struct. Do not change it."""
+    return msgspec.json.schema(model)
+
+
 def property_schemas(model: type[msgspec.Struct]) -> dict[str, Any]:
     """The schema of each field of a struct."""
-    schema = msgspec.json.schema(model)
+    schema = schema_of(model)
     properties: dict[str, Any] = schema["$defs"][schema["$ref"].rpartition("/")[2]]["properties"]
     return properties
 
@@ -22,7 +29,7 @@ def property_schemas(model: type[msgspec.Struct]) -> dict[str, Any]:
 def names_of(model: type[msgspec.Struct]) -> set[str] | None:
     """Every key a body of this struct can have, at any depth; None when any key is possible."""
     names: set[str] = set()
-    for part in _parts(msgspec.json.schema(model)):
+    for part in _parts(schema_of(model)):
         if part.get("type") == "object":
             if part.get("additionalProperties") is not False:
                 return None
@@ -39,7 +46,7 @@ def unbounded_integers(model: type[msgspec.Struct]) -> list[str]:
     """
     return sorted(
         f"{part['title']}.{name}"
-        for part in _parts(msgspec.json.schema(model))
+        for part in _parts(schema_of(model))
         for name, field in part.get("properties", {}).items()
         if any(
             inner.get("type") == "integer"

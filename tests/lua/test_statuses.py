@@ -458,7 +458,9 @@ async def fenced_stage(stage: Stage) -> Stage:
     return stage
 
 
-@pytest.mark.parametrize(("verb", "status"), sorted(SCENARIOS), ids=[f"{verb}-{status}" for verb, status in sorted(SCENARIOS)])
+@pytest.mark.parametrize(
+    ("verb", "status"), sorted(SCENARIOS), ids=[f"{verb}-{status}" for verb, status in sorted(SCENARIOS)]
+)
 async def test_a_verb_gives_the_answer_its_header_promises(
     fenced_stage: Stage, verb: str, status: str
 ) -> None:

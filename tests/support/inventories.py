@@ -162,12 +162,13 @@ class Stage:
     """A showtime of its own on a real server, asked script by script."""
 
     def __init__(self, runner: ScriptRunner, *, seats: int = 40) -> None:
+        self.runner = runner
         self.redis = runner.redis
         self.scripts = load_scripts()
         self.seats = seats
         self.showtime_id = new_showtime_id()
         self.keys = keys_of(self.showtime_id)
-        self.now_ms = NOW_MS
+        self.now_ms: Any = NOW_MS  # '' = the server's own clock
         self._request = f"test:request:{secrets.token_hex(8)}"
         self._numbers = itertools.count(1)
 
@@ -306,7 +307,8 @@ class Stage:
 
     async def log(self) -> list[dict[bytes, bytes]]:
         """Entries of the partition's log, this showtime's and its neighbours'."""
-        return [fields for _, fields in await self.redis.xrange(self.keys.log)]
+        entries: Any = await self.redis.xrange(self.keys.log)
+        return [fields for _, fields in entries]
 
     async def taken(self) -> set[int]:
         """Seats that cannot be held now."""

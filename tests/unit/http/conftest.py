@@ -114,17 +114,17 @@ async def _up() -> float:
     return 0.0015
 
 
-@pytest.fixture(params=["short cut", "aiohttp's way"])
-async def site(request: pytest.FixtureRequest) -> AsyncIterator[Site]:
-    """The server as processes run it, and as `web.AppRunner` alone would."""
-    async with serve(stock=request.param != "short cut") as started:
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    """The server as processes run it."""
+    async with serve() as started:
         yield started
 
 
-@pytest.fixture
-async def quick_site() -> AsyncIterator[Site]:
-    """The server as processes run it."""
-    async with serve() as started:
+@pytest.fixture(params=["short cut", "aiohttp's way"])
+async def either_site(request: pytest.FixtureRequest) -> AsyncIterator[Site]:
+    """The server as processes run it, and as `web.AppRunner` alone would."""
+    async with serve(stock=request.param != "short cut") as started:
         yield started
 
 

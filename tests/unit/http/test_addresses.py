@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from kernel.errors import NotFound
+from runtime.http import problems
 from tests.unit.http.conftest import HOLDS, Site, reply_of
 
 
@@ -27,42 +31,43 @@ from tests.unit.http.conftest import HOLDS, Site, reply_of
         "/docs/assets/../server.py",
     ],
 )
-async def test_b15_where_nothing_is_nothing_is_found(site: Site, path: str) -> None:
-    raw = await site.raw(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+async def test_b15_where_nothing_is_nothing_is_found(either_site: Site, path: str) -> None:
+    raw = await either_site.raw(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
     problem = reply_of(raw).is_problem("not_found")
     assert problem["instance"] == path
 
 
-async def test_b15_a_path_that_is_no_text_is_quoted_in_the_answer(quick_site: Site) -> None:
-    raw = await quick_site.raw(b"GET /f\xff\xc3\xa9 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    assert reply_of(raw).is_problem("not_found")["instance"] == "/f%FF%C3%A9"
+def test_b15_a_path_that_is_no_text_is_quoted_in_the_answer() -> None:
+    """aiohttp's compiled parser refuses such a path, the one in Python lets it through."""
+    answer = problems.answer(NotFound(), instance="/f\udcff\u00e9", request_id="r")
+    assert json.loads(bytes(answer.body or b""))["instance"] == "/f%FF%C3%A9"
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "MOVE"])
-async def test_b16_a_wrong_method_is_told_the_right_ones(site: Site, method: str) -> None:
-    reply = await site.call(method, HOLDS)
+async def test_b16_a_wrong_method_is_told_the_right_ones(either_site: Site, method: str) -> None:
+    reply = await either_site.call(method, HOLDS)
     reply.is_problem("method_not_allowed")
     assert reply.headers["Allow"] == "POST"
 
 
 @pytest.mark.parametrize("request_line", [b"CONNECT example.com:443", b"OPTIONS *"])
-async def test_b16_methods_without_a_path_are_refused_too(quick_site: Site, request_line: bytes) -> None:
-    raw = await quick_site.raw(b"%b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % request_line)
+async def test_b16_methods_without_a_path_are_refused_too(site: Site, request_line: bytes) -> None:
+    raw = await site.raw(b"%b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % request_line)
     reply = reply_of(raw)
     reply.is_problem("method_not_allowed")
     assert reply.headers["Allow"] == "DELETE, GET, HEAD, POST"
 
 
-async def test_head_is_get_without_the_body(site: Site) -> None:
+async def test_head_is_get_without_the_body(either_site: Site) -> None:
     path = "/api/v1/showtimes/sho_0123456789/layout"
-    reply = await site.call("HEAD", path)
+    reply = await either_site.call("HEAD", path)
     assert (reply.status, reply.body) == (200, b"")
     assert reply.headers["ETag"] == '"layout-1"'
-    assert reply.headers["Content-Length"] == str(len((await site.call("GET", path)).body))
+    assert reply.headers["Content-Length"] == str(len((await either_site.call("GET", path)).body))
 
 
-async def test_a_full_address_in_the_request_line_is_understood(quick_site: Site) -> None:
-    raw = await quick_site.raw(
+async def test_a_full_address_in_the_request_line_is_understood(site: Site) -> None:
+    raw = await site.raw(
         b"GET http://elsewhere/api/v1/films?cinema_id=c1&limit=1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     )
     assert reply_of(raw).json == {"data": [{"title": "c1"}], "next_cursor": None}
@@ -89,8 +94,8 @@ async def test_b17_an_id_of_the_wrong_shape_is_the_id_of_nothing(site: Site, sho
     assert site.cinema.holds == []
 
 
-async def test_query_parameters_arrive_as_the_struct(site: Site) -> None:
-    reply = await site.call("GET", "/api/v1/films?cinema_id=c+1%20%E5%BD%B1&limit=2")
+async def test_query_parameters_arrive_as_the_struct(either_site: Site) -> None:
+    reply = await either_site.call("GET", "/api/v1/films?cinema_id=c+1%20%E5%BD%B1&limit=2")
     assert reply.json["data"] == [{"title": "c 1 影"}] * 2
 
 

@@ -18,16 +18,16 @@ from tests.unit.http.memory_guard import MemoryGuard
 SEAT = {"seats": ["7-12"]}
 
 
-async def test_a_repeat_gets_the_first_answer_and_has_no_effect(site: Site) -> None:
-    first = await site.hold(SEAT)
-    second = await site.hold(SEAT)
+async def test_a_repeat_gets_the_first_answer_and_has_no_effect(either_site: Site) -> None:
+    first = await either_site.hold(SEAT)
+    second = await either_site.hold(SEAT)
     assert "Idempotent-Replayed" not in first.headers
     assert second.headers["Idempotent-Replayed"] == "true"
     assert (second.status, second.body) == (first.status, first.body) == (201, first.body)
     for name in ("Location", "Content-Type"):
         assert second.headers[name] == first.headers[name]
     assert second.headers["X-Request-ID"] != first.headers["X-Request-ID"]
-    assert len(site.cinema.holds) == 1
+    assert len(either_site.cinema.holds) == 1
 
 
 @pytest.mark.parametrize(
@@ -50,19 +50,19 @@ async def test_b26_a_key_is_needed(site: Site) -> None:
     assert site.cinema.holds == []
 
 
-@pytest.mark.parametrize("key", ["", '""', "a b", "a" * 65, "ключ", '"a', "\x7f", '"a b"'])
+@pytest.mark.parametrize("key", ["", '""', "a b", "a" * 65, "ключ", "\xa0", '"a b"', '"' + "a" * 65 + '"'])
 async def test_b26_a_malformed_key_is_refused(site: Site, key: str) -> None:
     reply = await site.hold(SEAT, key=key)
     reply.is_problem("idempotency_key_invalid")
 
 
-async def test_b26_two_keys_are_no_key(quick_site: Site) -> None:
+async def test_b26_two_keys_are_no_key(site: Site) -> None:
     headers = [
         ("Authorization", "Bearer good-a"),
         ("Idempotency-Key", "k1"),
         ("Idempotency-Key", "k2"),
     ]
-    (await quick_site.call("POST", HOLDS, json=SEAT, headers=headers)).is_problem("idempotency_key_invalid")
+    (await site.call("POST", HOLDS, json=SEAT, headers=headers)).is_problem("idempotency_key_invalid")
 
 
 @pytest.mark.parametrize("key", ["k1", "a" * 64, "0b8f3c1e-7a55-4f0e-9c84-cf0c3a1f8d10", "!#$%&'()~"])
@@ -85,18 +85,18 @@ async def test_b27_the_key_of_another_route_is_refused(site: Site) -> None:
     reply.is_problem("idempotency_key_reused")
 
 
-async def test_b28_a_twin_waits_while_the_first_runs(site: Site) -> None:
-    site.cinema.may_finish.clear()
-    first = asyncio.create_task(site.hold(SEAT))
-    while not site.cinema.holds:
+async def test_b28_a_twin_waits_while_the_first_runs(either_site: Site) -> None:
+    either_site.cinema.may_finish.clear()
+    first = asyncio.create_task(either_site.hold(SEAT))
+    while not either_site.cinema.holds:
         await asyncio.sleep(0.001)
-    twin = await site.hold(SEAT)
+    twin = await either_site.hold(SEAT)
     assert twin.is_problem("request_in_progress")["retry_after_ms"] == 200
     assert twin.headers["Retry-After"] == "1"
-    site.cinema.may_finish.set()
+    either_site.cinema.may_finish.set()
     assert (await first).status == 201
-    assert (await site.hold(SEAT)).headers["Idempotent-Replayed"] == "true"
-    assert len(site.cinema.holds) == 1
+    assert (await either_site.hold(SEAT)).headers["Idempotent-Replayed"] == "true"
+    assert len(either_site.cinema.holds) == 1
 
 
 async def test_b29_the_same_key_of_somebody_else_is_another_key(site: Site) -> None:

@@ -74,8 +74,8 @@ async def test_a_viewer_who_left_is_forgotten(site: Site) -> None:
     assert not viewer.send(frame(b"{}"))
 
 
-async def test_a_viewer_who_does_not_read_is_cut_off_and_the_others_are_not(quick_site: Site) -> None:
-    site = quick_site
+async def test_a_viewer_who_does_not_read_is_cut_off_and_the_others_are_not(site: Site) -> None:
+    site = site
     _, slow = await asyncio.open_connection(site.host, site.port)
     slow.write(f"GET {EVENTS} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     slow.transport.pause_reading()
@@ -99,8 +99,8 @@ async def test_a_viewer_who_does_not_read_is_cut_off_and_the_others_are_not(quic
     slow.close()
 
 
-async def test_a_proxy_of_the_old_days_gets_the_bytes_without_chunks(quick_site: Site) -> None:
-    reader, writer = await asyncio.open_connection(quick_site.host, quick_site.port)
+async def test_a_proxy_of_the_old_days_gets_the_bytes_without_chunks(site: Site) -> None:
+    reader, writer = await asyncio.open_connection(site.host, site.port)
     writer.write(f"GET {EVENTS} HTTP/1.0\r\n\r\n".encode())
     head = await reader.readuntil(b"\r\n\r\n")
     assert b"chunked" not in head

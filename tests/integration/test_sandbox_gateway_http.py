@@ -1,0 +1,164 @@
+"""Goal: the sandbox's pages and refusals are as described, and no input of any kind makes it break.
+
+Method: a browser without scripts, a table of bad requests, and Hypothesis at the doors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.sandbox_town import SECRET, SHOP_PAGE, Town, town_in
+
+
+@pytest.fixture
+async def town(tmp_path: Path) -> AsyncIterator[Town]:
+    async with town_in(tmp_path) as built:
+        yield built
+
+
+async def test_the_book_is_read_in_pages_and_adds_up(town: Town) -> None:
+    for number in range(5):
+        await town.captured(f"pay_{number}")
+    seen, cursor = [], "0"
+    while cursor:
+        _, page = await town.ask("GET", f"/v1/books?limit=2&cursor={cursor}")
+        seen += page["data"]
+        cursor = page["next_cursor"]
+    assert [entry["reference"] for entry in seen] == [f"pay_{number}" for number in range(5)]
+    assert sum(entry["amount"] for entry in seen) == page["totals"][0]["captured"]
+    assert (await town.ask("GET", "/v1/books?cursor=x"))[1]["code"] == "invalid_cursor"
+
+
+async def test_people_pay_on_a_page_and_return_to_the_shop(town: Town) -> None:
+    session = await town.open(return_url=f"{SHOP_PAGE}1")
+    async with town.http.get(session.redirect_url) as answer:
+        page, policy = await answer.text(), answer.headers["Content-Security-Policy"]
+    assert "CNY 49.90" in page
+    assert "'unsafe" not in policy
+    assert "form-action 'self' https://shop.example;" in policy
+    for asset in ("/pay-assets/pay.css", "/pay-assets/pay.js"):
+        assert asset in page
+        async with town.http.get(town.url + asset) as answer:
+            assert answer.status == 200
+    async with town.http.post(session.redirect_url, data={"outcome": "late"}) as answer:
+        assert answer.status == 422
+    form: dict[str, Any] = {"data": {"outcome": "approve"}, "allow_redirects": False}
+    async with town.http.post(session.redirect_url, **form) as answer:
+        assert (answer.status, answer.headers["Location"]) == (303, f"{SHOP_PAGE}1")
+    await town.shop.hears(1)
+
+    stray = await town.open("pay_2", return_url="https://evil.example/")
+    async with town.http.post(stray.redirect_url, data={"outcome": "decline"}) as answer:
+        page = await answer.text()
+        assert answer.url.path == f"/pay/{stray.gateway_ref}"
+    assert "evil" not in page
+    expired = await town.open("pay_3", seconds=-1)
+    async with town.http.post(expired.redirect_url, data={"outcome": "approve"}) as answer:
+        assert answer.status == 409
+
+
+async def test_refusals_are_problem_documents_with_a_code(town: Town) -> None:
+    keyed = {"Idempotency-Key": "k"}
+    wanted = {
+        "reference": "r",
+        "order_id": "o",
+        "amount": 1,
+        "currency": "CNY",
+        "expires_at": "2030-01-01T00:00:00Z",
+    }
+    for method, path, more, status, code in (
+        ("GET", "/v1/books", {"headers": {"Authorization": "Bearer whsec_x"}}, 401, "not_authenticated"),
+        ("GET", "/v1/nothing", {}, 404, "not_found"),
+        ("GET", "/v1/payments/sbp_1", {}, 404, "payment_not_found"),
+        ("GET", "/v1/payments/%00%ff", {}, 404, "payment_not_found"),
+        ("DELETE", "/v1/books", {}, 405, "method_not_allowed"),
+        ("POST", "/v1/payments", {"json": wanted}, 400, "idempotency_key_missing"),
+        ("POST", "/v1/payments", {"headers": {"Idempotency-Key": "x" * 65}}, 400, "idempotency_key_invalid"),
+        ("POST", "/v1/payments", {"headers": keyed, "data": b"{"}, 400, "malformed_json"),
+        ("POST", "/v1/payments", {"headers": keyed, "data": b"[" * 60_000}, 400, "malformed_json"),
+        ("POST", "/v1/payments", {"headers": keyed, "data": b" " * 65_537}, 413, "payload_too_large"),
+        (
+            "POST",
+            "/v1/payments",
+            {"headers": keyed, "json": wanted | {"amount": 0}},
+            422,
+            "validation_failed",
+        ),
+        ("POST", "/v1/payments", {"headers": keyed, "json": wanted | {"x": 1}}, 422, "validation_failed"),
+        ("GET", "/v1/payments", {}, 422, "validation_failed"),
+    ):
+        assert (method, path, status, code) == (
+            method,
+            path,
+            *await _status_and_code(town, method, path, more),
+        )
+
+
+async def _status_and_code(town: Town, method: str, path: str, more: dict[str, Any]) -> tuple[int, str]:
+    status, problem = await town.ask(method, path, **more)
+    return status, problem["code"]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
+    max_leaves=8,
+)
+FIELDS = st.fixed_dictionaries(
+    {},
+    optional={
+        "reference": JSON,
+        "order_id": st.just("o") | JSON,
+        "payment": st.just("sbp_1") | JSON,
+        "amount": st.integers(-(2**70), 2**70) | st.just(1),
+        "currency": st.just("CNY") | JSON,
+        "expires_at": st.datetimes().map(lambda at: f"{at.isoformat()}+14:00") | JSON,
+        "return_url": st.just("https://x/") | JSON,
+        "outcome": JSON,
+        "refunds": JSON,
+        "answer_delay_ms": st.integers(-(2**70), 0),
+    },
+)
+
+
+async def test_no_input_makes_it_break(town: Town) -> None:
+    loop = asyncio.get_running_loop()
+    session = await town.open()
+    targets = ["/v1/payments", "/v1/refunds", "/test/settings", f"/test/payments/{session.gateway_ref}"]
+    statuses: list[int] = []
+
+    async def send(path: str, body: bytes, query: str) -> None:
+        async with town.http.post(
+            town.url + path,
+            params={"reference": query},
+            data=body,
+            headers={"Authorization": f"Bearer {SECRET}", "Idempotency-Key": f"k{len(statuses)}"},
+        ) as answer:
+            statuses.append(answer.status)
+        async with town.http.get(
+            town.url + "/v1/payments", params={"reference": query, "cursor": query}
+        ) as answer:
+            statuses.append(answer.status)
+
+    bodies = (
+        st.binary(max_size=60)
+        | JSON.map(repr).map(str.encode)
+        | FIELDS.map(lambda fields: orjson.dumps(fields, option=orjson.OPT_NON_STR_KEYS))
+    )
+
+    @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(path=st.sampled_from(targets), body=bodies, query=st.text(max_size=10))
+    def throw(path: str, body: bytes, query: str) -> None:
+        asyncio.run_coroutine_threadsafe(send(path, body, query), loop).result(10)
+
+    await asyncio.to_thread(throw)
+    assert len(statuses) >= 600
+    assert max(statuses) < 500
