@@ -7,12 +7,13 @@ is told.
 
 Searching compares folded names: letters and digits only, lower case, no accents. All names of a thing
 stand one a line in its `search_text`, so "is the whole name", "begins a name" and "stands inside a name"
-are three patterns on one indexed text.
+are three patterns on one indexed text, and near misses are looked for in the same index.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ SalePhase = Literal["planned", "presale", "on_sale", "paused", "closed"]
 Prices = Mapping[str, Money]  # by area_id
 
 _LONG_TAIL_LENGTH: Final = 26
+_WORD_BREAKS: Final = re.compile(r"\W+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +217,14 @@ def fold(text: str) -> str:
 
 
 def search_text(names: Iterable[str]) -> str:
-    """Folded names, each between line ends, without repetitions."""
-    folded = dict.fromkeys(fold(name) for name in names)
-    folded.pop("", None)
-    return "\n" + "".join(f"{name}\n" for name in folded)
+    """Folded names, each between line ends, without repetitions.
+
+    A name of several words stands there twice, the second time with its words apart: a misspelt word is
+    only recognised as a word.
+    """
+    lines: dict[str, None] = {}
+    for name in names:
+        words = [word for word in map(fold, _WORD_BREAKS.split(name)) if word]
+        lines["".join(words)] = lines[" ".join(words)] = None
+    lines.pop("", None)
+    return "\n" + "".join(f"{line}\n" for line in lines)

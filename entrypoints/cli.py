@@ -163,13 +163,15 @@ def reap_holds() -> None:
 def sandbox_gateway(
     port: Annotated[int, typer.Option(help="Port it listens on.")],
     webhook_url: Annotated[str, typer.Option(help="Where it tells of payments.")],
+    host: Annotated[str, typer.Option(help="Address it listens on.")] = "127.0.0.1",
+    public_url: Annotated[str | None, typer.Option(help="Address people reach it at.")] = None,
 ) -> None:
     """The sandbox payment gateway, a service of its own. No money moves."""
     from entrypoints.roles import run_sandbox
 
     settings = settings_or_fail()
     configure_logs(settings.log_level, "sandbox-gateway")
-    run(run_sandbox(settings, port=port, webhook_url=webhook_url))
+    run(run_sandbox(settings, host=host, port=port, webhook_url=webhook_url, public_url=public_url))
 
 
 # Data

@@ -44,15 +44,24 @@ async def reap_holds(platform: Platform) -> None:
     await until_told(platform.reaper.run())
 
 
-async def run_sandbox(settings: Settings, *, port: int, webhook_url: str) -> None:
+def public_url_of(settings: Settings) -> str:
+    """Where people reach the API."""
+    return settings.public_url or f"http://localhost:{settings.port}"
+
+
+async def run_sandbox(
+    settings: Settings, *, host: str, port: int, webhook_url: str, public_url: str | None
+) -> None:
     """The sandbox gateway as a service of its own."""
+    home = public_url_of(settings)
     await until_told(
         sandbox_gateway.run(
-            "127.0.0.1",
+            host,
             port,
             settings.data_dir / "gateway" / "books.sqlite",
             webhook_url,
             keys.gateway_secret(settings),
-            return_urls=(f"http://127.0.0.1:{settings.port}", f"http://localhost:{settings.port}"),
+            return_urls=(home, f"http://127.0.0.1:{settings.port}"),
+            public_url=public_url,
         )
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import aiohttp
 
@@ -17,7 +18,7 @@ from catalogue.demo import SaleTerms, seed_demo
 from entrypoints.platform import Addresses, Platform, platform_for
 from entrypoints.supervision import Child, ServiceFile
 from entrypoints.supervisor import Addresses as EngineAddresses
-from entrypoints.supervisor import Supervisor
+from entrypoints.supervisor import StartFailed, Supervisor
 from reservation import Sale
 from runtime.engines import (
     PostgresEngine,
@@ -59,11 +60,15 @@ def _sale(platform: Platform, terms: SaleTerms) -> Sale:
 
 
 def _command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "entrypoints.cli", *words]
+    """A child's command line: it says `seatrush` and the role, for whoever reads `ps`."""
+    script = Path(sys.executable).with_name("seatrush")
+    return [str(script), *words] if script.exists() else [sys.executable, "-m", "entrypoints.cli", *words]
 
 
 async def up(settings: Settings, *, with_demo: bool, ready: Callable[[ServiceFile], None]) -> None:
     """Run the whole platform until told to stop."""
+    if not port_is_free(settings.port, settings.host):
+        raise StartFailed(f"port {settings.port} is taken; set PORT to another one")
     gateway_port = _gateway_port(settings)
     gateway_url = settings.gateway_url or f"http://127.0.0.1:{gateway_port}"
 

@@ -83,16 +83,16 @@ class App:
 
     def _base_url(self, request: web.Request) -> str:
         """How links begin: as we were told, else as the caller reached us."""
-        return self._public_url or str(request.url.origin())
+        return self._public_url or requests.origin_of(request)
 
     # For the shop
 
     async def _open_payment(self, request: web.Request) -> web.Response:
-        key = requests.idempotency_key(request)
+        key, base_url = requests.idempotency_key(request), self._base_url(request)
         wanted = requests.decoded(await requests.body_of(request), NewPayment)
         payment, replayed = await self._teller.open_payment(key, wanted)
         await asyncio.sleep(self._answer_delay_s)
-        document = payment.document(self._teller.now_ms(), self._base_url(request))
+        document = payment.document(self._teller.now_ms(), base_url)
         return answer(document, 200, Idempotent_Replayed="true") if replayed else answer(document, 201)
 
     async def _payment(self, request: web.Request) -> web.Response:

@@ -27,6 +27,7 @@ _BODY_DEADLINE_S: Final = 10.0
 _KEY: Final = re.compile(rf"[!-~]{{1,{limits.idempotency_key_length_max}}}")
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _CURSOR: Final = re.compile(r"[0-9]{1,15}")
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _LIMIT: Final = re.compile(r"[0-9]{1,9}")
 
 _Body = TypeVar("_Body", bound=msgspec.Struct)
@@ -106,13 +107,24 @@ def page_of(request: web.Request) -> tuple[int, int]:
     return int(cursor), min(int(limit), limits.page_size_max)
 
 
+def origin_of(request: web.Request) -> str:
+    """How the caller reached us, for links; raises BadRequest for a Host that is none."""
+    if not _HOST.fullmatch(request.host):
+        raise problems.BadRequest("The Host header is not a host.")
+    return f"{request.scheme}://{request.host}"
+
+
 def authenticate(request: web.Request, keys: SigningKeys) -> None:
-    """Raises NotAuthenticated unless the caller shows one of the active secrets."""
-    shown = request.headers.get("Authorization", "").encode(errors="replace")
+    """Raises NotAuthenticated unless the caller shows one of the active secrets, in any spelling."""
+    scheme, _, text = request.headers.get("Authorization", "").partition(" ")
+    try:
+        (shown,) = SigningKeys.parse(text).keys
+    except ValueError:
+        raise problems.NotAuthenticated from None
     known = False
-    for text in keys.texts:
-        known |= hmac.compare_digest(shown, f"Bearer {text}".encode())
-    if not known:
+    for key in keys.keys:
+        known |= hmac.compare_digest(shown, key)
+    if scheme.lower() != "bearer" or not known:
         raise problems.NotAuthenticated
 
 

@@ -67,19 +67,16 @@ _ASSETS: Final[tuple[tuple[str, str, Callable[[str], bytes]], ...]] = (
 )
 
 
-def operations(document: Callable[[], dict[str, Any]]) -> Operations:
-    """The pages; `document` is asked for the OpenAPI document once, when first wanted."""
+def operations(document: Mapping[str, Any]) -> Operations:
+    """The pages about this OpenAPI document."""
     operations = Operations(tag="documentation")
-
-    @cache
-    def openapi_json() -> bytes:
-        return orjson.dumps(document(), option=orjson.OPT_INDENT_2)
+    openapi_json = orjson.dumps(document, option=orjson.OPT_INDENT_2)
 
     @operations.get(
         "/openapi.json", summary="The OpenAPI document", answers={200: bytes, 304: None}, hidden=True
     )
     async def get_openapi_document(call: Call) -> Answer:
-        return _cached(call, openapi_json())
+        return _cached(call, openapi_json)
 
     @operations.get("/docs", summary="The operations", answers={200: bytes}, media_type=_HTML, hidden=True)
     async def show_operations(call: Call) -> Answer:

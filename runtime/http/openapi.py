@@ -133,7 +133,7 @@ def _family(models: Sequence[Any]) -> list[type[Model] | type[Record]]:
             waiting.append(info.type)
         elif isinstance(info, msgspec.inspect.DictType):
             waiting.append(info.value_type)
-    return [cls for cls in found if issubclass(cls, Model | Record)]
+    return [cls for cls in found if isinstance(cls, type) and issubclass(cls, Model | Record)]
 
 
 def _finish_problem(components: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ want. All declarations are checked here, before a port is open.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -59,9 +59,7 @@ def build_app(
     streams = Streams() if streams is None else streams
     documented = [*operations, health.operations(readiness or Health({}), registry)]
 
-    def document() -> dict[str, Any]:
-        return openapi.document(documented, title=title, version=version, servers=servers)
-
+    document = openapi.document(documented, title=title, version=version, servers=servers)
     surroundings = Surroundings(
         verifier=verifier,
         guard=guard,

@@ -20,6 +20,7 @@ import pytest
 from checkout.errors import GatewayUnavailable
 from checkout.gateways import SandboxGateway
 from checkout.ports import GatewaySession
+from entrypoints.sandbox_gateway import courier, outbox
 from kernel.money import Money
 from tests.support.sandbox_town import KEYS, PRICE, Town, process, shop_at, town_in, until
 
@@ -238,6 +239,20 @@ async def test_a_webhook_is_repeated_until_the_shop_has_taken_it(town: Town) -> 
     assert len({event.event_id for event in events}) == 1
     await asyncio.sleep(0.1)
     assert (await town.ask("GET", "/v1/books"))[1]["webhooks_waiting"] == 0
+
+
+async def test_events_that_do_not_fit_into_the_bag_are_delivered_too(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier, "_BAG_MAX", 4)
+    monkeypatch.setattr(courier, "SCAN_MAX", 3)
+    monkeypatch.setattr(outbox, "SCAN_MAX", 3)
+    town.shop.hold_s = 0.05
+    sessions = await asyncio.gather(*(town.open(f"pay_{number}") for number in range(40)))
+    await asyncio.gather(*(town.play(session) for session in sessions))
+    events = await town.shop.hears(40)
+    assert {event.reference for event in events} == {f"pay_{number}" for number in range(40)}
+    assert town.shop.at_once_max <= 4
 
 
 @dataclass

@@ -20,7 +20,7 @@ from tests.support.inventories import EPOCH, TTL_MS, Stage
 
 Call = Callable[[Stage, list[int]], Awaitable[Awaitable[list[Any]]]]
 DEAREST: dict[str, Call] = {}
-OWN_CLOCK: Any = ""
+OWN_CLOCK = ""
 BOUND = re.compile(r"(?:at most )?(\d+)(?: \+ (\d+) × holds_max)? commands?\b")
 SPREAD = 37  # seats far apart, so that a party spans the plane
 

@@ -93,14 +93,19 @@ def test_folding_leaves_letters_and_digits(text: str, folded: str) -> None:
 
 
 def test_search_text_has_each_name_once_between_line_ends() -> None:
-    assert search_text(["Hero", "英雄", "HERO", "…"]) == "\nhero\n英雄\n"
+    assert search_text(["Hero", "英雄", "HERO", "…", "Hi, Mom"]) == "\nhero\n英雄\nhimom\nhi mom\n"
     lines = FILMS["Hero"].search_text.split("\n")
     assert {"英雄", "hero", "yingxiong", "yx", "李连杰", "jetli"} <= set(lines)
 
 
 def test_a_cinema_is_searched_by_city_and_nickname_too() -> None:
     cinema = Cinema(
-        "cin_x", Text("星幕", "Curtain"), Text("上海", "Shanghai"), Text("路1号", "1 Road"), "UTC", ("xing mu",)
+        "cin_x",
+        Text("星幕", "Curtain"),
+        Text("上海", "Shanghai"),
+        Text("路1号", "1 Road"),
+        "UTC",
+        ("xing mu",),
     )
     assert {"星幕", "curtain", "上海", "shanghai", "xingmu"} <= set(cinema.search_text.split("\n"))
 

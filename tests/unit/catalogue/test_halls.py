@@ -109,7 +109,9 @@ def test_aisles_are_wider_than_a_seat_and_end_a_segment(halls: list[Hall]) -> No
 
 
 def test_most_halls_have_an_aisle_and_every_row_is_within_reach_of_one(halls: list[Hall]) -> None:
-    with_aisle = [layout for _, layout in halls if len(layout.segments) > len({s.row_key for s in layout.segments})]
+    with_aisle = [
+        layout for _, layout in halls if len(layout.segments) > len({s.row_key for s in layout.segments})
+    ]
     assert len(with_aisle) >= 15
     assert all(segment.length <= 14 for _, layout in halls for segment in layout.segments)
 
@@ -237,7 +239,17 @@ def test_drawing_twice_gives_the_same_layouts(venues: tuple[Venue, ...]) -> None
 
 def test_a_drawing_becomes_seats_aisles_and_gaps() -> None:
     layout = hall("tiny", [("standard", "Standard")], [Row("ss|s.s"), Row("<>|acs", gap=1.0)])
-    assert [seat.label for seat in layout.seats] == ["1-1", "1-2", "1-3", "1-4", "2-1", "2-2", "2-3", "2-4", "2-5"]
+    assert [seat.label for seat in layout.seats] == [
+        "1-1",
+        "1-2",
+        "1-3",
+        "1-4",
+        "2-1",
+        "2-2",
+        "2-3",
+        "2-4",
+        "2-5",
+    ]
     assert [(s.start, s.length, s.row_key) for s in layout.segments] == [
         (0, 2, "1"), (2, 1, "1"), (3, 1, "1"), (4, 2, "2"), (6, 3, "2"),
     ]  # fmt: skip

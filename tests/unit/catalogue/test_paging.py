@@ -68,7 +68,18 @@ def test_a_cursor_of_another_list_or_filter_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"null", b"[]", b"[1]", b'[1,"x",2]', b'["x",1]', b'[1.5,"x"]', b'[1, "x"]', b'[1,"\\ud800"]', b"\xff"],
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"[1]",
+        b'[1,"x",2]',
+        b'["x",1]',
+        b'[1.5,"x"]',
+        b'[1, "x"]',
+        b'[1,"\\ud800"]',
+        b"\xff",
+    ],
 )
 def test_a_well_sealed_cursor_with_odd_content_is_refused(body: bytes) -> None:
     forged = base64.urlsafe_b64encode(CURSORS._seal(body) + body).rstrip(b"=").decode()

@@ -97,7 +97,9 @@ def test_showtimes_begin_on_the_five_minutes_between_morning_and_late_evening(we
 def test_every_area_has_a_price_in_yuan(week: list[Offer]) -> None:
     for offer in week:
         assert set(offer.showtime.prices) == {area.area_id for area in offer.layout.areas}
-        assert all(money.currency == "CNY" and money.amount >= 20_00 for money in offer.showtime.prices.values())
+        assert all(
+            money.currency == "CNY" and money.amount >= 20_00 for money in offer.showtime.prices.values()
+        )
 
 
 def test_golden_seats_cost_more_than_the_front_and_evenings_more_than_afternoons(week: list[Offer]) -> None:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar
 
+import msgspec
 from aiohttp import web
 from msgspec import Meta
 
@@ -78,7 +79,7 @@ class Note(Model):
     """Fields of kinds the holds do not have."""
 
     text: Annotated[str, Meta(max_length=200)]
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
     stars: Annotated[int, Meta(ge=-5, le=5)] = 0
 
 

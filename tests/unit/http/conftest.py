@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -106,11 +106,18 @@ def reply_of(raw: bytes) -> Reply:
     return Reply(int(status.split()[1]), headers, body)
 
 
-async def _down() -> float:
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that happens elsewhere."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 (what is waited for knows nothing of events)
+            await asyncio.sleep(0.002)
+
+
+async def down() -> float:
     raise ConnectionRefusedError
 
 
-async def _up() -> float:
+async def up() -> float:
     return 0.0015
 
 
@@ -131,17 +138,17 @@ async def either_site(request: pytest.FixtureRequest) -> AsyncIterator[Site]:
 @asynccontextmanager
 async def serve(*, stock: bool = False, **options: Any) -> AsyncIterator[Site]:
     cinema = Cinema()
-    checks = options.pop("checks", {"redis": _up, "postgres": _up})
+    checks = options.pop("checks", {"redis": up, "postgres": up})
     header_deadline_s = options.pop("header_deadline_s", 5.0)
     health = Health(checks, fresh_s=0.0)
     app = build_app(
         [operations(cinema)],
         verifier=Tokens(),
-        guard=options.pop("guard", None) or MemoryGuard(),
+        guard=options.pop("guard", MemoryGuard()),
         title="Cinema",
         version="1.0",
         readiness=health,
-        streams=options.pop("streams", None) or Streams(tick_s=0.02),
+        streams=options.pop("streams", Streams(tick_s=0.02)),
         **options,
     )
     runner: web.AppRunner = web.AppRunner(app) if stock else Runner(app, header_deadline_s=header_deadline_s)

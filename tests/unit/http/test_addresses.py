@@ -40,7 +40,8 @@ async def test_b15_where_nothing_is_nothing_is_found(either_site: Site, path: st
 def test_b15_a_path_that_is_no_text_is_quoted_in_the_answer() -> None:
     """aiohttp's compiled parser refuses such a path, the one in Python lets it through."""
     answer = problems.answer(NotFound(), instance="/f\udcff\u00e9", request_id="r")
-    assert json.loads(bytes(answer.body or b""))["instance"] == "/f%FF%C3%A9"
+    assert isinstance(answer.body, bytes)
+    assert json.loads(answer.body)["instance"] == "/f%FF%C3%A9"
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "MOVE"])
@@ -68,7 +69,8 @@ async def test_head_is_get_without_the_body(either_site: Site) -> None:
 
 async def test_a_full_address_in_the_request_line_is_understood(site: Site) -> None:
     raw = await site.raw(
-        b"GET http://elsewhere/api/v1/films?cinema_id=c1&limit=1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        b"GET http://elsewhere/api/v1/films?cinema_id=c1&limit=1 HTTP/1.1\r\nHost: x\r\n"
+        b"Connection: close\r\n\r\n"
     )
     assert reply_of(raw).json == {"data": [{"title": "c1"}], "next_cursor": None}
 

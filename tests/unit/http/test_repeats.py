@@ -12,7 +12,7 @@ import pytest
 
 from kernel.errors import PersistenceUnavailable
 from runtime.http import Replay, Started
-from tests.unit.http.conftest import HOLDS, Site, serve
+from tests.unit.http.conftest import HOLDS, Site, serve, until
 from tests.unit.http.memory_guard import MemoryGuard
 
 SEAT = {"seats": ["7-12"]}
@@ -88,8 +88,7 @@ async def test_b27_the_key_of_another_route_is_refused(site: Site) -> None:
 async def test_b28_a_twin_waits_while_the_first_runs(either_site: Site) -> None:
     either_site.cinema.may_finish.clear()
     first = asyncio.create_task(either_site.hold(SEAT))
-    while not either_site.cinema.holds:
-        await asyncio.sleep(0.001)
+    await until(lambda: bool(either_site.cinema.holds))
     twin = await either_site.hold(SEAT)
     assert twin.is_problem("request_in_progress")["retry_after_ms"] == 200
     assert twin.headers["Retry-After"] == "1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -10,17 +11,10 @@ import pytest
 
 from runtime.http import STREAMS, Streams, frame
 from runtime.http.sse import BUFFER_BYTES_MAX
-from tests.unit.http.conftest import Site, serve
+from tests.unit.http.conftest import Site, serve, until
 
 EVENTS = "/api/v1/showtimes/sho_0123456789/events"
 SNAPSHOT = b'id: 1\nevent: snapshot\ndata: {"version":1}\n\n'
-
-
-async def until(condition: object) -> None:
-    assert callable(condition)
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 @pytest.fixture
@@ -76,9 +70,8 @@ async def test_a_viewer_who_left_is_forgotten(site: Site) -> None:
 
 async def test_a_viewer_who_does_not_read_is_cut_off_and_the_others_are_not(site: Site) -> None:
     site = site
-    _, slow = await asyncio.open_connection(site.host, site.port)
-    slow.write(f"GET {EVENTS} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-    slow.transport.pause_reading()
+    slow = socket.create_connection((site.host, site.port))
+    slow.sendall(f"GET {EVENTS} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     await until(lambda: len(site.cinema.viewers) == 1)
     (idler,) = site.cinema.viewers
     async with site.session.get(f"http://{site.host}:{site.port}{EVENTS}") as reader:
@@ -120,9 +113,11 @@ async def test_at_shutdown_viewers_are_told_when_to_come_back() -> None:
 
 
 async def test_a_process_holds_only_so_many_viewers() -> None:
-    async with serve(streams=Streams(streams_max=1, tick_s=0.02)) as site:
-        async with site.session.get(f"http://{site.host}:{site.port}{EVENTS}"):
-            (await site.call("GET", EVENTS)).is_problem("overloaded")
+    async with (
+        serve(streams=Streams(streams_max=1, tick_s=0.02)) as site,
+        site.session.get(f"http://{site.host}:{site.port}{EVENTS}"),
+    ):
+        (await site.call("GET", EVENTS)).is_problem("overloaded")
 
 
 async def test_a_view_that_cannot_be_opened_ends(site: Site) -> None:

@@ -1,0 +1,167 @@
+"""What a fan does next, given an answer: pure functions, no clock, no network.
+
+The table of refusals is the one of the public contract. A refusal that names something better is taken up
+(an alternative, a shifted choice); one that says "later" is repeated, later; one that says "no" makes the
+party smaller and then ends it. Whatever this file does not know ends the fan's evening and is counted by
+its code, so a new refusal shows up in the report instead of in an endless loop.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
+
+#: No answer: connection refused, reset or timed out. The request may have had its effect.
+NO_ANSWER: Final = 0
+
+_REPEATS_MAX: Final = 12
+_FIRST_PAUSE_S: Final = 0.1
+_PAUSE_S_MAX: Final = 2.0
+_HOLD_TRIES_MAX: Final = 8
+_LOOKS_S: Final = (0.02, 0.04, 0.08, 0.15, 0.25, 0.4, 0.6, 0.8, 1.0)
+_LOOKS_MAX: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer as far as a fan reads it."""
+
+    status: int
+    body: Mapping[str, Any] = field(default_factory=dict)
+    retry_after_s: float | None = None
+
+    @property
+    def code(self) -> str:
+        """What the refusal calls itself."""
+        return str(self.body.get("code", "")) if self.status != NO_ANSWER else "no_answer"
+
+    @property
+    def label(self) -> str:
+        """Under which name it is counted."""
+        return f"{self.status} {self.code}".rstrip() if self.status != NO_ANSWER else "no answer"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Seats by name, or the best there are."""
+
+    party: int
+    seats: tuple[str, ...] = ()
+    accessible: int = 0
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The body of the hold request."""
+        if self.seats:
+            return {"seats": list(self.seats)}
+        best = {"count": self.party}
+        return {"best_available": best | ({"accessible": self.accessible} if self.accessible else {})}
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """Ask for this, after a pause."""
+
+    wish: Wish
+    after_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """These seats are kept for us."""
+
+    hold_id: str
+    seats: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """No seats, and why."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Do:
+    """The next thing to do about an order."""
+
+    what: Literal["pay", "look", "done"]
+    after_s: float = 0.0
+
+
+def pause_before_repeat(answer: Answer, repeats: int, rng: random.Random) -> float | None:
+    """How long to wait before the very same request is sent again; None when the answer stands."""
+    told_to_wait = answer.status in {429, 503} or answer.code == "request_in_progress"
+    if repeats >= _REPEATS_MAX or not (told_to_wait or answer.status == NO_ANSWER):
+        return None
+    pause_s = min(_FIRST_PAUSE_S * 2**repeats, _PAUSE_S_MAX)
+    if answer.retry_after_s is not None:
+        pause_s = answer.retry_after_s
+    return pause_s * rng.uniform(1.0, 1.5)
+
+
+def after_hold(
+    answer: Answer, wish: Wish, tries: int, rng: random.Random, *, sold_out: bool = False
+) -> Held | Try | GiveUp:
+    """What to do about the answer to a hold request, the `tries`-th of this fan.
+
+    `sold_out`: everybody knows by now that nothing will come back.
+    """
+    if answer.status == 201:
+        body = answer.body
+        return Held(str(body["hold_id"]), tuple(seat["label"] for seat in body["seats"]))
+    if tries >= _HOLD_TRIES_MAX or (sold_out and answer.code in {"seat_taken", "sold_out"}):
+        return GiveUp("sold_out" if answer.code in {"seat_taken", "sold_out"} else answer.code)
+    match answer.code:
+        case "seat_taken" | "orphan_seat":
+            return Try(_offered(answer, wish, rng))
+        case "validation_failed" if wish.seats:
+            return Try(Wish(wish.party))
+        case "sold_out" if answer.retry_after_s is not None:
+            return Try(wish, answer.retry_after_s * rng.uniform(1.0, 1.5))
+        case "sold_out" if answer.body.get("seats_left") != 0 and wish.party > 1:
+            return Try(Wish(wish.party - 1, accessible=min(wish.accessible, wish.party - 1)))
+        case "sold_out" if wish.seats:
+            return Try(Wish(wish.party))
+        case "seat_limit_exceeded":
+            allowed = int(answer.body.get("most", 0)) - int(answer.body.get("already", 0))
+            return Try(Wish(min(allowed, wish.party - 1))) if min(allowed, wish.party - 1) > 0 else GiveUp("limited")
+        case code:
+            return GiveUp(code or answer.label)
+
+
+def _offered(answer: Answer, wish: Wish, rng: random.Random) -> Wish:
+    """One of the alternatives, mostly the first; the best there are where none is named."""
+    offers = answer.body.get("alternatives") or []
+    if not offers:
+        return Wish(wish.party, accessible=wish.accessible)
+    place = min(int(rng.expovariate(1.0)), len(offers) - 1)
+    return replace(wish, seats=tuple(offers[place]["seats"]))
+
+
+def after_order(answer: Answer) -> Do | GiveUp:
+    """What to do about the answer to `POST /orders`."""
+    match answer.status:
+        case 201:
+            return Do("pay")
+        case 202:
+            return Do("look", _LOOKS_S[0])
+        case _:
+            return GiveUp(answer.code or answer.label)
+
+
+def after_look(answer: Answer, looks: int, *, paid: bool) -> Do | GiveUp:
+    """What to do about the `looks`-th answer to `GET /orders/{id}`."""
+    if answer.status != 200:
+        return GiveUp(answer.code or answer.label)
+    match answer.body.get("state"):
+        case "confirmed":
+            return Do("done")
+        case "pending_payment" if not paid:
+            return Do("pay")
+        case "claiming" | "pending_payment" | "paid" if looks < _LOOKS_MAX:
+            return Do("look", _LOOKS_S[min(looks, len(_LOOKS_S) - 1)])
+        case state:
+            return GiveUp(f"order_{state}")
