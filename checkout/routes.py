@@ -9,6 +9,7 @@ from checkout.schemas import (
     ClaimingAnswer,
     OrderAnswer,
     OrderItem,
+    OrderPage,
     OrderRequest,
     PaymentAnswer,
     PaymentRequest,
@@ -26,7 +27,7 @@ from checkout.schemas import (
 from checkout.service import OrderService
 from checkout.ticket_code import TicketSigner, svg_of
 from kernel import limits
-from runtime.http import Answer, Call, Operations, Page, PageQuery, accepted, created, ok
+from runtime.http import Answer, Call, Operations, PageQuery, accepted, created, ok
 
 _WHILE_AWAY = ("inventory_rebuilding", "seats_unavailable", "persistence_unavailable", "overloaded")
 
@@ -60,7 +61,7 @@ def operations(
         "/api/v1/orders",
         summary="Your orders, newest first",
         query=PageQuery,
-        answers={200: Page[OrderItem]},
+        answers={200: OrderPage},
         refuses=("invalid_cursor", "persistence_unavailable"),
         auth=True,
     )
@@ -70,7 +71,7 @@ def operations(
         items = [OrderItem.of(order, created_at) for order, created_at in found[:size]]
         more = len(found) > size
         cursor = write_cursor(found[size - 1][1], found[size - 1][0].order_id) if more else None
-        return ok(Page(data=items, next_cursor=cursor))
+        return ok(OrderPage(data=items, next_cursor=cursor))
 
     @operations.get(
         "/api/v1/orders/{order_id}",

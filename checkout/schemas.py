@@ -13,7 +13,7 @@ from msgspec import Meta
 from checkout.domain import Order, OrderState, Payment, Refund, Ticket
 from checkout.refunds import RefundQuote
 from kernel.errors import InvalidCursor
-from runtime.http import Instant, Model, MoneyModel, Record, instant
+from runtime.http import Instant, Model, MoneyModel, Page, Record, instant
 
 OrderStates = Literal["claiming", "pending_payment", "paid", "confirmed", "cancelled", "expired", "refunded"]
 
@@ -225,6 +225,10 @@ class OrderItem(Record):
             end_reason=whole.end_reason,
             created_at=instant(created_at),
         )
+
+
+class OrderPage(Page[OrderItem]):
+    """One page of your orders."""
 
 
 class ClaimingAnswer(Record):

@@ -7,9 +7,8 @@ that a first start shows something to buy.
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from pathlib import Path
 
 import aiohttp
@@ -124,7 +123,7 @@ def _children(settings: Settings, addresses: Addresses, gateway_port: int) -> li
             _command("serve"),
             environment,
             count=settings.api_workers,
-            ready=_answers(f"{base_url}/readyz"),
+            ready=_answers(f"{base_url}/readyz", {200}),
         ),
     ]
     if settings.gateway_url is None:
@@ -135,16 +134,16 @@ def _children(settings: Settings, addresses: Addresses, gateway_port: int) -> li
             "--webhook-url",
             f"{base_url}/api/v1/webhooks/sandbox",
         )
-        children.insert(0, Child("sandbox-gateway", sandbox, environment))
+        up = _answers(f"{addresses.gateway_url}/", {200, 404})
+        children.insert(0, Child("sandbox-gateway", sandbox, environment, ready=up))
     return children
 
 
-def _answers(url: str) -> Callable[[], asyncio.Future[bool]]:
-    async def ask() -> bool:
-        try:
-            async with aiohttp.ClientSession() as session, session.get(url) as response:
-                return response.status == 200
-        except aiohttp.ClientError:
-            return False
+def _answers(url: str, statuses: Set[int]) -> Callable[[], Awaitable[bool]]:
+    """Whether a child is up: it answers, and with one of these."""
 
-    return lambda: asyncio.ensure_future(ask())
+    async def ask() -> bool:
+        async with aiohttp.ClientSession() as session, session.get(url) as response:
+            return response.status in statuses
+
+    return ask

@@ -7,6 +7,7 @@ away the old ones are good enough, because the script judges window and limit on
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
@@ -52,6 +53,7 @@ class Halls:
         self._clock = clock
         self._halls: OrderedDict[str, Hall] = OrderedDict()
         self._sales: OrderedDict[str, tuple[float, Sale]] = OrderedDict()
+        self._building = asyncio.Lock()
 
     async def showtime(self, showtime_id: str) -> Showtime:
         """Everything about a showtime but its seat states.
@@ -64,16 +66,22 @@ class Halls:
     async def hall(self, layout_id: str) -> Hall:
         """A layout by id. Raises NotFound."""
         hall = self._halls.get(layout_id)
-        if hall is None:
-            layout = await self._store.find_layout(layout_id)
-            if layout is None:
-                raise NotFound()
-            hall = self._halls[layout_id] = Hall(layout, SeatingPlan(layout), StretchTable(layout))
+        if hall is not None:
+            self._halls.move_to_end(layout_id)
+            return hall
+        async with self._building:
+            if layout_id not in self._halls:
+                self._halls[layout_id] = await self._build(layout_id)
             while len(self._halls) > HALLS_MAX:
                 self._halls.popitem(last=False)
-        else:
-            self._halls.move_to_end(layout_id)
-        return hall
+            return self._halls[layout_id]
+
+    async def _build(self, layout_id: str) -> Hall:
+        """Read and compute; a stadium takes a second, which is nobody else's second on another thread."""
+        layout = await self._store.find_layout(layout_id)
+        if layout is None:
+            raise NotFound()
+        return await asyncio.to_thread(lambda: Hall(layout, SeatingPlan(layout), StretchTable(layout)))
 
     def forget(self, showtime_id: str) -> None:
         """Ask for the terms again next time."""

@@ -19,7 +19,7 @@ from aiohttp import web
 
 from checkout.gateways.standard_webhooks import SigningKeys
 from entrypoints.sandbox_gateway import pay_page, problems, requests
-from entrypoints.sandbox_gateway.outcomes import payment_outcome, refund_outcome
+from entrypoints.sandbox_gateway.outcomes import REFUND_WORDS, payment_outcome, refund_outcome
 from entrypoints.sandbox_gateway.pay_page import ReturnUrls
 from entrypoints.sandbox_gateway.records import NewPayment, NewRefund
 from entrypoints.sandbox_gateway.requests import answer
@@ -138,7 +138,7 @@ class App:
         changes: dict[str, str] = {}
         if knobs.refunds is not None:
             if refund_outcome(knobs.refunds) is None:
-                raise problems.ValidationFailed("There is no such outcome of refunds.")
+                raise problems.ValidationFailed(f"Refunds: {', '.join(REFUND_WORDS)} (0 to 3600).")
             changes["refunds"] = knobs.refunds
         if knobs.answer_delay_ms is not None:
             if not 0 <= knobs.answer_delay_ms <= _ANSWER_DELAY_MS_MAX:

@@ -19,7 +19,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from checkout.gateways.standard_webhooks import SigningKeys
 from entrypoints.sandbox_gateway import problems
-from entrypoints.sandbox_gateway.outcomes import Outcome, payment_outcome
+from entrypoints.sandbox_gateway.outcomes import PAYMENT_WORDS, Outcome, payment_outcome
 from kernel import limits
 
 BODY_BYTES_MAX: Final = limits.body_bytes_max
@@ -66,7 +66,7 @@ async def outcome_of(request: web.Request) -> Outcome:
     word = decoded(body, _Test).outcome if body.strip() else "approve"
     outcome = payment_outcome(word)
     if outcome is None:
-        raise problems.ValidationFailed("There is no such outcome; a delay is 0 to 3600 seconds.")
+        raise problems.ValidationFailed(f"Outcomes: {', '.join(PAYMENT_WORDS)} (0 to 3600).")
     return outcome
 
 

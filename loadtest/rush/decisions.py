@@ -91,6 +91,10 @@ class Do:
     after_s: float = 0.0
 
 
+#: After paying, and after an order that is still on its way.
+FIRST_LOOK: Final = Do("look", _LOOKS_S[0])
+
+
 def pause_before_repeat(answer: Answer, repeats: int, rng: random.Random) -> float | None:
     """How long to wait before the very same request is sent again; None when the answer stands."""
     told_to_wait = answer.status in {429, 503} or answer.code == "request_in_progress"
@@ -121,13 +125,12 @@ def after_hold(
             return Try(Wish(wish.party))
         case "sold_out" if answer.retry_after_s is not None:
             return Try(wish, answer.retry_after_s * rng.uniform(1.0, 1.5))
-        case "sold_out" if answer.body.get("seats_left") != 0 and wish.party > 1:
-            return Try(Wish(wish.party - 1, accessible=min(wish.accessible, wish.party - 1)))
-        case "sold_out" if wish.seats:
-            return Try(Wish(wish.party))
+        case "sold_out" if wish.party > 1 and answer.body.get("seats_left", 0) > 0:
+            return Try(Wish(wish.party - 1, accessible=wish.accessible))
         case "seat_limit_exceeded":
             allowed = int(answer.body.get("most", 0)) - int(answer.body.get("already", 0))
-            return Try(Wish(min(allowed, wish.party - 1))) if min(allowed, wish.party - 1) > 0 else GiveUp("limited")
+            party = min(allowed, wish.party - 1)
+            return Try(Wish(party)) if party > 0 else GiveUp("limited")
         case code:
             return GiveUp(code or answer.label)
 
@@ -147,9 +150,15 @@ def after_order(answer: Answer) -> Do | GiveUp:
         case 201:
             return Do("pay")
         case 202:
-            return Do("look", _LOOKS_S[0])
+            return FIRST_LOOK
         case _:
             return GiveUp(answer.code or answer.label)
+
+
+def test_url_of(answer: Answer) -> str | None:
+    """Where a program approves an opened payment; None at a gateway without such an address."""
+    following = answer.body.get("next") or {}
+    return (following.get("test") or {}).get("url")
 
 
 def after_look(answer: Answer, looks: int, *, paid: bool) -> Do | GiveUp:

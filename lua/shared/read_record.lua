@@ -1,4 +1,4 @@
--- A hold's packed record as a table {state, expires_at_ms, created_at_ms, seats (packed), buyer}; nil for nil.
+-- A hold's packed record as {state, expires_at_ms, created_at_ms, seats (packed), buyer}; nil for nil.
 -- Layout: state 1 byte ('h' held, 'c' claimed, 's' sold, 'x' expired), two instants of 6 bytes,
 -- seat count 1 byte, seats 2 bytes each, the rest is the buyer id. All big-endian.
 local function read_record(packed)

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from math import dist
 from typing import Final
 
+from .compact import in_touch
 from .geometry import Point, SeatingPlan
 from .openings import Openings
 from .picks import Pick, is_together
@@ -118,17 +119,12 @@ def _beside(plan: SeatingPlan, openings: Openings, group: Sequence[int]) -> list
 
 
 def _stage(plan: SeatingPlan, openings: Openings, seats: Sequence[int]) -> int:
-    """The stage that such a group would have been found in."""
+    """The stage of best available that such a group would have been found in."""
+    ground, rows, chosen = plan.ground, plan.layout.segments, mask_of(seats)
     if is_together(plan, seats):
-        before, ground = openings.open_seats, plan.ground
-        fresh = ground.singles(before & ~mask_of(seats)) & ~ground.singles(before)
-        return 2 if fresh else 1
-    positions = {plan.segment_of[seat] for seat in seats}
-    if len({plan.layout.segments[position].row_key for position in positions}) == 1:
+        before = openings.open_seats
+        return 2 if ground.singles(before & ~chosen) & ~ground.singles(before) else 1
+    first, last = rows[plan.segment_of[seats[0]]], rows[plan.segment_of[seats[-1]]]
+    if first.row_key == last.row_key and seats[-1] - seats[0] + 1 == len(seats):
         return 3
-    reached: set[int] = set()
-    frontier = {min(positions)}
-    while frontier:
-        reached |= frontier
-        frontier = {other for here in frontier for other in plan.neighbours[here]} & positions - reached
-    return 4 if reached == positions else 5
+    return 4 if in_touch(plan, seats) else 5

@@ -68,6 +68,10 @@ class _Party:
     near: Point
     seed: int
 
+    def openings(self, plan: SeatingPlan, held: int, within: int) -> Openings:
+        """The places this party may be offered in the set `within`."""
+        return Openings.of(plan.ground, held, within, strict=self.rule == "strict")
+
 
 def _adjacent(plan: SeatingPlan, held: int, party: _Party, same: int, limit: int) -> list[Pick]:
     """Blocks in one segment, disjoint ones first.
@@ -82,7 +86,7 @@ def _adjacent(plan: SeatingPlan, held: int, party: _Party, same: int, limit: int
     for within in (same, elsewhere, everywhere) if elsewhere else (same,):
         if offers and within == everywhere and elsewhere:
             break
-        for pick in _blocks(plan, Openings.of(plan.ground, held, within), party):
+        for pick in _blocks(plan, party.openings(plan, held, within), party):
             if occupied.isdisjoint(pick.seats):
                 offers.append(pick)
                 occupied.update(pick.seats)
@@ -96,12 +100,7 @@ def _adjacent(plan: SeatingPlan, held: int, party: _Party, same: int, limit: int
 def _blocks(plan: SeatingPlan, openings: Openings, party: _Party) -> Iterator[Pick]:
     """Adjacent seats the orphan rule accepts, nearest first."""
     clean = openings.clean(party.count)
-    if party.rule == "off":
-        places = openings.starts(party.count)
-    elif party.rule == "lenient":
-        places = openings.acceptable(party.count)
-    else:
-        places = clean or openings.starts(party.count)
+    places = openings.starts(party.count) if party.rule == "off" else openings.acceptable(party.count)
     for start in shells(outwards(plan, places, party.count, party.near), party.seed):
         stage = 1 if clean >> start & 1 else 2
         yield Pick(tuple(range(start, start + party.count)), stage, together=True)
@@ -116,7 +115,7 @@ def _apart(plan: SeatingPlan, taken: bytes, party: _Party, same: int, limit: int
         held = to_bits(taken)
         offers: list[Pick] = []
         for _ in range(limit):
-            pick = _group(plan, Openings.of(plan.ground, held, within), party)
+            pick = _group(plan, party.openings(plan, held, within), party)
             if pick is None:
                 break
             held |= mask_of(pick.seats)

@@ -60,6 +60,24 @@ def compact_group(
     return None
 
 
+def in_touch(plan: SeatingPlan, seats: Sequence[int]) -> bool:
+    """Whether blocks of seats hang together, each touching another one in a neighbouring row."""
+    blocks: list[_Run] = []
+    for seat in sorted(seats):
+        segment = plan.segment_of[seat]
+        if blocks and blocks[-1].stop == seat and blocks[-1].segment == segment:
+            blocks[-1] = _measured(plan, segment, blocks[-1].start, seat + 1)
+        else:
+            blocks.append(_measured(plan, segment, seat, seat + 1))
+    reached, apart = blocks[:1], blocks[1:]
+    for here in reached:
+        near = [other for other in apart if other.segment in plan.neighbours[here.segment]]
+        touching = [other for other in near if _touch(here, other)]
+        apart = [other for other in apart if other not in touching]
+        reached.extend(touching)
+    return not apart
+
+
 class _Search:
     """One search, with every part of the group at least `smallest` seats."""
 
@@ -127,15 +145,10 @@ class _Search:
             segment = self._plan.layout.segments[position]
             here = self._openings.usable >> segment.start & range_mask(0, segment.length)
             known = self._runs_of[position] = [
-                self._measured(position, segment.start + low, segment.start + high)
+                _measured(self._plan, position, segment.start + low, segment.start + high)
                 for low, high in stretches(here)
             ]
         return known
-
-    def _measured(self, segment: int, start: int, stop: int) -> _Run:
-        xs = self._plan.odd.xs
-        ends = xs[start], xs[stop - 1]
-        return _Run(segment, start, stop, min(ends), max(ends))
 
     def _around(self, run: _Run) -> list[_Run]:
         """The runs of neighbouring rows that overlap with this one, the longest first."""
@@ -161,7 +174,7 @@ class _Search:
                 return None
             starts = (run.start + offset for offset in seats_in(places))
             start = min(starts, key=lambda start: (abs(self._plan.middle(start, size)[0] - aim), start))
-            block = self._measured(run.segment, start, start + size)
+            block = _measured(self._plan, run.segment, start, start + size)
             if before is not None and not _touch(before, block):
                 return None
             seats.extend(range(start, start + size))
@@ -172,6 +185,11 @@ class _Search:
         """The place nearest the point asked for, from side to side, where both runs have seats."""
         low, high = sorted((max(run.left, other.left), min(run.right, other.right)))
         return min(max(self._near[0], low), high)
+
+
+def _measured(plan: SeatingPlan, segment: int, start: int, stop: int) -> _Run:
+    ends = plan.odd.xs[start], plan.odd.xs[stop - 1]
+    return _Run(segment, start, stop, min(ends), max(ends))
 
 
 def _touch(one: _Run, other: _Run) -> bool:

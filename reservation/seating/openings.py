@@ -107,28 +107,31 @@ class Ground:
 
 
 class Openings:
-    """The places left for one kind of request at one moment."""
+    """The places left for one kind of request at one moment, under the lenient or the strict rule."""
 
-    __slots__ = ("_acceptable", "ground", "open_seats", "usable")
+    __slots__ = ("_acceptable", "ground", "open_seats", "strict", "usable")
 
-    def __init__(self, ground: Ground, open_seats: int, usable: int) -> None:
+    def __init__(self, ground: Ground, open_seats: int, usable: int, strict: bool) -> None:
         self.ground = ground
         self.open_seats = open_seats
         self.usable = usable
+        self.strict = strict
         self._acceptable: dict[int, int] = {}
 
     @classmethod
-    def of(cls, ground: Ground, taken: int, within: int, *, companions_too: bool = False) -> Openings:
+    def of(
+        cls, ground: Ground, taken: int, within: int, *, companions_too: bool = False, strict: bool = False
+    ) -> Openings:
         """The openings inside the set `within`; kept companion seats only for accessible requests."""
         open_seats = ground.open_seats(taken)
         usable = open_seats & within
         if not companions_too:
             usable &= ~ground.kept_companions(taken)
-        return cls(ground, open_seats, ground.whole_pairs(usable))
+        return cls(ground, open_seats, ground.whole_pairs(usable), strict)
 
     def without(self, seats: int) -> Openings:
         """The openings once these seats are gone as well. They must not break a couple seat."""
-        return Openings(self.ground, self.open_seats & ~seats, self.usable & ~seats)
+        return Openings(self.ground, self.open_seats & ~seats, self.usable & ~seats, self.strict)
 
     def can_seat(self, count: int) -> bool:
         """Whether `count` usable seats can be chosen at all, couple seats only as a piece.
@@ -164,12 +167,15 @@ class Openings:
         return starts & ~(begins_run << 1 & ground.not_first | (ends_run & ground.not_first) >> count)
 
     def acceptable(self, count: int) -> int:
-        """Where `count` adjacent seats pass the lenient rule: clean, or in a run with nothing clean."""
+        """Where `count` adjacent seats pass the rule: clean, or where nothing clean is to be had.
+
+        Under the lenient rule nothing clean in the same run, under the strict one nothing at all.
+        """
         known = self._acceptable.get(count)
         if known is None:
             starts, clean = self.starts(count), self.clean(count)
-            known = starts
-            if clean and clean != starts:
+            known = clean if self.strict and clean else starts
+            if clean and clean != known:
                 served = self.ground.runs_holding(clean, self.open_seats)
                 known = clean | starts & ~served
             self._acceptable[count] = known

@@ -41,6 +41,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from reservation.domain import OrphanRule
 
@@ -48,6 +49,8 @@ from .geometry import SeatingPlan
 from .nearest import outwards
 from .openings import Openings
 from .planes import mask_of, range_mask, seats_in, stretches, to_bits, window
+
+_ROUNDS_MAX: Final = 4  # of moving parties about before the refusal names no alternative
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,21 +157,24 @@ def _places(
 
 
 def _shifted(
-    plan: SeatingPlan, taken: bytes, chosen: Sequence[int], rule: OrphanRule, refused: Sequence[_Run]
+    plan: SeatingPlan, taken: bytes, chosen: Sequence[int], rule: OrphanRule, refused: list[_Run]
 ) -> tuple[int, ...] | None:
-    """The selection with each refused run's party moved to the nearest place that makes no new single.
+    """The selection with the parties of refused runs moved until the rule accepts all of it.
 
-    None when moving one party takes the only place another could have moved to.
+    Moving one party may open a better place for another, hence the rounds; None if that does not end.
     """
-    moved = set(chosen)
+    selection = set(chosen)
     eligible = plan.areas_of(chosen)
-    for run in refused:
-        origin, places = _places(plan, taken, tuple(moved), rule, run, eligible)
-        if not places:
-            return None
-        party = len(run.chosen)
-        _, start = next(outwards(plan, places << origin, party, plan.heart(run.chosen)))
-        moved.difference_update(run.chosen)
-        moved.update(range(start, start + party))
-    alternative = tuple(sorted(moved))
-    return alternative if passes(plan, taken, alternative, rule) else None
+    for _ in range(_ROUNDS_MAX):
+        for run in refused:
+            origin, places = _places(plan, taken, tuple(selection), rule, run, eligible)
+            if not places:
+                return None
+            party = len(run.chosen)
+            _, start = next(outwards(plan, places << origin, party, plan.heart(run.chosen)))
+            selection.difference_update(run.chosen)
+            selection.update(range(start, start + party))
+        refused = list(_refused(plan, taken, tuple(selection), rule))
+        if not refused:
+            return tuple(sorted(selection))
+    return None

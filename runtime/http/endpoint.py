@@ -12,15 +12,15 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from aiohttp import hdrs, web
-from multidict import CIMultiDict, CIMultiDictProxy, istr
+from multidict import CIMultiDictProxy
 
 from kernel.errors import SeatRushError
 from runtime.http import negotiation, problems
-from runtime.http.answers import Answer, Body, Stream
+from runtime.http.answers import Answer, Stream
 from runtime.http.auth import TokenVerifier, authenticate
 from runtime.http.call import Call
 from runtime.http.context import REQUEST_ID, request_id
@@ -34,28 +34,22 @@ from runtime.http.errors import (
     UnsupportedMediaType,
 )
 from runtime.http.idempotency import (
-    REPLAYED_HEADER,
     STORED_HEADERS,
     Idempotency,
     IdempotencyGuard,
     Replay,
     Started,
-    is_stored,
+    is_kept,
     key_of,
 )
 from runtime.http.metrics import RequestObserver
 from runtime.http.models import Model, Nothing
 from runtime.http.operations import Operation
 from runtime.http.reading import BODY_DEADLINE_S, read_body
+from runtime.http.rendering import X_REQUEST_ID, Ready, encoded, render, stream_headers
 from runtime.http.sse import Streams
 
-SERVER: Final = "SeatRush"
-X_REQUEST_ID: Final = istr("X-Request-ID")
-
-_CONTENT_TYPE_OPTIONS: Final = istr("X-Content-Type-Options")
-
 _log = logging.getLogger(__name__)
-_encode: Final = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +107,7 @@ class Endpoint:
                 answered = await self._answer_once(call, request, self._guard)
             if isinstance(answered, Stream):
                 return await self._stream(request, answered, name, started)
-            response = respond(answered, self._media_type, name)
+            response = render(answered, request, self._media_type, name)
         except Exception as error:  # noqa: BLE001 (the one place where anything becomes an answer)
             response = refuse(error, request, name, self._name, self._observer)
         self._observer.observe(self._name, response.status, perf_counter() - started)
@@ -144,62 +138,57 @@ class Endpoint:
         begun = await guard.begin(call.account_id, repeat.key, repeat.fingerprint, self._name)
         if isinstance(begun, Replay):
             return Answer(begun.status, begun.body or None, begun.headers, replayed=True)
-        code = ""
         try:
             answered = await self._handler(call)
             assert isinstance(answered, Answer), "a stream cannot be repeated"
-        except SeatRushError as refusal:
-            code = refusal.code.name
-            answered = problems.answer(refusal, instance=_path(request), request_id=call.request_id)
-        except Exception:
-            await guard.abandon(begun)
-            raise
-        if not is_stored(answered.status, code):
-            await guard.abandon(begun)
-            return answered
-        return await self._keep(answered, begun, guard)
+            assert answered.status < 300, "what is not done is refused by raising"
+        except Exception as error:
+            if not (isinstance(error, SeatRushError) and is_kept(error.code)):
+                await self._abandon(begun, guard)
+                raise
+            answered = problems.answer(error, instance=_path(request), request_id=call.request_id)
+        body = encoded(answered.body)
+        await self._keep(answered, body or b"", begun, guard)
+        return msgspec.structs.replace(answered, body=body)
 
-    async def _keep(self, answered: Answer, begun: Started, guard: IdempotencyGuard) -> Answer:
-        body = _encoded(answered.body)
+    async def _abandon(self, begun: Started, guard: IdempotencyGuard) -> None:
+        try:
+            await guard.abandon(begun)
+        except Exception:  # noqa: BLE001 (the lease ends the claim; the caller gets the answer it has earned)
+            _log.exception("a key could not be freed")
+            self._observer.unhandled(self._name)
+
+    async def _keep(self, answered: Answer, body: bytes, begun: Started, guard: IdempotencyGuard) -> None:
         headers = {"Content-Type": self._media_type, **(answered.headers or {})}
         stored = {name: value for name, value in headers.items() if name in STORED_HEADERS}
         try:
-            await guard.finish(begun, answered.status, stored, body or b"")
+            await guard.finish(begun, answered.status, stored, body)
         except Exception:  # noqa: BLE001
             # The effect has happened and the caller should know it. The key stays claimed until its
             # lease ends; then a repeat meets the effect itself.
             _log.exception("an answer could not be kept for repeats")
             self._observer.unhandled(self._name)
-        return msgspec.structs.replace(answered, body=body)
 
     async def _stream(
         self, request: web.BaseRequest, answered: Stream, name: str, started: float
     ) -> web.StreamResponse:
-        headers = _headers(self._media_type, name)
         return await self._streams.serve(
             request,
             answered,
-            headers,
+            stream_headers(self._media_type, name),
             opened=lambda: self._observer.observe(self._name, 200, perf_counter() - started),
         )
 
 
-def respond(answered: Answer, media_type: str, name: str) -> web.Response:
-    """The response of an answer."""
-    headers = _headers(media_type, name)
-    if answered.headers is not None:
-        headers.update(answered.headers)
-    if answered.replayed:
-        headers[REPLAYED_HEADER] = "true"
-    body = _encoded(answered.body)
-    if body is None:
-        del headers[hdrs.CONTENT_TYPE]
-    return web.Response(status=answered.status, body=body, headers=headers)
-
-
 def refuse(
-    error: Exception, request: web.BaseRequest, name: str, operation: str, observer: RequestObserver
-) -> web.Response:
+    error: Exception,
+    request: web.BaseRequest,
+    name: str,
+    operation: str,
+    observer: RequestObserver,
+    *,
+    closes: bool = False,
+) -> Ready:
     """The problem response of whatever was raised."""
     refusal = _as_refusal(error)
     if refusal.code is InternalError.code:
@@ -207,10 +196,8 @@ def refuse(
         _log.error("unhandled in %s, request %s", operation, name, exc_info=error)
         refusal = InternalError()
     answered = problems.answer(refusal, instance=_path(request), request_id=name)
-    response = respond(answered, problems.MEDIA_TYPE, name)
-    if isinstance(refusal, HttpRefusal) and refusal.closes_connection:
-        response.force_close()
-    return response
+    close = closes or (isinstance(refusal, HttpRefusal) and refusal.closes_connection)
+    return render(answered, request, problems.MEDIA_TYPE, name, close=close)
 
 
 def _as_refusal(error: Exception) -> SeatRushError:
@@ -219,22 +206,6 @@ def _as_refusal(error: Exception) -> SeatRushError:
     if isinstance(error, web.HTTPClientError):
         return PayloadTooLarge() if error.status == 413 else BadRequest()
     return InternalError()
-
-
-def _headers(media_type: str, name: str) -> CIMultiDict[str]:
-    return CIMultiDict(
-        (
-            (hdrs.CONTENT_TYPE, media_type),
-            (hdrs.CACHE_CONTROL, "no-store"),
-            (_CONTENT_TYPE_OPTIONS, "nosniff"),
-            (X_REQUEST_ID, name),
-            (hdrs.SERVER, SERVER),
-        )
-    )
-
-
-def _encoded(body: Body) -> bytes | None:
-    return _encode(body) if isinstance(body, msgspec.Struct) else body
 
 
 def _path(request: web.BaseRequest) -> str:

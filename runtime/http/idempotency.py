@@ -23,15 +23,16 @@ import msgspec
 from multidict import CIMultiDictProxy, istr
 
 from kernel import limits
+from kernel.codes import Code
 from runtime.http.errors import IdempotencyKeyInvalid, IdempotencyKeyMissing
 
 HEADER: Final = istr("Idempotency-Key")
 REPLAYED_HEADER: Final = "Idempotent-Replayed"
 
-#: Answers that are kept besides every 2xx. The rest may come out otherwise next time.
-STORED_STATUSES: Final = frozenset({404, 409, 410, 422})
+#: Refusals that are kept, as every 2xx is. The rest may come out otherwise next time.
+KEPT_REFUSALS: Final = frozenset({404, 409, 410, 422})
 #: These speak about the repeat itself, not about the request.
-NEVER_STORED_CODES: Final = frozenset({"request_in_progress", "idempotency_key_reused"})
+NEVER_KEPT_CODES: Final = frozenset({"request_in_progress", "idempotency_key_reused"})
 #: The headers that are part of a stored answer; the others are made anew for each answer.
 STORED_HEADERS: Final = ("Content-Type", "Location", "ETag")
 
@@ -108,6 +109,6 @@ def key_of(headers: CIMultiDictProxy[str]) -> str:
     return key
 
 
-def is_stored(status: int, code: str) -> bool:
-    """Whether an answer is kept for repeats."""
-    return (200 <= status < 300 or status in STORED_STATUSES) and code not in NEVER_STORED_CODES
+def is_kept(code: Code) -> bool:
+    """Whether a refusal is the answer repeats get, too. What was done always is."""
+    return code.http_status in KEPT_REFUSALS and code.name not in NEVER_KEPT_CODES

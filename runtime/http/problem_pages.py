@@ -10,6 +10,7 @@ from __future__ import annotations
 from html import escape
 from typing import Final
 
+from kernel import limits
 from kernel.codes import CODES, Code
 
 _BY_STATUS: Final = {
@@ -19,7 +20,7 @@ _BY_STATUS: Final = {
     404: "Check the address and the id. What belongs to somebody else is answered in the same way.",
     409: "Read the current state, and decide again with it.",
     410: "It is over; start again from the seat map.",
-    413: "Send less: a body of at most 64 KiB.",
+    413: f"Send less: a body of at most {limits.body_bytes_max // 1024} KiB.",
     415: "Send the body as `Content-Type: application/json`, in UTF-8 and not compressed.",
     422: "Correct the fields named in `errors` and send the request again.",
     429: "Wait as long as `Retry-After` says, then go on more slowly.",
@@ -29,7 +30,7 @@ _BY_STATUS: Final = {
 }
 _BY_CODE: Final = {
     "malformed_json": "Send one JSON document in UTF-8: no byte order mark, nothing after it, no NaN or "
-    "Infinity, and not nested deeper than 32 levels.",
+    f"Infinity, and not nested deeper than {limits.json_depth_max} levels.",
     "duplicate_key": "Name each field of an object once.",
     "duplicate_parameter": "Give each query parameter once.",
     "invalid_cursor": "Cursors are opaque: send `next_cursor` back exactly as it came, or start without one.",
@@ -61,7 +62,7 @@ _BY_CODE: Final = {
     "uri_too_long": "Send long values in a body, not in the address.",
     "headers_too_large": "Send fewer and shorter headers; cookies are the usual cause.",
     "unknown_field": "Leave out the fields named in `errors`. Callers never set prices or states.",
-    "too_many_seats": "Make several holds of at most ten seats.",
+    "too_many_seats": f"Make several holds of at most {limits.seats_per_hold_max} seats.",
 }
 
 

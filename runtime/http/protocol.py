@@ -93,9 +93,8 @@ class Protocol(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun already")
         refusal = _refusal(exc) if status < 500 else InternalError()
-        response = refuse(refusal, request, request_id(None), UNREADABLE, self._observer)
+        response = refuse(refusal, request, request_id(None), UNREADABLE, self._observer, closes=True)
         self._observer.observe(UNREADABLE, response.status, 0.0)
-        response.force_close()
         return response
 
 

@@ -19,10 +19,11 @@ from aiohttp import hdrs, web
 
 from kernel.errors import NotFound, SeatRushError
 from runtime.http.context import REQUEST_ID, request_id
-from runtime.http.endpoint import X_REQUEST_ID, Endpoint, refuse
+from runtime.http.endpoint import Endpoint, refuse
 from runtime.http.errors import MethodNotAllowed
 from runtime.http.metrics import RequestObserver
 from runtime.http.operations import EVENT_STREAM
+from runtime.http.rendering import X_REQUEST_ID, Ready
 
 #: What requests that reach no operation are counted under.
 UNMATCHED: Final = "unmatched"
@@ -94,7 +95,7 @@ class Switchboard:
             return NotFound()
         return MethodNotAllowed(", ".join(sorted(self._methods)))  # CONNECT host, OPTIONS *
 
-    def _refuse(self, request: web.BaseRequest, error: SeatRushError) -> web.Response:
+    def _refuse(self, request: web.BaseRequest, error: SeatRushError) -> Ready:
         name = request_id(request.headers.get(X_REQUEST_ID))
         REQUEST_ID.set(name)
         response = refuse(error, request, name, UNMATCHED, self._observer)

@@ -12,8 +12,8 @@ from tests.support.service import Service
 
 
 async def test_a_fan_holds_orders_pays_and_gets_tickets(service: Service) -> None:
-    showtime_id = service.add_showtime()
-    (fan,) = service.fans(1)
+    showtime_id = await service.add_showtime()
+    (fan,) = await service.fans(1)
 
     hold = await fan.hold(showtime_id, "D5", "D6")
     assert hold.status == 201
@@ -46,8 +46,8 @@ async def test_a_fan_holds_orders_pays_and_gets_tickets(service: Service) -> Non
 
 
 async def test_a_refund_voids_the_tickets_and_puts_the_seats_back_on_sale(service: Service) -> None:
-    showtime_id = service.add_showtime()
-    fan, next_fan = service.fans(2)
+    showtime_id = await service.add_showtime()
+    fan, next_fan = await service.fans(2)
     before = (await service.seats(showtime_id))["seats_left"]
     order = await fan.buy(showtime_id, "C1", "C2", "C3")
     path = f"/orders/{order['order_id']}"
@@ -72,8 +72,8 @@ async def test_a_refund_voids_the_tickets_and_puts_the_seats_back_on_sale(servic
 
 
 async def test_one_hold_becomes_one_order_however_often_it_is_asked_for(service: Service) -> None:
-    showtime_id = service.add_showtime()
-    (fan,) = service.fans(1)
+    showtime_id = await service.add_showtime()
+    (fan,) = await service.fans(1)
     hold = await fan.hold(showtime_id, "E5", "E6")
     first = await fan.order(hold.body["hold_id"], key="first")
     repeat = await fan.order(hold.body["hold_id"], key="first")
@@ -90,8 +90,8 @@ async def test_one_hold_becomes_one_order_however_often_it_is_asked_for(service:
 
 
 async def test_a_loser_is_offered_the_nearest_equivalents(service: Service) -> None:
-    showtime_id = service.add_showtime()
-    winner, loser = service.fans(2)
+    showtime_id = await service.add_showtime()
+    winner, loser = await service.fans(2)
     await winner.hold(showtime_id, "D5", "D6")
     lost = await loser.hold(showtime_id, "D5", "D6")
     assert (lost.status, lost.code) == (409, "seat_taken")
@@ -105,8 +105,8 @@ async def test_a_loser_is_offered_the_nearest_equivalents(service: Service) -> N
 
 
 async def test_a_choice_that_strands_a_seat_is_refused_with_a_shifted_one(service: Service) -> None:
-    showtime_id = service.add_showtime()
-    (fan,) = service.fans(1)
+    showtime_id = await service.add_showtime()
+    (fan,) = await service.fans(1)
     refused = await fan.hold(showtime_id, "A6", "A7")  # the block is 5 to 8: seat 5 and seat 8 would be alone
     assert (refused.status, refused.code) == (409, "orphan_seat")
     assert refused.body["singles"] == ["A5", "A8"]
@@ -115,8 +115,8 @@ async def test_a_choice_that_strands_a_seat_is_refused_with_a_shifted_one(servic
 
 
 async def test_a_declined_payment_can_be_tried_again(service: Service) -> None:
-    showtime_id = service.add_showtime()
-    (fan,) = service.fans(1)
+    showtime_id = await service.add_showtime()
+    (fan,) = await service.fans(1)
     hold = await fan.hold(showtime_id, "B1", "B2")
     order = await fan.order(hold.body["hold_id"])
     order_id = order.body["order_id"]
@@ -129,8 +129,8 @@ async def test_a_declined_payment_can_be_tried_again(service: Service) -> None:
 
 
 async def test_a_duplicated_webhook_confirms_once(service: Service) -> None:
-    showtime_id = service.add_showtime()
-    (fan,) = service.fans(1)
+    showtime_id = await service.add_showtime()
+    (fan,) = await service.fans(1)
     hold = await fan.hold(showtime_id, "B5", "B6")
     order = await fan.order(hold.body["hold_id"])
     await fan.pay(order.body["order_id"], "duplicate")
@@ -140,8 +140,8 @@ async def test_a_duplicated_webhook_confirms_once(service: Service) -> None:
 
 
 async def test_a_lost_webhook_is_found_by_asking(service: Service) -> None:
-    showtime_id = service.add_showtime()
-    (fan,) = service.fans(1)
+    showtime_id = await service.add_showtime()
+    (fan,) = await service.fans(1)
     hold = await fan.hold(showtime_id, "F5", "F6")
     order = await fan.order(hold.body["hold_id"])
     await fan.pay(order.body["order_id"], "lose")
@@ -149,8 +149,8 @@ async def test_a_lost_webhook_is_found_by_asking(service: Service) -> None:
 
 
 async def test_somebody_elses_hold_order_and_ticket_do_not_exist(service: Service) -> None:
-    showtime_id = service.add_showtime()
-    owner, stranger = service.fans(2)
+    showtime_id = await service.add_showtime()
+    owner, stranger = await service.fans(2)
     hold = await owner.hold(showtime_id, "G1", "G2")
     hold_id = hold.body["hold_id"]
     assert (await stranger.call("GET", f"/holds/{hold_id}")).status == 404
@@ -170,8 +170,8 @@ async def test_somebody_elses_hold_order_and_ticket_do_not_exist(service: Servic
 
 
 async def test_a_released_hold_frees_its_seats_at_once(service: Service) -> None:
-    showtime_id = service.add_showtime()
-    first, second = service.fans(2)
+    showtime_id = await service.add_showtime()
+    first, second = await service.fans(2)
     hold = await first.hold(showtime_id, "H1", "H2", "H3")
     released = await first.call("DELETE", f"/holds/{hold.body['hold_id']}")
     assert released.status == 204
@@ -179,8 +179,8 @@ async def test_a_released_hold_frees_its_seats_at_once(service: Service) -> None
 
 
 async def test_best_available_sits_a_party_together(service: Service) -> None:
-    showtime_id = service.add_showtime()
-    (fan,) = service.fans(1)
+    showtime_id = await service.add_showtime()
+    (fan,) = await service.fans(1)
     hold = await fan.hold_best(showtime_id, 4)
     assert hold.status == 201
     assert hold.body["together"]
@@ -188,8 +188,8 @@ async def test_best_available_sits_a_party_together(service: Service) -> None:
 
 
 async def test_the_live_map_tells_of_a_hold(service: Service) -> None:
-    showtime_id = service.add_showtime()
-    (fan,) = service.fans(1)
+    showtime_id = await service.add_showtime()
+    (fan,) = await service.fans(1)
     assert service.session is not None
     url = f"{service.base_url}/api/v1/showtimes/{showtime_id}/events"
     async with service.session.get(url) as stream:

@@ -1,4 +1,4 @@
-"""Goal: the catalogue keeps, finds and pages what it was given, and the demo can be seeded again and again.
+"""Goal: the catalogue finds and pages what it was given, each thing once.
 
 Method: a real PostgreSQL with the catalogue's own migration; databases that hold the demo are copies of
 one that was seeded once. Walks compare what paging gave with what one statement gives.
@@ -7,89 +7,39 @@ one that was seeded once. Walks compare what paging gave with what one statement
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from catalogue import Catalogue, CatalogueStore, Cinema, Film, NewShowtime, SaleInfo, Screen, Text
-from catalogue.demo import SaleTerms, SeedReport, seed_demo
+from catalogue import Catalogue, CatalogueStore, Cinema, Film, NewShowtime, Screen, Text
 from catalogue.demo.films import demo_films
 from catalogue.domain import fold
 from catalogue.paging import Slice
 from catalogue.store import _SQL
-from kernel.clock import ManualClock
 from kernel.errors import InvalidCursor, NotFound
 from kernel.money import Money
 from reservation import Area, Layout, Seat, Segment
-from runtime.migrations import load_migrations, migrate
 from runtime.postgres import Database
 from tests.support.engines import DatabaseMaker
+from tests.support.programme import NOW, catalogue_on, demo_catalogue, empty_catalogue
 
-NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
-TABLES = ("films", "cinemas", "screens", "showtimes", "showtime_prices")
 PRICE = Money(49_90, "CNY")
-
-
-class NoSales:
-    """A seat engine that has never heard of anything."""
-
-    async def sales_of(self, showtime_ids: Sequence[str]) -> Mapping[str, SaleInfo]:
-        return {}
-
-
-class Engine:
-    """Where layouts and sales go in a seeding; may fail when asked to."""
-
-    def __init__(self) -> None:
-        self.layouts: dict[str, Layout] = {}
-        self.sales: dict[str, SaleTerms] = {}
-        self.broken = False
-
-    async def store_layout(self, layout: Layout) -> str:
-        self.layouts[layout.layout_id] = layout
-        return layout.layout_id
-
-    async def open_sales(self, terms: Sequence[SaleTerms]) -> None:
-        if self.broken:
-            raise ConnectionError
-        for each in terms:
-            self.sales.setdefault(each.showtime_id, each)
-
-
-def catalogue_on(database: Database) -> Catalogue:
-    return Catalogue(CatalogueStore(database), NoSales(), ManualClock(NOW))
-
-
-async def seeded(database: Database, engine: Engine, now: datetime = NOW) -> SeedReport:
-    return await seed_demo(
-        catalogue_on(database), store_layout=engine.store_layout, open_sales=engine.open_sales, now=now
-    )
-
-
-async def _empty(url: str) -> None:
-    await migrate(url, [each for each in load_migrations() if "catalogue" in each.name])
-
-
-async def _with_demo(url: str) -> None:
-    await _empty(url)
-    database = Database(url)
-    await seeded(database, Engine())
-    await database.close()
 
 
 @pytest_asyncio.fixture
 async def empty(make_database: DatabaseMaker) -> AsyncIterator[Database]:
-    database = Database(await make_database(_empty))
+    database = Database(await make_database(empty_catalogue))
     yield database
     await database.close()
 
 
 @pytest_asyncio.fixture
 async def demo(make_database: DatabaseMaker) -> AsyncIterator[Database]:
-    database = Database(await make_database(_with_demo))
+    database = Database(await make_database(demo_catalogue))
     yield database
     await database.close()
 
@@ -98,16 +48,6 @@ async def demo(make_database: DatabaseMaker) -> AsyncIterator[Database]:
 def layout() -> Layout:
     seats = tuple(Seat(i, f"1-{i + 1}", "1", str(i + 1), float(i), 0.0, "ab"[i // 2]) for i in range(4))
     return Layout("Barn", seats, (Area("a", "A"), Area("b", "B")), (Segment(0, 4, "1"),), (1.5, 0.0))
-
-
-async def contents(database: Database) -> dict[str, str]:
-    """A fingerprint of every table."""
-    return {
-        table: await database.fetchval(
-            f"SELECT count(*) || md5(string_agg(t::text, '' ORDER BY t::text)) FROM catalogue.{table} t"
-        )
-        for table in TABLES
-    }
 
 
 async def walk(page: Callable[[str | None], Awaitable[Slice[Any]]]) -> list[Any]:
@@ -128,57 +68,6 @@ async def names_found(catalogue: Catalogue, query: str) -> list[str]:
     return [
         match.item.title.en if isinstance(match.item, Film) else match.item.name.en for match in found.items
     ]
-
-
-# Seeding
-
-
-async def test_seeding_twice_changes_nothing(empty: Database) -> None:
-    engine = Engine()
-    first = await seeded(empty, engine)
-    before, sales = await contents(empty), dict(engine.sales)
-    second = await seeded(empty, engine)
-    assert await contents(empty) == before
-    assert engine.sales == sales
-    assert first.showtimes == first.showtimes_added == len(sales)
-    assert second.showtimes_added == 0
-    assert (first.cinemas, first.screens) == (7, 21)
-
-
-async def test_seeding_the_next_day_adds_a_day_and_touches_nothing_else(demo: Database) -> None:
-    before = await contents(demo)
-    report = await seeded(demo, Engine(), NOW + timedelta(days=1))
-    after = await contents(demo)
-    assert 30 <= report.showtimes_added <= 50
-    assert [after[table] == before[table] for table in TABLES] == [True, True, True, False, False]
-    overlaps = await demo.fetchval(
-        """
-        SELECT count(*) FROM catalogue.showtimes a
-        JOIN catalogue.films f USING (film_id)
-        JOIN catalogue.showtimes b ON b.screen_id = a.screen_id AND b.showtime_id <> a.showtime_id
-        WHERE b.starts_at >= a.starts_at AND b.starts_at < a.starts_at + make_interval(mins => running_time_min)
-        """
-    )
-    assert overlaps == 0
-
-
-async def test_a_seeding_that_died_before_the_sales_is_finished_by_the_next(empty: Database) -> None:
-    engine = Engine()
-    engine.broken = True
-    with pytest.raises(ConnectionError):
-        await seeded(empty, engine)
-    engine.broken = False
-    report = await seeded(empty, engine)
-    assert report.showtimes_added == 0
-    assert len(engine.sales) == report.showtimes
-
-
-async def test_everything_on_a_showtime_is_known_to_the_seat_engine(empty: Database) -> None:
-    engine = Engine()
-    await seeded(empty, engine)
-    for row in await empty.fetch("SELECT showtime_id, layout_id, seat_count FROM catalogue.showtimes"):
-        assert engine.layouts[row["layout_id"]].seat_count == row["seat_count"]
-        assert engine.sales[row["showtime_id"]].layout.layout_id == row["layout_id"]
 
 
 # Lists
@@ -251,12 +140,13 @@ async def test_showtimes_are_filtered_by_film_and_cinema(demo: Database) -> None
     some = (await catalogue.showtimes(1)).items[0].card
     assert some.film is not None
     film_id, cinema_id = some.film.film_id, some.cinema.cinema_id
-    for wanted in (
+    filters: tuple[dict[str, Any], ...] = (
         {"film_id": film_id},
         {"cinema_id": cinema_id},
         {"film_id": film_id, "cinema_id": cinema_id},
-    ):
-        listings = await walk(lambda cursor, wanted=wanted: catalogue.showtimes(10, cursor, **wanted))
+    )
+    for wanted in filters:
+        listings = await walk(partial(catalogue.showtimes, 10, **wanted))
         where = " AND ".join(f"{name} = '{value}'" for name, value in wanted.items())
         assert len(listings) == await demo.fetchval(f"SELECT count(*) FROM catalogue.showtimes WHERE {where}")
     assert (await catalogue.showtimes(10, film_id="flm_unknown")).items == []
@@ -295,9 +185,7 @@ async def test_a_date_is_a_day_where_the_cinema_stands(empty: Database, layout: 
     hours = {}
     for number, zone in enumerate(zones):
         listings = await walk(
-            lambda cursor, number=number: catalogue.showtimes(
-                100, cursor, cinema_id=f"cin_{number}", day=date(2026, 3, 8)
-            )
+            partial(catalogue.showtimes, 100, cinema_id=f"cin_{number}", day=date(2026, 3, 8))
         )
         local = await empty.fetch(
             "SELECT showtime_id FROM catalogue.showtimes WHERE cinema_id = $1 AND "

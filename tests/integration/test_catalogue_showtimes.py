@@ -7,8 +7,8 @@ does not answer; the control is a catalogue without memory, which does not.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
 
 import asyncpg
 import pytest
@@ -23,25 +23,14 @@ from kernel.errors import NotFound, PersistenceUnavailable
 from kernel.ids import is_id
 from kernel.money import Money
 from reservation import Area, Layout, Seat, Segment
-from runtime.migrations import load_migrations, migrate
 from runtime.postgres import Database
 from tests.support.engines import DatabaseMaker
+from tests.support.programme import NOW, Sales, empty_catalogue
 
-NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
 TONIGHT = NOW + timedelta(hours=9)
 PRICE = Money(49_90, "CNY")
 DEAR = Money(89_90, "CNY")
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
-
-
-class Sales:
-    """A seat engine that knows what it was told."""
-
-    def __init__(self) -> None:
-        self.known: dict[str, SaleInfo] = {}
-
-    async def sales_of(self, showtime_ids: Sequence[str]) -> Mapping[str, SaleInfo]:
-        return {each: self.known[each] for each in showtime_ids if each in self.known}
 
 
 class Parts:
@@ -60,7 +49,7 @@ class Parts:
 
 
 async def _with_films(url: str) -> None:
-    await migrate(url, [each for each in load_migrations() if "catalogue" in each.name])
+    await empty_catalogue(url)
     database = Database(url)
     await CatalogueStore(database).add_programme(films=demo_films())
     await database.close()

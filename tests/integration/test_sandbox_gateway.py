@@ -18,11 +18,11 @@ import aiohttp
 import pytest
 
 from checkout.errors import GatewayUnavailable
-from checkout.gateways import SandboxGateway
+from checkout.gateways import SandboxGateway, SigningKeys, new_secret
 from checkout.ports import GatewaySession
-from entrypoints.sandbox_gateway import courier, outbox
+from entrypoints.sandbox_gateway import courier, outbox, serving
 from kernel.money import Money
-from tests.support.sandbox_town import KEYS, PRICE, Town, process, shop_at, town_in, until
+from tests.support.sandbox_town import KEYS, PRICE, SECRET, Town, process, shop_at, town_in, until
 
 
 @pytest.fixture
@@ -253,6 +253,24 @@ async def test_events_that_do_not_fit_into_the_bag_are_delivered_too(
     events = await town.shop.hears(40)
     assert {event.reference for event in events} == {f"pay_{number}" for number in range(40)}
     assert town.shop.at_once_max <= 4
+
+
+async def test_while_the_secret_is_changed_nobody_is_refused(tmp_path: Path) -> None:
+    new = new_secret()
+    async with (
+        shop_at() as shop,
+        serving("127.0.0.1", 0, tmp_path / "books.sqlite", shop.url, f"{new} {SECRET}") as service,
+        SandboxGateway(service.url, KEYS) as behind,
+        SandboxGateway(service.url, SigningKeys.parse(new)) as ahead,
+        SandboxGateway(service.url, SigningKeys.parse(new_secret())) as stranger,
+        aiohttp.ClientSession() as http,
+    ):
+        session = await Town(shop, service.url, behind, http).open()
+        assert await Town(shop, service.url, ahead, http).open() == session
+        with pytest.raises(GatewayUnavailable):
+            await Town(shop, service.url, stranger, http).open()
+        await Town(shop, service.url, ahead, http).play(session)
+        assert (await shop.hears(1))[0].kind == "payment.captured", "the shop still has the old secret"
 
 
 @dataclass

@@ -102,8 +102,11 @@ class Picture:
     def version(self) -> int:
         return int(self.fields["version"])
 
-    def problems(self, *, seats_may_overlap: bool = False) -> list[str]:
-        """Every way in which planes, records, counters and expiries contradict each other."""
+    def problems(self, *, kept: Iterable[int] = ()) -> list[str]:
+        """Every way in which planes, records, counters and expiries contradict each other.
+
+        `kept` are seats a return left sold because PostgreSQL knows an owner we do not.
+        """
         assert self.taken is not None
         assert self.sold is not None
         assert self.blocked is not None
@@ -123,9 +126,10 @@ class Picture:
             "planes differ in length": len({len(p) for p in (self.taken, self.sold, self.blocked)}) > 1
             or len(self.taken) != (seat_count + 7) // 8,
             "sold is not within taken": bool(set(seats_in(self.sold)) - set(seats_in(self.taken))),
-            "taken is not held, owned and blocked": self.taken != plane_of([*everyone, *blocked], seat_count),
-            "sold is not what claims and sales say": self.sold != plane_of(owned, seat_count),
-            "a seat is in two live records": len(set(everyone)) < len(everyone) and not seats_may_overlap,
+            "taken is not held, owned and blocked": self.taken
+            != plane_of([*everyone, *blocked, *kept], seat_count),
+            "sold is not what claims and sales say": self.sold != plane_of([*owned, *kept], seat_count),
+            "a seat is in two live records": len(set(everyone)) < len(everyone),
             "a blocked seat has an owner": bool(set(blocked) & set(everyone)),
             "a counter is negative": any(count < 0 for count in self.counters.values()),
             "counters differ from the records": +Counter(self.counters) != +counted,

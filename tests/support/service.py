@@ -27,9 +27,14 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from entrypoints.cli import add_showtime
+from entrypoints.finding import find_addresses
+from entrypoints.platform import Platform, platform_for
 from entrypoints.supervision import ServiceFile, read_service
+from reservation import import_layout
 from runtime.engines import free_port
 from runtime.paths import ROOT
+from runtime.settings import load
 from tests.support.engines import processes_of, temporary_data_dir
 
 SMALL_HALL = "\n".join(
@@ -117,6 +122,7 @@ class Service:
     process: subprocess.Popen[bytes]
     environment: dict[str, str]
     session: aiohttp.ClientSession | None = None
+    platform: Platform | None = None
     _keys: Iterator[int] = field(default_factory=itertools.count)
 
     @property
@@ -155,17 +161,16 @@ class Service:
         """What a verb answers with `--json`."""
         return json.loads(self.run(*words, "--json").stdout)
 
-    def add_showtime(self, layout: str = SMALL_HALL, **options: str) -> str:
-        """A showtime of its own on a CSV layout."""
-        file = self.data_dir.parent / f"layout-{self.new_key()}.csv"
-        file.write_text(layout)
-        words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
-        return str(self.json("showtime", "add", "--layout", str(file), *words)["showtime_id"])
+    async def add_showtime(self, layout: str = SMALL_HALL, **terms: Any) -> str:
+        """A showtime of its own on a CSV layout; what `seatrush showtime add` does, without a process."""
+        assert self.platform is not None
+        return await add_showtime(self.platform, import_layout(layout.encode(), name="hall"), **terms)
 
-    def fans(self, count: int) -> list[Fan]:
-        """That many fans nobody else is."""
-        made = self.json("token", "--account", self.new_key(), "--count", str(count))
-        return [Fan(self, one["account_id"], one["access_token"]) for one in made]
+    async def fans(self, count: int) -> list[Fan]:
+        """That many fans nobody else is; what `seatrush token` does, without a process."""
+        assert self.platform is not None
+        made = await self.platform.account_service.accounts_in_bulk(count, "fan")
+        return [Fan(self, one.account_id, one.access_token) for one in made]
 
     async def request(
         self,
@@ -270,13 +275,22 @@ def started(*words: str, **settings: str) -> Iterator[Service]:
 
 @asynccontextmanager
 async def connected(service: Service) -> AsyncIterator[Service]:
-    """The instance with an HTTP session to it."""
+    """The instance with an HTTP session to it, and with its parts for making showtimes and fans."""
     connector = aiohttp.TCPConnector(limit=300)
     timeout = aiohttp.ClientTimeout(total=30)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-        service.session = session
-        yield service
-        service.session = None
+    settings = load(service.environment)
+    async with (
+        aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+        platform_for(settings, find_addresses(settings)) as platform,
+    ):
+        following = asyncio.create_task(platform.epoch.follow())
+        await platform.epoch.refresh()
+        service.session, service.platform = session, platform
+        try:
+            yield service
+        finally:
+            service.session = service.platform = None
+            following.cancel()
 
 
 @asynccontextmanager

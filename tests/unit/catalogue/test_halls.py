@@ -211,10 +211,16 @@ def test_seats_beside_each_other_in_the_stadium_are_one_pitch_apart(stadium: Lay
 def test_nobody_sits_on_somebody_else(venues: tuple[Venue, ...]) -> None:
     for venue in venues:
         for _, layout in venue.screens:
-            spots = {(round(seat.x / 0.9), round(seat.y / 0.9)) for seat in layout.seats}
-            exact = {(seat.x, seat.y) for seat in layout.seats}
-            assert len(exact) == layout.seat_count
-            assert len(spots) > 0.8 * layout.seat_count
+            by_cell: dict[tuple[int, int], list[Seat]] = {}
+            for seat in layout.seats:
+                cell = (int(seat.x), int(seat.y))
+                around = [(cell[0] + dx, cell[1] + dy) for dx in (-1, 0, 1) for dy in (-1, 0, 1)]
+                assert all(
+                    (seat.x - other.x) ** 2 + (seat.y - other.y) ** 2 > 0.9
+                    for each in around
+                    for other in by_cell.get(each, ())
+                ), seat
+                by_cell.setdefault(cell, []).append(seat)
 
 
 def test_the_stadium_is_as_good_on_the_left_as_on_the_right(stadium: Layout) -> None:

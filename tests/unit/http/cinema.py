@@ -105,11 +105,16 @@ class RateLimited(SeatRushError, code="rate_limited"):
     """Too many requests; slow down."""
 
 
+class Busy(SeatRushError, code="request_in_progress"):
+    """The same request is still running."""
+
+
 #: What naming one of these as a seat leads to.
 OUTCOMES: dict[str, Callable[[], Exception]] = {
     "taken": lambda: SeatTaken(conflicts=["7-12"], alternatives=[], status=999),
     "expired": HoldExpired,
     "nowhere": NotFound,
+    "busy": Busy,
     "forbidden": Forbidden,
     "crowded": SaleClosed,
     "fast": lambda: RateLimited(retry_after_s=7.2),
@@ -186,6 +191,17 @@ def operations(cinema: Cinema) -> Operations:
     async def hold_seats_self_guarded(call: Call[HoldRequest]) -> Answer:
         text = f'{{"key":"{call.idempotency.key}","fingerprint":"{call.idempotency.fingerprint.hex()}"}}'
         return ok(text.encode())
+
+    @operations.post(
+        "/api/v1/reminders",
+        summary="Remind me",
+        body=Outcome,
+        answers={204: None},
+        auth=True,
+        idempotent=True,
+    )
+    async def remind(call: Call[Outcome]) -> Answer:
+        return no_content()
 
     @operations.get(
         "/api/v1/films",

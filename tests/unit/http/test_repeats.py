@@ -126,6 +126,15 @@ async def test_a_passing_refusal_is_not_kept(site: Site, seat: str) -> None:
         assert len(site.cinema.holds) == run
 
 
+async def test_an_answer_without_a_body_is_repeated_without_a_body(site: Site) -> None:
+    headers = {"Authorization": "Bearer good-a", "Idempotency-Key": "k"}
+    for repeat in (None, "true"):
+        reply = await site.call("POST", "/api/v1/reminders", json={"outcome": "x"}, headers=headers)
+        assert (reply.status, reply.body) == (204, b"")
+        assert "Content-Length" not in reply.headers
+        assert reply.headers.get("Idempotent-Replayed") == repeat
+
+
 async def test_what_was_never_understood_does_not_use_up_the_key(site: Site) -> None:
     (await site.hold({"seats": []})).is_problem("validation_failed")
     assert (await site.hold(SEAT)).status == 201
@@ -153,6 +162,11 @@ class _ForgetfulGuard(MemoryGuard):
         raise PersistenceUnavailable
 
 
+class _StubbornGuard(MemoryGuard):
+    async def abandon(self, started: Started) -> None:
+        raise PersistenceUnavailable
+
+
 class _DeafGuard(MemoryGuard):
     async def begin(self, account_id: str, key: str, fingerprint: bytes, operation: str) -> Replay | Started:
         raise PersistenceUnavailable
@@ -168,3 +182,18 @@ async def test_without_the_guard_nothing_is_done() -> None:
     async with serve(guard=_DeafGuard()) as site:
         (await site.hold(SEAT)).is_problem("persistence_unavailable")
         assert site.cinema.holds == []
+
+
+async def test_a_key_that_cannot_be_freed_does_not_change_the_answer() -> None:
+    async with serve(guard=_StubbornGuard()) as site:
+        (await site.hold({"seats": ["forbidden"]})).is_problem("forbidden")
+        metrics = (await site.call("GET", "/metrics")).body.decode()
+    assert 'http_unhandled_exceptions_total{operation="hold_seats"} 1.0' in metrics
+
+
+async def test_a_refusal_about_the_repeat_itself_is_never_kept(site: Site) -> None:
+    for run in (1, 2):
+        reply = await site.hold({"seats": ["busy"]})
+        reply.is_problem("request_in_progress")
+        assert "Idempotent-Replayed" not in reply.headers
+        assert len(site.cinema.holds) == run

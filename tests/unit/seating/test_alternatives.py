@@ -71,6 +71,14 @@ def test_a_party_nobody_can_seat_together_is_offered_two_rows_and_then_a_split()
     assert offers(split, (0, 1)) == (Pick((4, 7), 5, together=False),)
 
 
+def test_strict_does_not_offer_two_rows_that_leave_singles_while_a_pair_could_sit_elsewhere() -> None:
+    hall = draw("...###", "...###", "######", "..####", "##..##")
+    wanted = (*hall.many(2, 0, 1, 2, 3),)
+    assert offers(hall, wanted, "lenient")[0].stage == 4
+    for pick in offers(hall, wanted, "strict"):
+        assert not Reference(hall).refused_singles(pick.seats, "strict")
+
+
 def test_a_place_across_the_border_of_two_areas_is_offered_when_neither_has_one() -> None:
     hall = draw("##..", areas=("pppq",))
     assert offers(hall, (0, 1)) == (Pick((2, 3), 1, together=True),)

@@ -77,6 +77,16 @@ def test_stage_4_does_not_reach_across_a_walkway() -> None:
     assert [pick and pick.stage for pick in (best(together, 4), best(apart, 4))] == [4, 5]
 
 
+def test_stage_4_blocks_touch_at_least_at_a_corner() -> None:
+    corner, gap = draw("..###", "##.. "), draw("..###", "###..")
+    assert [pick and pick.stage for pick in (best(corner, 4), best(gap, 4))] == [4, 5]
+
+
+def test_stage_4_does_not_pull_blocks_apart_to_keep_couple_seats_whole() -> None:
+    hall = draw("lr.###", "#.#lr#")
+    assert best(hall, 4) == Pick((*hall.many(0, 0, 1, 2), hall.at(1, 1)), 4, together=False)
+
+
 def test_stage_5_splits_into_few_pieces_near_each_other_and_says_so() -> None:
     hall = draw("..####..", "########", "########", "..######", focal=(0, 0))
     assert best(hall, 4) == Pick((*hall.many(0, 0, 1), *hall.many(3, 0, 1)), 5, together=False)
@@ -86,6 +96,30 @@ def test_stage_5_leaves_nobody_alone_if_that_can_be_avoided() -> None:
     hall = draw("...#####", "########", "########", ".######.", "########", "..####..", focal=(0, 0))
     pick = best(hall, 5)
     assert pick == Pick((*hall.many(0, 0, 1, 2), *hall.many(5, 0, 1)), 5, together=False)
+
+
+def test_stage_5_prefers_two_small_companies_to_a_large_one_and_a_lone_person() -> None:
+    hall = draw("....####", "########", "########", "####...#", "########", "########", "#######.")
+    pick = best(hall, 5)
+    assert pick is not None
+    assert pick.stage == 5
+    assert set(hall.many(3, 4, 5, 6)) < set(pick.seats) or set(pick.seats) < {
+        *range(4),
+        *hall.many(3, 4, 5, 6),
+    }
+    assert hall.at(6, 7) not in pick.seats
+
+
+def test_stage_5_seats_the_pieces_near_the_first_one_and_not_near_the_focal_point() -> None:
+    hall = draw("##.####.######.#####", focal=(10, 0))
+    assert best(hall, 2) == Pick((2, 7), 5, together=False)
+
+
+def test_stage_5_leaves_no_single_beside_its_pieces() -> None:
+    hall = draw("....", "####", "####", "....")
+    pick = best(hall, 6)
+    assert pick is not None
+    assert not Reference(hall).new_singles(set(pick.seats))
 
 
 def test_a_party_larger_than_what_is_left_gets_nothing() -> None:

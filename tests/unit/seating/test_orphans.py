@@ -126,6 +126,14 @@ def test_strict_does_not_send_a_party_to_seats_it_has_chosen_itself() -> None:
     assert judge(hall, *hall.many(0, 0, 1), *hall.many(1, 1, 2), rule="strict") == ACCEPTED
 
 
+def test_parties_move_again_where_one_move_opens_a_better_place_for_another() -> None:
+    hall = draw("#...", "....")
+    chosen = (*hall.many(0, 2, 3), *hall.many(1, 0, 2))
+    assert judge(hall, *chosen, rule="strict") == OrphanVerdict(
+        False, hall.many(1, 1, 3), hall.many(1, 0, 1, 2, 3)
+    )
+
+
 def test_no_place_is_a_place_if_it_cuts_a_couple_seat() -> None:
     assert judge(draw(".lr."), 1, 2, rule="strict") == ACCEPTED
     assert judge(draw("...."), 1, 2, rule="strict").singles == (0, 3)

@@ -42,7 +42,7 @@ def test_two_accessible_seats_and_their_company_sit_together_if_they_can() -> No
 
 def test_everyone_with_an_accessible_seat_has_company_beside_where_no_window_fits() -> None:
     hall = draw("ca........ac", focal=(0, 0))
-    assert best(hall, 4, accessible=2) == Pick(hall.many(0, 0, 1, 10, 11), 3, together=False)
+    assert best(hall, 4, accessible=2) == Pick(hall.many(0, 0, 1, 10, 11), 5, together=False)
 
 
 def test_company_that_finds_no_seat_beside_sits_as_near_as_it_can() -> None:
@@ -51,6 +51,39 @@ def test_company_that_finds_no_seat_beside_sits_as_near_as_it_can() -> None:
     assert pick is not None
     assert pick.seats in {hall.many(2, 0, 2), hall.many(2, 2, 4)}
     assert not pick.together
+
+
+def test_of_two_seats_beside_the_accessible_one_company_takes_the_companion_seat() -> None:
+    hall = draw("ca.", focal=(1, 0))
+    assert {best(hall, 2, accessible=1, seed=seed) for seed in range(10)} == {Pick((0, 1), 1, together=True)}
+    gathered = draw("ca.#.", focal=(1, 0))
+    assert best(gathered, 4, accessible=1) == Pick((0, 1, 2, 4), 5, together=False)
+
+
+def test_a_group_that_cannot_sit_side_by_side_gathers_where_most_of_it_can() -> None:
+    hall = draw("#a#####", "###.a##", "#######", ".######", focal=(1, 0))
+    assert best(hall, 3, accessible=1) == Pick((*hall.many(1, 3, 4), hall.at(3, 0)), 5, together=False)
+
+
+def test_a_gathered_group_is_told_how_far_apart_it_sits() -> None:
+    stages = [
+        best(hall, 2, accessible=1)
+        for hall in (
+            draw("ca"),
+            draw("a ."),
+            draw("#a#", "#.#"),
+            draw("#a#.", "####"),
+            draw("#a#", "###", "#.#"),
+        )
+    ]
+    assert [pick and pick.stage for pick in stages] == [1, 3, 4, 5, 5]
+
+
+def test_company_leaves_couple_seats_whole() -> None:
+    assert best(draw("alr#."), 2, accessible=1) == Pick((0, 4), 5, together=False)
+    seats = best(draw(".a.#lr"), 4, accessible=1)
+    assert seats is not None
+    assert {1, 4, 5} < set(seats.seats)
 
 
 def test_accessible_seats_that_are_not_there_are_not_replaced() -> None:
@@ -112,6 +145,11 @@ def test_an_odd_party_takes_its_plain_seat_before_it_is_too_late() -> None:
     assert pick is not None
     assert couples_broken(SeatingPlan(hall.layout), pick.seats) == ()
     assert {3, 4} <= set(pick.seats)
+
+
+def test_a_split_party_keeps_a_plain_seat_for_its_odd_member() -> None:
+    hall = draw("..##lrlr", focal=(0, 0))
+    assert best(hall, 5) == Pick((0, 4, 5, 6, 7), 5, together=False)
 
 
 def test_a_half_whose_other_half_is_gone_is_not_sold() -> None:

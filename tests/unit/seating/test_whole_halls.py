@@ -122,6 +122,25 @@ def test_curved_rows_are_neighbours_of_the_rows_they_follow() -> None:
     assert [sorted(found) for found in plan.neighbours] == [[1], [0, 2], [1, 3], [2]]
 
 
+def test_the_next_block_of_a_curved_row_is_not_the_row_behind() -> None:
+    places = [(0.0, 0.6), (1.0, 0.3), (2.0, 0.0), (0.0, 2.6), (1.0, 2.3), (2.0, 2.0)]
+    seats = tuple(Seat(i, str(i), str(i // 3), str(i % 3), x, y, "p") for i, (x, y) in enumerate(places))
+    segments = tuple(Segment(i, 1, str(i // 3)) for i in range(6))
+    plan = SeatingPlan(Layout("aisles without width", seats, (Area("p", ""),), segments, (1.0, 1.0)))
+    assert all(
+        plan.layout.segments[other].row_key == "1" for here in range(3) for other in plan.neighbours[here]
+    )
+
+
+def test_a_long_row_away_from_the_screen_is_opened_in_time() -> None:
+    """Its seats are nearer than its depth says, so the walk must look further than the depths suggest."""
+    seats = [Seat(i, f"s{i}", "s", "", 20.0, float(i), "p") for i in range(21)]
+    seats += [Seat(21 + i, f"f{i}", "f", "", float(i), 0.0, "p") for i in range(10)]
+    segments = (Segment(0, 21, "s"), Segment(21, 10, "f"))
+    plan = SeatingPlan(Layout("odd", tuple(seats), (Area("p", ""),), segments, (0.0, 0.0)))
+    assert next(outwards(plan, plan.ground.seats, 1, (20.0, 0.0))) == (0.0, 0)
+
+
 def test_rows_of_different_blocks_are_neighbours_only_where_they_overlap() -> None:
     plan = SeatingPlan(draw("....  ....", "....  ....", "          ", "....  ....").layout)
     assert [sorted(found) for found in plan.neighbours] == [[2], [3], [0], [1], [], []]

@@ -1,0 +1,122 @@
+"""The service as a fan's phone sees it: requests over keep-alive connections, repeated until answered.
+
+One call is one intent. A repeat after a lost connection, a 503 or a 429 is the same request with the same
+Idempotency-Key, so it finds its own first effect instead of making a second one; only the last answer is
+given to the fan. Every answer is counted, the repeats too.
+
+Latencies are those of a closed loop: from the moment a connection is ours to the whole answer, by a
+client that waits for each answer before it asks again. When the service stalls, this client stalls with
+it, so these numbers say how the rush felt, not what the service would do at a fixed rate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from typing import Any, Final
+
+import aiohttp
+import orjson
+from multidict import istr
+from yarl import URL
+
+from loadtest.rush.decisions import NO_ANSWER, Answer, pause_before_repeat
+
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=15.0)
+_KEEPALIVE_S: Final = 10.0  # the service closes idle connections after 15 s; we never race it
+_AUTHORIZATION: Final = istr("Authorization")
+_IDEMPOTENCY_KEY: Final = istr("Idempotency-Key")
+_CONTENT_TYPE: Final = istr("Content-Type")
+_RETRY_AFTER: Final = istr("Retry-After")
+_UNSENT_HEADERS: Final = ("Accept", "Accept-Encoding", "User-Agent")
+
+
+class Meter:
+    """What was asked and answered: how often, and how fast."""
+
+    def __init__(self) -> None:
+        self.by_status: dict[str, Counter[str]] = defaultdict(Counter)
+        self.latencies_ms: dict[str, list[float]] = defaultdict(list)
+
+    def note(self, kind: str, answer: Answer, took_s: float) -> None:
+        """Count one answer."""
+        self.by_status[kind][answer.label] += 1
+        if answer.status != NO_ANSWER:
+            self.latencies_ms[kind].append(took_s * 1000)
+
+    def count(self, kind: str, label: str) -> int:
+        """How often a kind of request was answered like this."""
+        return self.by_status[kind][label]
+
+
+class Api:
+    """Requests to one service."""
+
+    def __init__(self, base_url: str, *, connections_max: int, meter: Meter) -> None:
+        self._base_url = base_url
+        self._meter = meter
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=connections_max, keepalive_timeout=_KEEPALIVE_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=_UNSENT_HEADERS,
+            timeout=_TIMEOUT,
+            auto_decompress=False,
+        )
+
+    async def close(self) -> None:
+        """Hang up."""
+        await self._session.close()
+
+    async def call(
+        self,
+        kind: str,
+        method: str,
+        path: str,
+        *,
+        token: str | None = None,
+        body: Mapping[str, Any] | None = None,
+        key: str | None = None,
+        rng: random.Random,
+    ) -> Answer:
+        """Ask until there is an answer, or no patience left."""
+        url = URL(path if path.startswith("http") else self._base_url + path, encoded=True)
+        headers = {}
+        if token is not None:
+            headers[_AUTHORIZATION] = f"Bearer {token}"
+        if key is not None:
+            headers[_IDEMPOTENCY_KEY] = key
+        data = None
+        if body is not None:
+            headers[_CONTENT_TYPE] = "application/json"
+            data = orjson.dumps(body)
+        repeats = 0
+        while True:
+            began_s = time.perf_counter()
+            answer = await self._once(method, url, headers, data)
+            self._meter.note(kind, answer, time.perf_counter() - began_s)
+            pause_s = pause_before_repeat(answer, repeats, rng)
+            if pause_s is None:
+                return answer
+            repeats += 1
+            await asyncio.sleep(pause_s)
+
+    async def _once(self, method: str, url: URL, headers: Mapping[istr, str], data: bytes | None) -> Answer:
+        try:
+            async with self._session.request(method, url, headers=headers, data=data) as response:
+                text = await response.read()
+                later = response.headers.get(_RETRY_AFTER)
+                status = response.status
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return Answer(NO_ANSWER)
+        try:
+            read = orjson.loads(text) if text else {}
+        except orjson.JSONDecodeError:
+            read = {}
+        return Answer(
+            status,
+            read if isinstance(read, dict) else {},
+            float(later) if later is not None and later.isdecimal() else None,
+        )

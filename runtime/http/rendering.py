@@ -1,0 +1,137 @@
+"""From an answer to bytes on the wire.
+
+aiohttp's `Response` is made for everything a response can become on its way: compressed, chunked,
+streamed, changed by signals. An `Answer` is finished, so its head is written down at once and leaves
+together with the body in one write. That halves the cost of answering a small request, and what
+aiohttp would add (date, length, keep-alive, no banner of versions) is all here to be read.
+
+Header values of handlers are checked: one with a line break in it would end the head early and become
+a response of somebody's own making.
+"""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+from http import HTTPStatus
+from time import time
+from typing import Final
+
+import msgspec
+from aiohttp import HttpVersion10, hdrs, web
+from aiohttp.abc import AbstractStreamWriter
+from multidict import CIMultiDict, istr
+
+from runtime.http.answers import Answer, Body
+from runtime.http.idempotency import REPLAYED_HEADER
+
+SERVER: Final = "SeatRush"
+X_REQUEST_ID: Final = istr("X-Request-ID")
+
+_NOSNIFF: Final = "X-Content-Type-Options"
+_encode: Final = msgspec.json.Encoder().encode
+
+#: The part of a head that depends on the status only.
+_BEGINNINGS: Final = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n"
+    f"Server: {SERVER}\r\n{_NOSNIFF}: nosniff\r\n{X_REQUEST_ID}: "
+    for status in HTTPStatus
+}
+_BODILESS: Final = frozenset({204, 304})  # by definition; they have no length either
+
+
+class _Clock:
+    """The date for the head, made once a second."""
+
+    __slots__ = ("_second", "_text")
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._text = ""
+
+    def date(self) -> str:
+        second = int(time())
+        if second != self._second:
+            self._second = second
+            self._text = formatdate(second, usegmt=True)
+        return self._text
+
+
+_date: Final = _Clock().date
+
+
+class Ready(web.StreamResponse):
+    """A response that is finished bytes."""
+
+    _writer: AbstractStreamWriter
+
+    def __init__(self, status: int, message: bytes, *, keep_alive: bool) -> None:
+        super().__init__(status=status)
+        self._message = message
+        self._keeps_alive = keep_alive
+
+    @property
+    def keep_alive(self) -> bool:
+        return self._keeps_alive
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
+        self._writer = request.writer
+        return self._writer
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        await self._writer.write_eof(self._message)
+
+
+def render(
+    answered: Answer, request: web.BaseRequest, media_type: str, name: str, *, close: bool = False
+) -> Ready:
+    """The response of an answer; `close` ends the connection with it."""
+    status = answered.status
+    body = encoded(answered.body)
+    cache_control = "no-store"
+    more = ""
+    if answered.headers is not None:
+        for header, value in answered.headers.items():
+            if not (value.isascii() and value.isprintable()):
+                raise ValueError(f"the value of {header} cannot stand in a header")
+            folded = header.lower()
+            if folded == "content-type":
+                media_type = value
+            elif folded == "cache-control":
+                cache_control = value
+            else:
+                more += f"{header}: {value}\r\n"
+    if answered.replayed:
+        more += f"{REPLAYED_HEADER}: true\r\n"
+    if body is not None:
+        more += f"Content-Type: {media_type}\r\nContent-Length: {len(body)}\r\n"
+    elif status not in _BODILESS:
+        more += "Content-Length: 0\r\n"
+    keep_alive = request.keep_alive and not close
+    if not keep_alive:
+        more += "Connection: close\r\n"
+    elif request.version == HttpVersion10:
+        more += "Connection: keep-alive\r\n"
+    message = (
+        f"{_BEGINNINGS[status]}{name}\r\nCache-Control: {cache_control}\r\nDate: {_date()}\r\n{more}\r\n"
+    ).encode("ascii")
+    if body is not None and request.method != hdrs.METH_HEAD:
+        message += body
+    return Ready(status, message, keep_alive=keep_alive)
+
+
+def stream_headers(media_type: str, name: str) -> CIMultiDict[str]:
+    """The same head for an answer that aiohttp writes: one that goes on."""
+    return CIMultiDict(
+        {
+            hdrs.CONTENT_TYPE: media_type,
+            hdrs.CACHE_CONTROL: "no-store",
+            hdrs.SERVER: SERVER,
+            _NOSNIFF: "nosniff",
+            X_REQUEST_ID: name,
+        }
+    )
+
+
+def encoded(body: Body) -> bytes | None:
+    """The bytes of a body."""
+    return _encode(body) if isinstance(body, msgspec.Struct) else body
