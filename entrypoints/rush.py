@@ -19,7 +19,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.console import Console
@@ -67,7 +67,15 @@ def rush(
     as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
 ) -> None:
     """Simulate the opening of a sale with live progress, then judge it. Refused in production."""
-    from entrypoints.cli import BAD_SETTINGS, USAGE, _read_layout, fail, print_json, settings_or_fail, with_platform
+    from entrypoints.cli import (
+        BAD_SETTINGS,
+        USAGE,
+        _read_layout,
+        fail,
+        print_json,
+        settings_or_fail,
+        with_platform,
+    )
     from entrypoints.finding import find_base_url
     from loadtest.rush import BadParties, RushPlan, parse_parties
 
@@ -84,9 +92,8 @@ def rush(
     plan = RushPlan(fans, sizes, pay_rate, secrets.randbelow(2**31) if seed is None else seed)
 
     async def inside(platform: Platform) -> Report:
-        return await rehearse(
-            platform, find_base_url(settings), plan, showtime, imported, board=not as_json and sys.stderr.isatty()
-        )
+        board = not as_json and sys.stderr.isatty()
+        return await rehearse(platform, find_base_url(settings), plan, showtime, imported, board=board)
 
     try:
         report = with_platform(inside, settings)
@@ -140,7 +147,7 @@ async def _fresh_showtime(platform: Platform, imported: ImportedLayout | None) -
 
     if imported is None:
         hall = wide_hall("抢票演练厅 Rehearsal hall", 14, 6, 12)
-        imported = ImportedLayout(layout=hall, source="demo", warnings=())
+        imported = ImportedLayout(hall, warnings=(), source="csv_grid")
     return await add_showtime(platform, imported, seats_per_buyer=seats_per_buyer_max)
 
 
@@ -190,7 +197,7 @@ def _lag_of_log(platform: Platform, showtime_id: str) -> Lag:
             groups = await platform.redis.xinfo_groups(log)
         except (*WEATHER, ResponseError):
             return None
-        return sum((group["lag"] or 0) + group["pending"] for group in groups)
+        return sum(int(group["lag"] or 0) + int(group["pending"]) for group in groups)
 
     return lag
 
@@ -252,7 +259,9 @@ def _sentence(report: Report) -> str:
         case 0 if report.sold >= report.could_be_sold:
             return "[bold green]Sold out, every seat once, every order found again; the audit agrees.[/]"
         case 0:
-            return "[bold green]Every order found again, no seat sold twice; the audit agrees.[/] Too few fans."
+            return (
+                "[bold green]No seat sold twice, every order found again; the audit agrees.[/] Fans ran out."
+            )
         case 3:
             return "[bold red]A promise is broken.[/]"
         case 4:

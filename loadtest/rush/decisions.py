@@ -100,7 +100,7 @@ def pause_before_repeat(answer: Answer, repeats: int, rng: random.Random) -> flo
     told_to_wait = answer.status in {429, 503} or answer.code == "request_in_progress"
     if repeats >= _REPEATS_MAX or not (told_to_wait or answer.status == NO_ANSWER):
         return None
-    pause_s = min(_FIRST_PAUSE_S * 2**repeats, _PAUSE_S_MAX)
+    pause_s: float = min(_FIRST_PAUSE_S * 2**repeats, _PAUSE_S_MAX)
     if answer.retry_after_s is not None:
         pause_s = answer.retry_after_s
     return pause_s * rng.uniform(1.0, 1.5)
@@ -158,7 +158,8 @@ def after_order(answer: Answer) -> Do | GiveUp:
 def test_url_of(answer: Answer) -> str | None:
     """Where a program approves an opened payment; None at a gateway without such an address."""
     following = answer.body.get("next") or {}
-    return (following.get("test") or {}).get("url")
+    url = (following.get("test") or {}).get("url")
+    return None if url is None else str(url)
 
 
 def after_look(answer: Answer, looks: int, *, paid: bool) -> Do | GiveUp:

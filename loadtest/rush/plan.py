@@ -74,9 +74,7 @@ def parse_parties(text: str) -> tuple[int, ...]:
 
 def draw_fans(plan: RushPlan) -> list[Fan]:
     """The crowd in the order it arrives."""
-    shares = [
-        _SHARES.get(size) or _SHARE_OF_LARGE.get(size, _SHARE_OF_LARGEST) for size in plan.parties
-    ]
+    shares = [_SHARES.get(size) or _SHARE_OF_LARGE.get(size, _SHARE_OF_LARGEST) for size in plan.parties]
     fans = []
     for number in range(plan.fans):
         rng = random.Random(f"{plan.seed}/{number}")  # noqa: S311 (a draw to repeat, not to keep secret)

@@ -113,7 +113,7 @@ def report_of(
         seconds=crowd.seconds,
         more_buyers=crowd.had_more_buyers,
         interrupted=interrupted,
-        fans=dict(crowd.outcomes),
+        fans={str(outcome): count for outcome, count in crowd.outcomes.items()},
         gave_up=dict(sale.gave_up),
         by_status={kind: dict(counts) for kind, counts in sale.meter.by_status.items()},
         latency_ms={kind: percentiles(sale.meter.latencies_ms[kind]) for kind in _TIMED},

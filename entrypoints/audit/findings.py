@@ -1,0 +1,121 @@
+"""What an audit says: a result for each promise, and how suspicion becomes certainty.
+
+A suspect is a sentence. It never contains an age or anything else that changes by itself, so "the same
+suspicion again" is plain equality, and what moved on in the meantime says another sentence or none.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+#: Every check, in the order people read them: seats, orders, money, machinery.
+CHECKS: Final = (
+    "no_seat_has_two_owners",
+    "every_order_has_all_its_seats",
+    "confirmed_orders_have_tickets",
+    "nobody_exceeds_the_limit",
+    "seat_maps_agree",
+    "holds_end",
+    "ledger_balances",
+    "money_has_a_home",
+    "gateway_books_agree",
+    "states_are_legal",
+    "one_effect_per_event",
+    "order_log_is_written",
+    "dead_letters_are_accounted_for",
+    "terms_agree",
+    "epochs_agree",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """One promise: whether it holds, how many things were looked at, the first that breaks it."""
+
+    name: str
+    ok: bool
+    counted: int
+    offender: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """All of them."""
+
+    ok: bool
+    checks: list[CheckResult]
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long something may be on its way, in seconds, before it counts as broken."""
+
+    #: Pauses between looks at what is suspected: long enough for a batch of the order writer to commit
+    #: and for the reaper to come round; three seconds in all.
+    settle_s: tuple[float, ...] = (0.3, 0.7, 2.0)
+    #: A hold past its time: the reaper comes every half second, and one restart of it is two seconds.
+    hold_s: float = 5.0
+    #: A claim past its deadline: 500 are ended each half second, so a minute ends a whole stadium's.
+    claim_s: float = 60.0
+    #: Seats PostgreSQL gave up and Redis still keeps: 200 orders each half second.
+    freeing_s: float = 120.0
+    #: An entry on the log: a writer sits out a PostgreSQL that restarts, and then catches up.
+    log_s: float = 120.0
+    #: Captured money without tickets or a settled refund, and a gateway's word nobody acted on.
+    money_s: float = 120.0
+    #: What a gateway knows and we do not: a lost webhook is found by asking.
+    news_s: float = 120.0
+    #: A rebuild under way: a map takes milliseconds, ten thousand of them half a minute.
+    rebuild_s: float = 60.0
+    #: A sale Redis was not told of: the reaper tells it of 200 each half second.
+    opening_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A sentence that breaks a promise if it stays true; `subject` is where to look again."""
+
+    check: str
+    subject: str
+    sentence: str
+
+
+@dataclass
+class Seen:
+    """What one look found."""
+
+    counted: Counter[str] = field(default_factory=Counter)
+    suspects: set[Suspect] = field(default_factory=set)
+
+    def suspect(self, check: str, subject: str, sentence: str) -> None:
+        self.suspects.add(Suspect(check, subject, sentence))
+
+    def add(self, other: Seen) -> None:
+        """Take in what another look found."""
+        self.counted.update(other.counted)
+        self.suspects |= other.suspects
+
+
+class Look(Protocol):
+    """One way of looking at the live data."""
+
+    async def look(self, subjects: Collection[str] | None) -> Seen:
+        """Look at everything, or again at these subjects only."""
+
+
+def report_of(seen: Iterable[Seen]) -> AuditReport:
+    """The verdict over what several looks found for certain."""
+    total = Seen()
+    for one in seen:
+        total.add(one)
+    assert total.counted.keys() | {s.check for s in total.suspects} <= set(CHECKS), "a check has no name"
+    checks = []
+    for name in CHECKS:
+        sentences = sorted(suspect.sentence for suspect in total.suspects if suspect.check == name)
+        more = f" (and {len(sentences) - 1} more)" if len(sentences) > 1 else ""
+        offender = sentences[0] + more if sentences else None
+        checks.append(CheckResult(name, offender is None, total.counted[name], offender))
+    return AuditReport(all(check.ok for check in checks), checks)
