@@ -38,10 +38,12 @@ T = TypeVar("T")
 app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, help=__doc__)
 seed_app = typer.Typer(no_args_is_help=True, help="Put data in.")
 showtime_app = typer.Typer(no_args_is_help=True, help="Showtimes.")
+seats_app = typer.Typer(no_args_is_help=True, help="House seats.")
 sale_app = typer.Typer(no_args_is_help=True, help="How a showtime is sold.")
 app.add_typer(seed_app, name="seed")
 app.add_typer(showtime_app, name="showtime")
 app.add_typer(sale_app, name="sale")
+app.add_typer(seats_app, name="seats")
 
 err = Console(stderr=True)
 out = Console()
@@ -398,6 +400,24 @@ def sale_close(showtime_id: str, as_json: Json = False) -> None:
 def sale_status(showtime_id: str, as_json: Json = False) -> None:
     """Phase, window, seats left."""
     _status(showtime_id, as_json)
+
+
+@seats_app.command("block")
+def seats_block(
+    showtime_id: str,
+    labels: Annotated[list[str], typer.Argument(help="Seats, by label.")],
+    reason: Annotated[str, typer.Option(help="Why, for whoever wonders.")] = "",
+) -> None:
+    """Keep free seats off public sale."""
+    with_platform(lambda platform: platform.sales.block(showtime_id, labels, reason))
+
+
+@seats_app.command("unblock")
+def seats_unblock(
+    showtime_id: str, labels: Annotated[list[str], typer.Argument(help="Seats, by label.")]
+) -> None:
+    """Put house seats on public sale."""
+    with_platform(lambda platform: platform.sales.unblock(showtime_id, labels))
 
 
 # Promises

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 
+import orjson
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
@@ -43,8 +44,6 @@ def operations_of(platform: Platform) -> Sequence[Operations]:
 
 def api_document(platform: Platform) -> bytes:
     """The OpenAPI document of this API, as it is committed."""
-    import orjson
-
     written = document(operations_of(platform), title=TITLE, version=version("seatrush"))
     return orjson.dumps(written, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
@@ -68,7 +67,7 @@ def _health(platform: Platform) -> Health:
     return Health({"redis": _timed(seats), "postgres": _timed(orders)})
 
 
-def build(platform: Platform) -> web.Application:
+def build(platform: Platform, health: Health | None = None) -> web.Application:
     """The API application of this process."""
     return build_app(
         operations_of(platform),
@@ -76,7 +75,7 @@ def build(platform: Platform) -> web.Application:
         guard=platform.guard,
         title=TITLE,
         version=version("seatrush"),
-        readiness=_health(platform),
+        readiness=health or _health(platform),
         registry=CollectorRegistry(),
     )
 
@@ -92,13 +91,15 @@ async def serve(
     await platform.epoch.refresh()
     following = asyncio.create_task(platform.epoch.follow())
     platform.commits.start()
-    runner = Runner(build(platform))
+    health = _health(platform)
+    runner = Runner(build(platform, health))
     try:
         await runner.setup()
         await web.SockSite(runner, _listen(host, port), backlog=2048).start()
         ready()
         await stop.wait()
     finally:
+        health.drain()
         await runner.cleanup()
         await platform.maps.close()
         await platform.commits.close()

@@ -86,4 +86,4 @@ def is_id(text: str, prefix: str) -> bool:
         "ord": SHOWTIME_TAIL_LENGTH + HOLD_RANDOM_LENGTH,
     }.get(prefix, _LONG_LENGTH)
     head, separator, tail = text.partition("_")
-    return head == prefix and separator == "_" and len(tail) == length and all(c in ALPHABET for c in tail)
+    return head == prefix and separator == "_" and len(tail) == length and not tail.strip(ALPHABET)
