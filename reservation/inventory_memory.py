@@ -346,7 +346,8 @@ class MemoryInventory:
         for hold_id, record in old.records.items() if old else ():
             if record.state != "held":
                 continue
-            if record.expires_at_ms > now and not new.taken() & set(record.seats):
+            alive = record.expires_at_ms > now and hold_id not in new.records
+            if alive and not new.taken() & set(record.seats):
                 new.records[hold_id] = record
                 new.due[hold_id] = record.expires_at_ms
                 kept += 1

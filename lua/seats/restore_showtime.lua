@@ -1,7 +1,7 @@
 #!lua
 --[[ Build a showtime's seat map anew from what PostgreSQL owns, under the new epoch.
   Atomic because the gate of this showtime opens with it. Holds that survived are kept when they are not
-  past their time and none of their seats has an owner; what PostgreSQL says always wins.
+  past their time and neither they nor any of their seats is owned; what PostgreSQL says always wins.
   KEYS  1 showtime  hash    terms, holds by hold id, seats per buyer id
         2 taken     string  bit per seat: cannot be held now
         3 sold      string  bit per seat: claimed or sold
@@ -40,7 +40,7 @@ end
 
 -- Decide
 local blank = string.rep('\0', math.floor((tonumber(ARGV[2]) + 7) / 8))
-local sold_seats, fields, scores, owned_by = {}, {}, {}, {}
+local sold_seats, fields, scores, owned_by, is_owned = {}, {}, {}, {}, {}
 for at = 10, #ARGV, 3 do
   local hold_id = ARGV[at]
   local state, pay_by_ms = string.match(ARGV[at + 1], '^(%a):(%d+)$')
@@ -52,6 +52,7 @@ for at = 10, #ARGV, 3 do
     state = state, expires_at_ms = tonumber(pay_by_ms), created_at_ms = now, seats = seats, buyer = buyer,
   }) }
   owned_by[buyer] = (owned_by[buyer] or 0) + #seats / 2
+  is_owned[hold_id] = true
 end
 local sold = put_seats(blank, 0, sold_seats, 1)
 -- An owned seat is not a blocked one too, else unblocking would free it.
@@ -59,7 +60,7 @@ local blocked = put_seats(put_seats(blank, 0, unpack_seats(ARGV[7]), 1), 0, sold
 local taken = put_seats(blocked, 0, sold_seats, 1)
 local kept, dropped = 0, 0
 for _, record in ipairs(survivors) do
-  local seats, free = unpack_seats(record.seats), record.expires_at_ms > now
+  local seats, free = unpack_seats(record.seats), record.expires_at_ms > now and not is_owned[record.id]
   for _, seat in ipairs(seats) do
     free = free and not has_seat(taken, 0, seat)
   end

@@ -78,6 +78,10 @@ def operations(document: Mapping[str, Any]) -> Operations:
     async def get_openapi_document(call: Call) -> Answer:
         return _cached(call, openapi_json)
 
+    @operations.get("/", summary="The way in", answers={303: None}, media_type=_HTML, hidden=True)
+    async def show_the_way(call: Call) -> Answer:
+        return Answer(303, None, {"Location": "/docs"})
+
     @operations.get("/docs", summary="The operations", answers={200: bytes}, media_type=_HTML, hidden=True)
     async def show_operations(call: Call) -> Answer:
         return _page(_OPERATIONS_PAGE)

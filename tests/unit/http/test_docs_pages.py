@@ -101,3 +101,8 @@ async def test_the_type_of_a_problem_leads_to_its_page(site: Site) -> None:
     problem = (await site.call("GET", "/nowhere")).is_problem("not_found")
     reply = await site.call("GET", problem["type"])
     assert problem["title"] in reply.body.decode()
+
+
+async def test_the_root_leads_to_the_documentation(site: Site) -> None:
+    reply = await site.call("GET", "/")
+    assert (reply.status, reply.headers["Location"]) == (303, "/docs")

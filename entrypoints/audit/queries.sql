@@ -1,0 +1,384 @@
+-- Statements of the audit. The first group are promises PostgreSQL can prove alone: each takes the
+-- showtime to look at (null: all) and answers one row: how many things were looked at, how many break
+-- the promise, and the first of them as a sentence. They run on one snapshot. Where a unique index makes
+-- the same promise, keys are glued to '' so that no index can answer in place of the rows.
+
+-- name: no_seat_has_two_owners
+-- Live claims and live tickets by seat, counted past the unique indexes.
+WITH owned AS (
+  SELECT 'claims' AS kind, showtime_id || '' AS showtime_id, seat_index + 0 AS seat_index, order_id
+  FROM checkout.seat_claims
+  WHERE state || '' IN ('claimed', 'sold') AND ($1::text IS NULL OR showtime_id || '' = $1::text)
+  UNION ALL
+  SELECT 'tickets', showtime_id || '', seat_index + 0, order_id
+  FROM checkout.tickets
+  WHERE state || '' <> 'void' AND ($1::text IS NULL OR showtime_id || '' = $1::text)
+), offenders AS (
+  SELECT format('seat %s of %s has %s live %s, of orders %s and %s', seat_index, showtime_id, count(*), kind,
+                min(order_id), max(order_id)) AS sentence
+  FROM owned GROUP BY kind, showtime_id, seat_index HAVING count(*) > 1
+)
+SELECT (SELECT count(*) FROM owned) AS counted, count(*) AS offenders, min(sentence) AS offender FROM offenders;
+
+-- name: every_order_has_all_its_seats
+-- Lines, claims and the order's state and total tell the same story.
+WITH chosen AS (
+  SELECT order_id, showtime_id, state, total FROM checkout.orders
+  WHERE $1::text IS NULL OR showtime_id = $1::text
+), seats AS (
+  SELECT order_id, count(l.seat_index) AS lines, count(c.seat_index) AS claims, sum(l.amount) AS amount,
+         count(*) FILTER (WHERE l.seat_index IS NULL OR c.seat_index IS NULL) AS odd,
+         count(*) FILTER (WHERE c.state = 'claimed') AS claimed,
+         count(*) FILTER (WHERE c.state = 'sold') AS sold,
+         count(*) FILTER (WHERE c.state = 'released') AS released,
+         count(*) FILTER (WHERE c.state = 'returned') AS returned,
+         min(c.showtime_id) AS from_showtime, max(c.showtime_id) AS to_showtime
+  FROM (SELECT l.* FROM checkout.order_lines l JOIN chosen USING (order_id)) l
+       FULL JOIN (SELECT c.* FROM checkout.seat_claims c JOIN chosen USING (order_id)) c
+       USING (order_id, seat_index)
+  GROUP BY order_id
+), offenders AS (
+  SELECT CASE
+    WHEN coalesce(s.lines, 0) = 0 THEN format('order %s has no seats', o.order_id)
+    WHEN s.amount <> o.total
+      THEN format('the seats of order %s cost %s and its total is %s', o.order_id, s.amount, o.total)
+    WHEN o.state = 'cancelled' AND s.claims = 0 THEN NULL  -- a claim PostgreSQL refused
+    WHEN s.odd > 0
+      THEN format('order %s has %s seats and %s claims, %s of them alone', o.order_id, s.lines, s.claims, s.odd)
+    WHEN s.from_showtime <> o.showtime_id OR s.to_showtime <> o.showtime_id
+      THEN format('order %s has seats of another showtime', o.order_id)
+    WHEN CASE o.state
+      WHEN 'pending_payment' THEN s.claimed = s.lines
+      WHEN 'paid' THEN s.lines IN (s.claimed, s.released)  -- released: paid late, not yet taken again
+      WHEN 'confirmed' THEN s.lines IN (s.sold, s.returned)  -- returned: its refund is on the way
+      WHEN 'refunded' THEN s.returned = s.lines
+      WHEN 'expired' THEN s.released = s.lines
+      WHEN 'cancelled' THEN s.released = s.lines
+      ELSE true
+    END THEN NULL
+    ELSE format('order %s is %s; of its %s seats %s are claimed, %s sold, %s released, %s returned',
+                o.order_id, o.state, s.lines, s.claimed, s.sold, s.released, s.returned)
+  END AS sentence
+  FROM chosen o LEFT JOIN seats s USING (order_id)
+)
+SELECT count(*) AS counted, count(sentence) AS offenders, min(sentence) AS offender FROM offenders;
+
+-- name: confirmed_orders_have_tickets
+-- One live ticket for each sold seat, and no live ticket without a sold seat and captured money.
+WITH sold AS (
+  SELECT order_id, showtime_id, seat_index FROM checkout.seat_claims
+  WHERE state = 'sold' AND ($1::text IS NULL OR showtime_id = $1::text)
+), live AS (
+  SELECT * FROM checkout.tickets WHERE state <> 'void' AND ($1::text IS NULL OR showtime_id = $1::text)
+), offenders AS (
+  SELECT CASE WHEN t.ticket_id IS NULL
+    THEN format('seat %s of %s is sold to order %s and has no ticket', seat_index, showtime_id, order_id)
+    ELSE format('ticket %s has no sold seat', t.ticket_id) END AS sentence
+  FROM sold s FULL JOIN (SELECT *, true AS here FROM live) t USING (order_id, showtime_id, seat_index)
+  WHERE t.here IS NULL OR s.order_id IS NULL
+  UNION ALL
+  SELECT format('ticket %s is another person''s than order %s', t.ticket_id, o.order_id)
+  FROM live t JOIN checkout.orders o USING (order_id) WHERE t.account_id <> o.account_id
+  UNION ALL
+  SELECT format('order %s has tickets and no captured money', o.order_id)
+  FROM checkout.orders o
+  WHERE o.total > 0 AND o.order_id IN (SELECT order_id FROM live)
+    AND o.order_id NOT IN (
+      SELECT p.order_id FROM checkout.payments p LEFT JOIN checkout.refunds r USING (payment_id)
+      WHERE p.state = 'captured' AND r.payment_id IS NULL)
+)
+SELECT (SELECT count(*) FROM sold) + (SELECT count(*) FROM live) AS counted, count(*) AS offenders,
+       min(sentence) AS offender FROM offenders;
+
+-- name: nobody_owns_beyond_the_limit
+-- Claims and sales of one buyer at one showtime, in PostgreSQL.
+WITH owned AS (
+  SELECT c.showtime_id, o.account_id, count(*) AS seats
+  FROM checkout.seat_claims c JOIN checkout.orders o USING (order_id)
+  WHERE c.state IN ('claimed', 'sold') AND ($1::text IS NULL OR c.showtime_id = $1::text)
+  GROUP BY c.showtime_id, o.account_id
+), offenders AS (
+  SELECT format('%s owns %s seats of %s in PostgreSQL, where %s are allowed', account_id, seats, showtime_id,
+                buyer_seats_max) AS sentence
+  FROM owned JOIN reservation.inventories USING (showtime_id) WHERE seats > buyer_seats_max
+)
+SELECT (SELECT count(*) FROM owned) AS counted, count(*) AS offenders, min(sentence) AS offender FROM offenders;
+
+-- name: possessions_end
+-- Claims past their deadline, and seats given up that were never put back on sale.
+WITH open AS (
+  SELECT order_id, state, pay_by, seats_given_up_at FROM checkout.orders
+  WHERE (state = 'pending_payment' OR (seats_given_up_at IS NOT NULL AND seats_freed_at IS NULL))
+    AND ($1::text IS NULL OR showtime_id = $1::text)
+), offenders AS (
+  SELECT format('order %s should have been paid by %s and still claims its seats', order_id, pay_by) AS sentence
+  FROM open WHERE state = 'pending_payment' AND pay_by < now() - make_interval(secs => $2::float8)
+  UNION ALL
+  SELECT format('order %s gave its seats up at %s and they are not back on sale', order_id, seats_given_up_at)
+  FROM open WHERE seats_given_up_at < now() - make_interval(secs => $3::float8)
+)
+SELECT (SELECT count(*) FROM open) AS counted, count(*) AS offenders, min(sentence) AS offender FROM offenders;
+
+-- name: ledger_has_what_happened
+-- The entries that payments, orders and refunds call for are there, and no others.
+WITH chosen AS (
+  SELECT order_id, state, currency, total, confirmed_at FROM checkout.orders
+  WHERE $1::text IS NULL OR showtime_id = $1::text
+), movements AS (
+  SELECT 'capture:' || payment_id AS transaction_id, 'gateway:' || gateway AS debit, 'open_payments' AS credit,
+         p.amount, p.currency, order_id
+  FROM checkout.payments p JOIN chosen USING (order_id) WHERE p.state = 'captured'
+  UNION ALL
+  SELECT 'sale:' || order_id, 'open_payments', 'tickets_sold', total, currency, order_id
+  FROM chosen WHERE confirmed_at IS NOT NULL
+  UNION ALL
+  SELECT 'owed:' || refund_id, CASE reason WHEN 'asked' THEN 'tickets_sold' ELSE 'open_payments' END,
+         'refunds_due', r.amount, r.currency, order_id
+  FROM checkout.refunds r JOIN chosen USING (order_id)
+  UNION ALL
+  SELECT 'refund:' || refund_id, 'refunds_due', 'gateway:' || p.gateway, r.amount, r.currency, r.order_id
+  FROM checkout.refunds r JOIN checkout.payments p USING (payment_id) JOIN chosen c ON c.order_id = r.order_id
+  WHERE r.state = 'completed'
+), wanted AS (
+  SELECT transaction_id, side.line, CASE side.line WHEN 1 THEN debit ELSE credit END AS account,
+         side.sign * amount AS amount, currency, order_id
+  FROM movements, (VALUES (1::smallint, 1), (2::smallint, -1)) AS side (line, sign) WHERE amount > 0
+), entries AS (
+  SELECT transaction_id, line, account, amount, currency, order_id FROM checkout.ledger_entries
+  WHERE $1::text IS NULL OR order_id IN (SELECT order_id FROM chosen)
+), offenders AS (
+  SELECT CASE
+    WHEN e.account IS NULL
+      THEN format('the ledger lacks line %s of %s: %s %s on %s', line, transaction_id, w.amount, w.currency, w.account)
+    WHEN w.account IS NULL
+      THEN format('line %s of %s is in the ledger for nothing: %s %s on %s', line, transaction_id, e.amount,
+                  e.currency, e.account)
+    ELSE format('line %s of %s has %s %s on %s for order %s; it should have %s %s on %s for order %s', line,
+                transaction_id, e.amount, e.currency, e.account, e.order_id, w.amount, w.currency, w.account, w.order_id)
+  END AS sentence
+  FROM wanted w FULL JOIN entries e USING (transaction_id, line)
+  WHERE (w.account, w.amount, w.currency, w.order_id) IS DISTINCT FROM (e.account, e.amount, e.currency, e.order_id)
+)
+SELECT (SELECT count(*) FROM entries) AS counted, count(*) AS offenders, min(sentence) AS offender FROM offenders;
+
+-- name: ledger_adds_up
+-- Transactions sum to zero, orders keep open what their state says, refunds stay within what was captured.
+WITH chosen AS (
+  SELECT order_id, state, total FROM checkout.orders WHERE $1::text IS NULL OR showtime_id = $1::text
+), entries AS (
+  SELECT transaction_id, account, amount, currency, order_id FROM checkout.ledger_entries
+  WHERE $1::text IS NULL OR order_id IN (SELECT order_id FROM chosen)
+), open AS (
+  SELECT order_id, -sum(amount) AS amount FROM entries WHERE account = 'open_payments' GROUP BY order_id
+), offenders AS (
+  SELECT format('%s sums to %s %s instead of zero', transaction_id, sum(amount), currency) AS sentence
+  FROM entries GROUP BY transaction_id, currency HAVING sum(amount) <> 0
+  UNION ALL
+  SELECT format('order %s is %s and keeps %s open', o.order_id, o.state, coalesce(open.amount, 0))
+  FROM chosen o LEFT JOIN open USING (order_id)
+  WHERE coalesce(open.amount, 0) <> CASE o.state WHEN 'paid' THEN o.total ELSE 0 END
+  UNION ALL
+  SELECT format('refund %s of %s %s is more than payment %s captured', r.refund_id, r.amount, r.currency, p.payment_id)
+  FROM checkout.refunds r JOIN checkout.payments p USING (payment_id) JOIN chosen c ON c.order_id = p.order_id
+  WHERE r.amount > p.amount OR r.currency <> p.currency
+  UNION ALL
+  SELECT format('refund %s is of %s and its lines sum to %s', r.refund_id, r.amount, coalesce(sum(l.amount), 0))
+  FROM checkout.refunds r JOIN chosen USING (order_id) LEFT JOIN checkout.refund_lines l USING (refund_id)
+  WHERE r.reason = 'asked' GROUP BY r.refund_id, r.amount HAVING r.amount <> coalesce(sum(l.amount), 0)
+)
+SELECT (SELECT count(*) FROM chosen) AS counted, count(*) AS offenders, min(sentence) AS offender FROM offenders;
+
+-- name: money_has_a_home
+-- Captured money is tickets, or on its way to them, or has a refund; and every refund arrives.
+WITH captured AS (
+  SELECT p.payment_id, p.amount, p.currency, p.captured_at, o.order_id, o.state, o.paid_at, r.refund_id
+  FROM checkout.payments p JOIN checkout.orders o USING (order_id) LEFT JOIN checkout.refunds r USING (payment_id)
+  WHERE p.state = 'captured' AND ($1::text IS NULL OR o.showtime_id = $1::text)
+), waiting AS (
+  SELECT r.refund_id, r.state, r.requested_at, o.order_id
+  FROM checkout.refunds r JOIN checkout.orders o USING (order_id)
+  WHERE r.state <> 'completed' AND ($1::text IS NULL OR o.showtime_id = $1::text)
+), offenders AS (
+  SELECT format('payment %s of %s %s was captured and is neither tickets nor a refund: order %s is %s', payment_id,
+                amount, currency, order_id, state) AS sentence
+  FROM captured
+  WHERE refund_id IS NULL AND state <> 'confirmed'
+    AND NOT (state = 'paid' AND paid_at >= now() - make_interval(secs => $2::float8))
+  UNION ALL
+  SELECT format('refund %s of order %s is %s since it was asked for at %s', refund_id, order_id, state, requested_at)
+  FROM waiting WHERE state <> 'sent' AND requested_at < now() - make_interval(secs => $2::float8)
+  UNION ALL
+  SELECT format('nobody knows what became of payment %s of order %s', p.payment_id, o.order_id)
+  FROM checkout.payments p JOIN checkout.orders o USING (order_id)
+  WHERE p.state = 'unknown' AND p.created_at < now() - make_interval(secs => $2::float8)
+    AND ($1::text IS NULL OR o.showtime_id = $1::text)
+)
+SELECT (SELECT count(*) FROM captured) + (SELECT count(*) FROM waiting) AS counted, count(*) AS offenders,
+       min(sentence) AS offender FROM offenders;
+
+-- name: states_are_legal
+-- Only states of the tables, and only combinations the arrows between them can make.
+WITH orders AS (
+  SELECT * FROM checkout.orders WHERE $1::text IS NULL OR showtime_id = $1::text
+), payments AS (
+  SELECT p.*, o.state AS order_state FROM checkout.payments p JOIN orders o USING (order_id)
+), refunds AS (
+  SELECT r.*, o.state AS order_state, p.state AS payment_state, p.order_id AS paid_order_id
+  FROM checkout.refunds r JOIN orders o USING (order_id) JOIN checkout.payments p USING (payment_id)
+), tickets AS (
+  SELECT t.* FROM checkout.tickets t JOIN orders USING (order_id)
+), asked AS (
+  SELECT order_id, bool_and(state = 'completed') AS completed FROM refunds WHERE reason = 'asked' GROUP BY order_id
+), words AS (
+  SELECT 'order' AS kind, order_id AS id, state FROM orders WHERE state <> ALL ($2::text[])
+  UNION ALL SELECT 'payment', payment_id, state FROM payments WHERE state <> ALL ($3::text[])
+  UNION ALL SELECT 'refund', refund_id, state FROM refunds WHERE state <> ALL ($4::text[])
+  UNION ALL SELECT 'ticket', ticket_id, state FROM tickets WHERE state <> ALL ($5::text[])
+  UNION ALL SELECT 'a claim of order', order_id, c.state
+  FROM checkout.seat_claims c JOIN orders USING (order_id) WHERE c.state <> ALL ($6::text[])
+), offenders AS (
+  SELECT format('%s %s is %s, which is no state', kind, id, state) AS sentence FROM words
+  UNION ALL
+  SELECT format('order %s is %s, and its instants say otherwise', o.order_id, o.state)
+  FROM orders o LEFT JOIN asked a USING (order_id)
+  WHERE o.state = ANY ($2::text[]) AND NOT (
+    (o.paid_at IS NOT NULL OR o.state IN ('pending_payment', 'expired', 'cancelled'))
+    AND (o.paid_at IS NULL OR o.state NOT IN ('pending_payment', 'expired'))
+    AND (o.confirmed_at IS NOT NULL) = (o.state IN ('confirmed', 'refunded'))
+    AND (o.confirmed_at >= o.paid_at) IS NOT FALSE
+    AND (o.ended_at IS NOT NULL) = (o.state IN ('expired', 'cancelled', 'refunded'))
+    AND (o.seats_given_up_at IS NOT NULL)
+        = (o.state IN ('expired', 'cancelled', 'refunded') OR (o.state = 'confirmed' AND a.order_id IS NOT NULL))
+    AND (o.seats_freed_at IS NULL OR o.seats_given_up_at IS NOT NULL))
+  UNION ALL
+  SELECT format('order %s is %s, and the refund it was asked for %s', o.order_id, o.state,
+                CASE WHEN a.completed THEN 'is completed' WHEN a.completed IS NULL THEN 'does not exist'
+                     ELSE 'is not completed' END)
+  FROM orders o LEFT JOIN asked a USING (order_id)
+  WHERE (o.state = 'refunded' AND a.completed IS NOT TRUE) OR (o.state = 'confirmed' AND a.completed)
+    OR (o.state NOT IN ('refunded', 'confirmed') AND a.order_id IS NOT NULL)
+  UNION ALL
+  SELECT format('payment %s is captured and order %s is %s', payment_id, order_id, order_state)
+  FROM payments WHERE state = 'captured' AND order_state IN ('pending_payment', 'expired')
+  UNION ALL
+  SELECT format('order %s is paid and no payment of it is captured', order_id)
+  FROM orders WHERE state = 'paid' AND total > 0
+    AND order_id NOT IN (SELECT order_id FROM payments WHERE state = 'captured')
+  UNION ALL
+  SELECT format('refund %s is of payment %s, which is %s for order %s', refund_id, payment_id, payment_state,
+                paid_order_id)
+  FROM refunds WHERE payment_state <> 'captured' OR paid_order_id <> order_id
+  UNION ALL
+  SELECT format('refund %s is for seats that were gone, and order %s is %s', refund_id, order_id, order_state)
+  FROM refunds WHERE reason = 'unfulfillable' AND order_state <> 'cancelled'
+  UNION ALL
+  SELECT format('ticket %s is void and nobody asked order %s back', t.ticket_id, t.order_id)
+  FROM tickets t LEFT JOIN asked a USING (order_id) WHERE t.state = 'void' AND a.order_id IS NULL
+)
+SELECT (SELECT count(*) FROM orders) + (SELECT count(*) FROM payments) + (SELECT count(*) FROM refunds)
+       + (SELECT count(*) FROM tickets) AS counted, count(*) AS offenders, min(sentence) AS offender FROM offenders;
+
+-- name: one_effect_per_event
+-- Nothing that must happen once stands twice, past the indexes; and every event was acted on.
+WITH once AS (
+  SELECT format('event %s of %s', event_id || '', gateway || '') AS what FROM checkout.gateway_events
+  UNION ALL SELECT format('request %s of %s', key || '', account_id || '') FROM checkout.idempotency_keys
+  UNION ALL SELECT format('a refund of payment %s', payment_id || '') FROM checkout.refunds
+  UNION ALL SELECT format('payment %s at %s', gateway_ref || '', gateway || '')
+  FROM checkout.payments WHERE gateway_ref IS NOT NULL
+  UNION ALL SELECT format('line %s of %s', line + 0, transaction_id || '') FROM checkout.ledger_entries
+), offenders AS (
+  SELECT format('%s stands %s times', what, count(*)) AS sentence FROM once GROUP BY what HAVING count(*) > 1
+  UNION ALL
+  SELECT format('event %s of %s came at %s and nobody acted on it', event_id, gateway, received_at)
+  FROM checkout.gateway_events
+  WHERE processed_at IS NULL AND received_at < now() - make_interval(secs => $1::float8)
+  UNION ALL
+  SELECT format('event %s of %s was acted on and nothing came of it', event_id, gateway)
+  FROM checkout.gateway_events WHERE processed_at IS NOT NULL AND outcome IS NULL
+)
+SELECT (SELECT count(*) FROM once) AS counted, count(*) AS offenders, min(sentence) AS offender FROM offenders;
+
+-- name: no_order_is_of_the_future
+-- No order was claimed in an epoch that has not been.
+WITH offenders AS (
+  SELECT format('order %s was claimed in epoch %s, and there have been %s', o.order_id, o.epoch, e.epoch) AS sentence
+  FROM checkout.orders o, reservation.epoch e
+  WHERE o.epoch > e.epoch AND ($1::text IS NULL OR o.showtime_id = $1::text)
+)
+SELECT 0::bigint AS counted, count(*) AS offenders, min(sentence) AS offender FROM offenders;
+
+-- name: open_dead_letters
+-- Entries that could not be written and nobody has resolved.
+SELECT partition, log_id, data, reason, put_aside_at < now() - make_interval(secs => $1::float8) AS is_old
+FROM checkout.dead_letters WHERE resolved_at IS NULL
+ORDER BY partition, log_id;
+
+-- The second group reads what is compared with Redis and with gateways.
+
+-- name: epoch_now
+-- PostgreSQL's epoch, and whether it was raised so lately that maps may still be on their way.
+SELECT epoch, raised_at > now() - make_interval(secs => $1::float8) AS is_fresh, raised_at FROM reservation.epoch;
+
+-- name: showtimes_on_sale
+-- Every sale with its size, to look at in portions.
+SELECT i.showtime_id, l.seat_count FROM reservation.inventories i JOIN reservation.layouts l USING (layout_id)
+WHERE $1::text IS NULL OR i.showtime_id = $1::text
+ORDER BY i.showtime_id;
+
+-- name: terms_of_sales
+-- The terms of some sales, with their house seats.
+SELECT i.showtime_id, l.seat_count, i.opens_at, i.closes_at, i.phase, i.buyer_seats_max, i.opened_epoch,
+       i.created_at > now() - make_interval(secs => $2::float8) AS is_fresh,
+       (SELECT coalesce(array_agg(b.seat_index), '{}') FROM reservation.blocked_seats b
+        WHERE b.showtime_id = i.showtime_id) AS blocked
+FROM reservation.inventories i JOIN reservation.layouts l USING (layout_id)
+WHERE i.showtime_id = ANY ($1::text[]);
+
+-- name: owners_of_sales
+-- Who owns seats of some sales now, order by order.
+SELECT c.showtime_id, c.order_id, o.account_id, o.state, array_agg(c.seat_index) AS seats
+FROM checkout.seat_claims c JOIN checkout.orders o USING (order_id)
+WHERE c.showtime_id = ANY ($1::text[]) AND c.state IN ('claimed', 'sold')
+GROUP BY c.showtime_id, c.order_id, o.account_id, o.state;
+
+-- name: standing_of_orders
+-- Where some orders stand with their seats.
+SELECT order_id, state, seats_given_up_at IS NOT NULL AND seats_freed_at IS NOT NULL AS freed
+FROM checkout.orders WHERE order_id = ANY ($1::text[]);
+
+-- name: positions_with_instants
+-- How far PostgreSQL has each log, and since when.
+SELECT partition, log_id, written_at FROM checkout.writer_positions;
+
+-- name: written_orders
+-- What PostgreSQL has of some orders, to hold against their entries.
+SELECT o.order_id, o.state, o.showtime_id, o.account_id, o.currency, o.total,
+       (SELECT array_agg(l.seat_index) FROM checkout.order_lines l WHERE l.order_id = o.order_id) AS seats
+FROM checkout.orders o WHERE o.order_id = ANY ($1::text[]);
+
+-- name: dead_letters_of
+-- Entries of a log that were put aside, resolved or not.
+SELECT log_id FROM checkout.dead_letters WHERE partition = $1::smallint;
+
+-- name: payments_at_gateway
+-- Every payment we asked a gateway for.
+SELECT p.payment_id AS reference, p.amount, p.currency, p.state = 'captured' AS moved
+FROM checkout.payments p JOIN checkout.orders o USING (order_id)
+WHERE p.gateway = $1::text AND ($2::text IS NULL OR o.showtime_id = $2::text);
+
+-- name: refunds_at_gateway
+-- Every refund we asked a gateway for.
+SELECT r.refund_id AS reference, r.amount, r.currency, r.state = 'completed' AS moved
+FROM checkout.refunds r JOIN checkout.payments p USING (payment_id) JOIN checkout.orders o ON o.order_id = p.order_id
+WHERE p.gateway = $1::text AND ($2::text IS NULL OR o.showtime_id = $2::text);
+
+-- name: about_to_be_asked
+-- Payments and refunds the gateway will be asked about before long, by the completers' own calendar.
+SELECT payment_id AS reference FROM checkout.payments
+WHERE payment_id = ANY ($1::text[]) AND state IN ('initiated', 'pending', 'unknown')
+  AND coalesce(asked_at, created_at) + make_interval(secs => least(3 * 2 ^ asked_times, 600) + $2::float8) > now()
+UNION ALL
+SELECT refund_id FROM checkout.refunds
+WHERE refund_id = ANY ($1::text[]) AND state <> 'completed'
+  AND coalesce(asked_at, requested_at) + make_interval(secs => least(2 * 2 ^ asked_times, 600) + $2::float8) > now();
