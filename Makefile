@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 SERVE_PORT := $(or $(PORT),8080)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast test-lua test-races test-engines lint format types imports lock openapi audit doctor clean
+.PHONY: help run test test-fast test-lua test-races test-engines lint format types imports bench lock openapi audit doctor clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,10 +39,14 @@ lint: $(VENV)/.installed ## ruff, mypy, import rows, Lua headers, named queries
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m entrypoints.check_sources
 
 format: $(VENV)/.installed ## put every file in form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed ## what a hold costs Redis, against a floor in the same run
+	$(BIN)/python -m bench.hold_script
 
 lock: $(VENV)/.installed ## resolve requirements.lock anew (exact versions and hashes, no addresses)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra dev pyproject.toml --output-file requirements.lock

@@ -318,11 +318,16 @@ ORDER BY partition, log_id;
 
 -- name: epoch_now
 -- PostgreSQL's epoch, and whether it was raised so lately that maps may still be on their way.
-SELECT epoch, raised_at > now() - make_interval(secs => $1::float8) AS is_fresh, raised_at FROM reservation.epoch;
+SELECT epoch, raised_at > now() - make_interval(secs => $1::float8) AS is_fresh FROM reservation.epoch;
+
+-- name: epoch_raised_at
+-- Since when the data in Redis is what it is.
+SELECT raised_at FROM reservation.epoch;
 
 -- name: showtimes_on_sale
 -- Every sale with its size, to look at in portions.
-SELECT i.showtime_id, l.seat_count FROM reservation.inventories i JOIN reservation.layouts l USING (layout_id)
+SELECT i.showtime_id, l.seat_count, i.opened_epoch IS NOT NULL AS is_opened
+FROM reservation.inventories i JOIN reservation.layouts l USING (layout_id)
 WHERE $1::text IS NULL OR i.showtime_id = $1::text
 ORDER BY i.showtime_id;
 

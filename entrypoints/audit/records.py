@@ -33,7 +33,9 @@ _SETTLED: Final = frozenset({"confirmed", "refunded", "cancelled"})
 async def prove_records(database: Database, showtime_id: str | None, patience: Patience) -> Seen:
     """Every promise that rows alone can prove."""
     seen = Seen()
-    words = [list(table) for table in (states.ORDER, states.PAYMENT, states.REFUND, states.TICKET, states.CLAIM)]
+    words = [
+        list(table) for table in (states.ORDER, states.PAYMENT, states.REFUND, states.TICKET, states.CLAIM)
+    ]
     proofs: tuple[tuple[str, str, tuple[object, ...]], ...] = (
         ("no_seat_has_two_owners", "no_seat_has_two_owners", (showtime_id,)),
         ("every_order_has_all_its_seats", "every_order_has_all_its_seats", (showtime_id,)),
@@ -91,6 +93,22 @@ def _unaccounted(letter: Record, message: Entry | None, state_of: dict[str, str]
                 return None
             return f"order {order_id} was to be sold and is {state}"
     return None
+
+
+class _SomeEntry(msgspec.Struct):
+    """What an entry of any version has."""
+
+    kind: str
+    order_id: str
+
+
+def claimed_order(data: bytes) -> str | None:
+    """The order an entry claims seats for, also when the entry is newer than this code."""
+    try:
+        entry = msgspec.json.decode(data, type=_SomeEntry)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return entry.order_id if entry.kind == "claim" else None
 
 
 def read_entry(data: bytes) -> Entry | None:

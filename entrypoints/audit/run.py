@@ -35,10 +35,13 @@ async def run_audit(
         LogLook(platform, showtime_id, patience),
         BooksLook(platform, showtime_id, patience),
     ]
-    proven, settled = await asyncio.gather(
-        prove_records(platform.database, showtime_id, patience), settle(looks, patience.settle_s)
-    )
-    return report_of([proven, settled])
+    proving = asyncio.create_task(prove_records(platform.database, showtime_id, patience))
+    try:
+        settled = await settle(looks, patience.settle_s)
+        return report_of([await proving, settled])
+    finally:
+        proving.cancel()
+        await asyncio.gather(proving, return_exceptions=True)
 
 
 async def settle(looks: Sequence[Look], pauses_s: Sequence[float]) -> Seen:

@@ -13,10 +13,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
+import hypothesis
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -32,17 +33,18 @@ from reservation.domain import OrphanRule
 from reservation.inventory_memory import MemoryInventory
 from reservation.inventory_redis import RedisInventory
 from reservation.keys import keys_of
-from reservation.ports import Possession, Refused, SeatInventory, Stretches, Terms
+from reservation.packing import seats_in
+from reservation.ports import Phase, Possession, Refused, SeatInventory, Stretches, Terms
 from runtime.redis_link import ScriptRunner, connect
 from tests.support.inventories import EPOCH, NOW_MS, TOMBSTONE_MS, TTL_MS, Picture, picture_of
 
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 SETTINGS = settings(
-    max_examples=2_000 if THOROUGH else 100,
+    max_examples=2_000 if THOROUGH else 250,
     stateful_step_count=50 if THOROUGH else 30,
     deadline=None,
     database=None,
-    phases=[Phase.generate],
+    phases=[hypothesis.Phase.generate, hypothesis.Phase.shrink],
     suppress_health_check=list(HealthCheck),
 )
 
@@ -60,20 +62,28 @@ ARROWS: dict[str | None, set[str | None]] = {
     "x": {"x", None},
 }
 
-seats = st.one_of(
-    st.builds(
-        lambda start, size: list(range(start, min(start + size, SEAT_COUNT))),
-        st.integers(0, SEAT_COUNT - 1),
-        st.integers(1, 4),
-    ),
-    st.lists(st.integers(0, SEAT_COUNT - 1), min_size=1, max_size=5, unique=True),
+neighbours = st.builds(
+    lambda start, size: list(range(start, min(start + size, SEAT_COUNT))),
+    st.integers(0, SEAT_COUNT - 1),
+    st.integers(1, 4),
 )
-few_seats = st.lists(st.integers(0, SEAT_COUNT - 1), max_size=4, unique=True)
-holds = st.integers(0, HOLDS - 1)
+few_seats = st.lists(st.integers(0, SEAT_COUNT - 1), min_size=1, max_size=5, unique=True)
+#: One of the ids; beyond `HOLDS`, one of those that are in use.
+holds = st.integers(0, 6 * HOLDS)
 #: Mostly the owner, now and then somebody else.
 strangers = st.sampled_from([0, 0, 0, 0, 0, 1])
 spans_ms = st.sampled_from([1, 50, TTL_MS // 2, TTL_MS, 2 * TTL_MS])
+phases: st.SearchStrategy[Phase] = st.sampled_from([*["open"] * 8, "paused", "closed"])
 rules = st.sampled_from(["off", "lenient", "strict"])
+#: What a rebuild is told: orders that are forgotten, a new one with its seats and state, house seats.
+History = tuple[set[int], int, list[int], Literal["claimed", "sold"], list[int]]
+histories: st.SearchStrategy[History] = st.tuples(
+    st.sets(holds, max_size=3),
+    holds,
+    few_seats,
+    st.sampled_from(["claimed", "sold"]),
+    st.one_of(st.just([]), few_seats),
+)
 
 
 class Table:
@@ -127,14 +137,20 @@ class SeatMachine(RuleBasedStateMachine):
         assert on_redis == in_memory
         return on_redis
 
-    def owner(self, hold: int, stranger: int = 0) -> str:
-        return BUYERS[(hold + stranger) % len(BUYERS)]
+    def meant(self, hold: int, stranger: int = 0, likely: str = "hcsx") -> tuple[str, str]:
+        """The hold id a number means, mostly one in a likely state, and its owner or a stranger."""
+        used = [hold_id for hold_id, record in sorted(self.picture.records.items()) if record.state in likely]
+        hold_id = used[hold % len(used)] if used and hold >= HOLDS else self.hold_ids[hold % HOLDS]
+        return hold_id, self.owner(hold_id, stranger)
+
+    def owner(self, hold_id: str, stranger: int = 0) -> str:
+        return BUYERS[(self.hold_ids.index(hold_id) + stranger) % len(BUYERS)]
 
     def entry(self) -> bytes:
         self.entries += 1
         return f"{self.showtime_id} {self.entries}".encode()
 
-    def terms(self, opens_in_ms: int, closes_in_ms: int, most: int, phase: Any) -> Terms:
+    def terms(self, opens_in_ms: int, closes_in_ms: int, most: int, phase: Phase) -> Terms:
         closes_at_ms = self.now_ms + closes_in_ms if closes_in_ms else 0
         return Terms(self.showtime_id, SEAT_COUNT, self.now_ms + opens_in_ms, closes_at_ms, most, phase)
 
@@ -149,25 +165,24 @@ class SeatMachine(RuleBasedStateMachine):
         self.now_ms += by_ms
 
     @rule(
-        opens_in_ms=st.sampled_from([0, 0, 0, TTL_MS]),
-        closes_in_ms=st.sampled_from([0, 0, TTL_MS, 10 * TTL_MS]),
-        most=st.integers(1, 12),
-        phase=st.sampled_from(["open", "open", "open", "paused", "closed"]),
+        opens_in_ms=st.sampled_from([0, 0, 0, 0, TTL_MS]),
+        closes_in_ms=st.sampled_from([0, 0, 0, 10 * TTL_MS]),
+        most_and_phase=st.tuples(st.integers(2, 12), phases),
     )
-    def change_terms(self, opens_in_ms: int, closes_in_ms: int, most: int, phase: str) -> None:
-        terms = self.terms(opens_in_ms, closes_in_ms, most, phase)
+    def change_terms(self, opens_in_ms: int, closes_in_ms: int, most_and_phase: tuple[int, Phase]) -> None:
+        terms = self.terms(opens_in_ms, closes_in_ms, *most_and_phase)
         self.both(lambda inventory: inventory.open_showtime(terms))
 
     def _hold(
-        self, hold: int, stranger: int, chosen: Sequence[int], ttl_ms: int, by: OrphanRule, counter: bool
+        self, hold_id: str, buyer: str, chosen: Sequence[int], ttl_ms: int, by: OrphanRule, counter: bool
     ) -> None:
         touched = [row for row in ROWS if set(range(row[0], row[0] + row[1])) & set(chosen)]
         areas = {area for _, _, area in touched}
         self.both(
             lambda inventory: inventory.hold(
                 self.showtime_id,
-                self.hold_ids[hold],
-                self.owner(hold, stranger),
+                hold_id,
+                buyer,
                 chosen,
                 ttl_ms=ttl_ms,
                 rule=by,
@@ -178,26 +193,40 @@ class SeatMachine(RuleBasedStateMachine):
             )
         )
 
-    @rule(hold=holds, stranger=strangers, chosen=seats, ttl_ms=spans_ms, by=rules)
-    def hold(self, hold: int, stranger: int, chosen: list[int], ttl_ms: int, by: OrphanRule) -> None:
-        self._hold(hold, stranger, chosen, ttl_ms, by, False)
+    def _hold_afresh(self, chosen: Sequence[int], ttl_ms: int, by: OrphanRule, counter: bool) -> None:
+        unused = [hold_id for hold_id in self.hold_ids if hold_id not in self.picture.records]
+        if unused:
+            self._hold(unused[0], self.owner(unused[0]), chosen, ttl_ms, by, counter)
 
-    @rule(hold=holds, chosen=seats, ttl_ms=spans_ms)
-    def hold_at_the_counter(self, hold: int, chosen: list[int], ttl_ms: int) -> None:
-        self._hold(hold, 0, chosen, ttl_ms, "off", True)
+    @rule(chosen=neighbours)
+    def ask_for_neighbours(self, chosen: list[int]) -> None:
+        """The first rule in hypothesis's order (fewest arguments, then name), hence the likeliest."""
+        self._hold_afresh(chosen, TTL_MS, "lenient", False)
 
-    @rule(hold=holds, stranger=strangers)
-    def hold_again(self, hold: int, stranger: int) -> None:
-        known = self.picture.records.get(self.hold_ids[hold])
-        if known is not None and known.seats:
-            self._hold(hold, stranger, known.seats, TTL_MS, "strict", False)
+    @rule(chosen=neighbours, ttl_ms=spans_ms, by=rules)
+    def hold_neighbours(self, chosen: list[int], ttl_ms: int, by: OrphanRule) -> None:
+        self._hold_afresh(chosen, ttl_ms, by, False)
+
+    @rule(chosen=few_seats, ttl_ms=spans_ms, by=rules)
+    def hold_scattered_seats(self, chosen: list[int], ttl_ms: int, by: OrphanRule) -> None:
+        self._hold_afresh(chosen, ttl_ms, by, False)
+
+    @rule(chosen=neighbours, ttl_ms=spans_ms)
+    def hold_at_the_counter(self, chosen: list[int], ttl_ms: int) -> None:
+        self._hold_afresh(chosen, ttl_ms, "off", True)
+
+    @rule(hold=holds, stranger=strangers, other_seats=st.one_of(st.none(), neighbours))
+    def hold_again(self, hold: int, stranger: int, other_seats: list[int] | None) -> None:
+        hold_id, buyer = self.meant(hold, stranger)
+        known = self.picture.records.get(hold_id)
+        if chosen := other_seats or (known.seats if known else None):
+            self._hold(hold_id, buyer, chosen, TTL_MS, "strict", False)
 
     @rule(hold=holds, stranger=strangers, ttl_ms=spans_ms, lifetime_ms_max=spans_ms)
     def extend(self, hold: int, stranger: int, ttl_ms: int, lifetime_ms_max: int) -> None:
         self.both(
             lambda inventory: inventory.extend(
-                self.hold_ids[hold],
-                self.owner(hold, stranger),
+                *self.meant(hold, stranger, "h"),
                 ttl_ms=ttl_ms,
                 lifetime_ms_max=lifetime_ms_max,
                 now_ms=self.now_ms,
@@ -206,22 +235,21 @@ class SeatMachine(RuleBasedStateMachine):
 
     @rule(hold=holds, stranger=strangers)
     def release(self, hold: int, stranger: int) -> None:
-        buyer = self.owner(hold, stranger)
-        self.both(lambda inventory: inventory.release(self.hold_ids[hold], buyer, now_ms=self.now_ms))
+        self.both(lambda inventory: inventory.release(*self.meant(hold, stranger, "h"), now_ms=self.now_ms))
 
     @rule(hold=holds, stranger=strangers, pay_in_ms=spans_ms)
     def claim(self, hold: int, stranger: int, pay_in_ms: int) -> None:
-        buyer, entry, pay_by_ms = self.owner(hold, stranger), self.entry(), self.now_ms + pay_in_ms
+        entry, pay_by_ms = self.entry(), self.now_ms + pay_in_ms
         self.both(
             lambda inventory: inventory.claim(
-                self.hold_ids[hold], buyer, pay_by_ms=pay_by_ms, entry=entry, now_ms=self.now_ms
+                *self.meant(hold, stranger, "h"), pay_by_ms=pay_by_ms, entry=entry, now_ms=self.now_ms
             )
         )
 
     @rule(hold=holds, stranger=strangers)
     def confirm(self, hold: int, stranger: int) -> None:
-        buyer, entry = self.owner(hold, stranger), self.entry()
-        self.both(lambda inventory: inventory.confirm(self.hold_ids[hold], buyer, entry=entry))
+        entry = self.entry()
+        self.both(lambda inventory: inventory.confirm(*self.meant(hold, stranger, "hc"), entry=entry))
 
     @rule(
         hold=holds,
@@ -229,28 +257,25 @@ class SeatMachine(RuleBasedStateMachine):
         keep=st.one_of(st.just([]), few_seats),
     )
     def return_seats(self, hold: int, states: frozenset[Any], keep: list[int]) -> None:
-        hold_id = self.hold_ids[hold]
+        hold_id, _ = self.meant(hold)
         known = self.picture.records.get(hold_id)
         if self.both(lambda inventory: inventory.return_seats(hold_id, states=states, keep=keep)):
             assert known is not None
             self.kept |= set(keep) & set(known.seats)
 
-    @rule(chosen=seats)
+    @rule(chosen=few_seats)
     def block(self, chosen: list[int]) -> None:
-        self.both(lambda inventory: inventory.block(self.showtime_id, chosen))
+        self.both(lambda inventory: inventory.block(self.showtime_id, chosen[:2]))
 
-    @rule(chosen=seats)
-    def unblock(self, chosen: list[int]) -> None:
-        self.both(lambda inventory: inventory.unblock(self.showtime_id, chosen))
+    @rule(back=st.integers(0, SEAT_COUNT), chosen=few_seats)
+    def unblock(self, back: int, chosen: list[int]) -> None:
+        house_seats = seats_in(self.picture.blocked or b"")[:back] or chosen
+        self.both(lambda inventory: inventory.unblock(self.showtime_id, house_seats))
 
-    @rule(hold=holds, stranger=strangers)
-    def read_hold(self, hold: int, stranger: int) -> None:
-        buyer = self.owner(hold, stranger)
-        self.both(lambda inventory: inventory.read_hold(self.hold_ids[hold], buyer, now_ms=self.now_ms))
-
-    @rule(behind=st.integers(-1, 2))
-    def read_map(self, behind: int) -> None:
+    @rule(hold=holds, stranger=strangers, behind=st.integers(-1, 2))
+    def look(self, hold: int, stranger: int, behind: int) -> None:
         known = self.picture.version - behind
+        self.both(lambda inventory: inventory.read_hold(*self.meant(hold, stranger), now_ms=self.now_ms))
         self.both(lambda inventory: inventory.read_map(self.showtime_id, known_version=known))
 
     @rule(holds_max=st.integers(1, HOLDS))
@@ -259,27 +284,12 @@ class SeatMachine(RuleBasedStateMachine):
             lambda inventory: inventory.sweep(self.showtime_id, holds_max=holds_max, now_ms=self.now_ms)
         )
 
-    @rule(
-        forgotten=st.sets(holds, max_size=3),
-        newcomer=holds,
-        newcomers_seats=few_seats,
-        state=st.sampled_from(["claimed", "sold"]),
-        blocked=few_seats,
-        lost_for_ms=st.sampled_from([0, TTL_MS]),
-        most=st.integers(3, 12),
-    )
-    def rebuild(
-        self,
-        forgotten: set[int],
-        newcomer: int,
-        newcomers_seats: list[int],
-        state: Any,
-        blocked: list[int],
-        lost_for_ms: int,
-        most: int,
-    ) -> None:
+    @rule(postgresql=histories, lost_for_ms=st.sampled_from([0, TTL_MS]), most=st.integers(3, 12))
+    def rebuild(self, postgresql: History, lost_for_ms: int, most: int) -> None:
         """PostgreSQL owns what was claimed and sold, but for what it forgot and one it knows alone."""
-        gone = {self.hold_ids[hold] for hold in (*forgotten, newcomer)}
+        forgotten, newcomer, newcomers_seats, state, blocked = postgresql
+        newcomer_id, buyer = self.meant(newcomer)
+        gone = {newcomer_id} | {self.meant(hold)[0] for hold in forgotten}
         owned = [
             Possession(
                 self.showtime_id,
@@ -294,8 +304,7 @@ class SeatMachine(RuleBasedStateMachine):
         ]
         free = [seat for seat in newcomers_seats if all(seat not in own.seats for own in owned)]
         if free:
-            hold_id, buyer = self.hold_ids[newcomer], self.owner(newcomer)
-            owned.append(Possession(self.showtime_id, hold_id, buyer, state, self.now_ms, tuple(free)))
+            owned.append(Possession(self.showtime_id, newcomer_id, buyer, state, self.now_ms, tuple(free)))
         self.both(
             lambda inventory: inventory.restore(
                 self.terms(0, 0, most, "open"),
@@ -349,5 +358,6 @@ def table(valkey_url: str) -> Iterator[Table]:
     table.close()
 
 
+@pytest.mark.timeout(1_800 if THOROUGH else 600)  # a disagreement is made small before it is shown
 def test_the_scripts_and_their_twin_give_the_same_answers(table: Table) -> None:
     run_state_machine_as_test(lambda: SeatMachine(table), settings=SETTINGS)

@@ -159,4 +159,3 @@ async def running(
 @pytest.fixture
 def platform(running: RunningPlatform) -> Platform:
     return running.platform
-

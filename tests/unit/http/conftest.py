@@ -66,7 +66,9 @@ class Site:
         self, method: str, path: str, *, data: Any = None, json: Any = None, headers: Any = None
     ) -> Reply:
         url = f"http://{self.host}:{self.port}{path}"
-        async with self.session.request(method, url, data=data, json=json, headers=headers) as response:
+        async with self.session.request(
+            method, url, data=data, json=json, headers=headers, allow_redirects=False
+        ) as response:
             return Reply(response.status, response.headers, await response.read())
 
     async def hold(self, body: Any, *, key: str = "k1", account: str = "acc_1", **headers: str) -> Reply:

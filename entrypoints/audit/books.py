@@ -1,0 +1,153 @@
+"""Whether the gateway's own books and ours tell the same story, payment by payment.
+
+PostgreSQL is read first and the gateway second, so whatever we believe to be captured or refunded must
+stand in the books, with the same sum: there is no lawful delay in that direction. The other way round
+there is one: a webhook is on its way, or was lost and will be found by asking. A line the gateway has and
+we have not is therefore an offence only when it is old and no question about it is due.
+
+Only the sandbox lets us read its books. A gateway that cannot be reached proves nothing either way: then
+nothing is counted, and nothing is held against anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import aiohttp
+import msgspec
+
+from checkout.gateways import SigningKeys
+from entrypoints.audit.findings import Patience, Seen
+from entrypoints.audit.records import SQL, STATEMENT_TIMEOUT_S
+from entrypoints.platform import Platform
+from runtime import keys
+from runtime.postgres import Record
+
+CHECK: Final = "gateway_books_agree"
+GATEWAY: Final = "sandbox"
+_PAGE_TIMEOUT: Final = aiohttp.ClientTimeout(total=5.0)
+_WORD: Final = {"capture": "captured", "refund": "refunded"}
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One movement of money in the gateway's books."""
+
+    kind: str
+    reference: str
+    amount: int
+    currency: str
+    at: datetime
+
+
+class _Page(msgspec.Struct, frozen=True):
+    data: list[Line]
+    next_cursor: str | None
+
+
+class _Unreachable(Exception):
+    """The books cannot be read."""
+
+
+class BooksLook:
+    """The sandbox's books against payments and refunds."""
+
+    def __init__(self, platform: Platform, showtime_id: str | None, patience: Patience) -> None:
+        self._platform = platform
+        self._showtime_id = showtime_id
+        self._patience = patience
+
+    async def look(self, subjects: Collection[str] | None) -> Seen:
+        """See `Look.look`; there is one subject, the gateway."""
+        if self._platform.addresses.gateway_url is None:
+            return Seen()
+        ours = {
+            "capture": await self._ours("payments_at_gateway"),
+            "refund": await self._ours("refunds_at_gateway"),
+        }
+        seen = Seen()
+        unmet = {
+            (kind, reference)
+            for kind, rows in ours.items()
+            for reference, row in rows.items()
+            if row["moved"]
+        }
+        news: list[Line] = []
+        try:
+            async with self._pages() as pages:
+                async for page in pages:
+                    for line in page:
+                        self._compare(line, ours.get(line.kind, {}), unmet, news, seen)
+        except _Unreachable:
+            return Seen()
+        for kind, reference in unmet:
+            seen.suspect(CHECK, GATEWAY, f"{reference} is {_WORD[kind]} here and not in the gateway's books")
+        await self._judge_news(news, seen)
+        return seen
+
+    async def _ours(self, statement: str) -> Mapping[str, Record]:
+        async with self._platform.database.connection() as connection:
+            rows = await connection.fetch(
+                SQL[statement], GATEWAY, self._showtime_id, timeout=STATEMENT_TIMEOUT_S
+            )
+        return {row["reference"]: row for row in rows}
+
+    def _compare(
+        self,
+        line: Line,
+        ours: Mapping[str, Record],
+        unmet: set[tuple[str, str]],
+        news: list[Line],
+        seen: Seen,
+    ) -> None:
+        known = ours.get(line.reference)
+        if known is None and self._showtime_id is not None:
+            return  # another showtime's
+        seen.counted[CHECK] += 1
+        if (line.kind, line.reference) not in unmet:
+            news.append(line)
+            return
+        unmet.discard((line.kind, line.reference))
+        assert known is not None, "what is unmet is known"
+        if (known["amount"], known["currency"]) != (line.amount, line.currency):
+            sums = f"{known['amount']} {known['currency']} here and {line.amount} {line.currency} there"
+            seen.suspect(CHECK, GATEWAY, f"{line.reference} was {_WORD[line.kind]} with {sums}")
+
+    async def _judge_news(self, news: list[Line], seen: Seen) -> None:
+        """What the gateway has and we have not: lawful while young, or while we are about to ask."""
+        newest = datetime.now(UTC) - timedelta(seconds=self._patience.news_s)
+        old = [line for line in news if line.at < newest]
+        rows = await self._platform.database.fetch(
+            SQL["about_to_be_asked"], [line.reference for line in old], self._patience.news_s
+        )
+        asked = {row["reference"] for row in rows}
+        for line in old:
+            if line.reference not in asked:
+                sum_ = f"{line.amount} {line.currency}"
+                sentence = f"the gateway {_WORD[line.kind]} {sum_} for {line.reference} and we do not know it"
+                seen.suspect(CHECK, GATEWAY, sentence)
+
+    @asynccontextmanager
+    async def _pages(self) -> AsyncIterator[AsyncIterator[list[Line]]]:
+        """The books, page by page, over one connection. Raises _Unreachable."""
+        secret = SigningKeys.parse(keys.gateway_secret(self._platform.settings)).texts[0]
+        headers = {"Authorization": f"Bearer {secret}", "Accept-Encoding": "identity"}
+        async with aiohttp.ClientSession(
+            base_url=self._platform.addresses.gateway_url, headers=headers, timeout=_PAGE_TIMEOUT
+        ) as http:
+            yield self._read(http)
+
+    async def _read(self, http: aiohttp.ClientSession) -> AsyncIterator[list[Line]]:
+        cursor: str | None = "0"
+        while cursor is not None:
+            try:
+                async with http.get("/v1/books", params={"cursor": cursor}) as response:
+                    if response.status != 200:
+                        raise _Unreachable(f"status {response.status}")
+                    page = msgspec.json.decode(await response.read(), type=_Page)
+            except (TimeoutError, aiohttp.ClientError, OSError, msgspec.MsgspecError) as error:
+                raise _Unreachable(str(error)) from error
+            yield page.data
+            cursor = page.next_cursor

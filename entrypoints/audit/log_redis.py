@@ -1,0 +1,109 @@
+"""What Redis has of one partition's order log.
+
+Counters of the stream and of its reader are read in one transaction; the entries follow page by page, up
+to the last that was there at that instant, so a log of a day never lies in memory whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from checkout import GROUP
+from kernel.errors import SeatsUnavailable
+from reservation import log_key
+from runtime.redis_link import WEATHER
+
+Position = tuple[int, int]
+_PAGE: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class LogState:
+    """A log at one instant.
+
+    `read_count` is how many of the `added` entries the group was ever given, None when the server does
+    not know; `pending` are those it was given and did not acknowledge.
+    """
+
+    has_group: bool
+    added: int
+    last: Position
+    delivered: Position
+    read_count: int | None
+    pending: frozenset[Position]
+    now_ms: int
+
+
+def position_of(log_id: bytes | str) -> Position:
+    """A log id in the order of the log."""
+    milliseconds, _, sequence = (log_id.decode() if isinstance(log_id, bytes) else log_id).partition("-")
+    return int(milliseconds), int(sequence or 0)
+
+
+def text_of(position: Position) -> str:
+    """The inverse of `position_of`."""
+    return f"{position[0]}-{position[1]}"
+
+
+async def log_state(redis: Redis, partition: int) -> LogState:
+    """Raises SeatsUnavailable."""
+    key = log_key(partition)
+    try:
+        async with redis.pipeline(transaction=True) as pipeline:
+            pipeline.xinfo_stream(key)
+            pipeline.xinfo_groups(key)
+            pipeline.time()
+            stream, groups, (seconds, microseconds) = await pipeline.execute(raise_on_error=False)
+        group = _ours(groups)
+        pending = await _pending(redis, key) if group is not None and group["pending"] else frozenset()
+    except WEATHER as error:
+        raise SeatsUnavailable() from error
+    missing = isinstance(stream, ResponseError)
+    return LogState(
+        has_group=group is not None,
+        added=0 if missing else stream["entries-added"],
+        last=(0, 0) if missing else position_of(stream["last-generated-id"]),
+        delivered=(0, 0) if group is None else position_of(group["last-delivered-id"]),
+        read_count=None if group is None else group["entries-read"],
+        pending=pending,
+        now_ms=seconds * 1000 + microseconds // 1000,
+    )
+
+
+def _ours(groups: Any) -> Mapping[str, Any] | None:
+    if isinstance(groups, ResponseError):
+        return None
+    return next((group for group in groups if group["name"] == GROUP.encode()), None)
+
+
+async def _pending(redis: Redis, key: str) -> frozenset[Position]:
+    found: set[Position] = set()
+    after = "-"
+    while True:
+        page: Any = await redis.xpending_range(key, GROUP, min=after, max="+", count=_PAGE)
+        found |= {position_of(entry["message_id"]) for entry in page}
+        if len(page) < _PAGE:
+            return frozenset(found)
+        after = f"({page[-1]['message_id'].decode()}"
+
+
+async def pages_of(
+    redis: Redis, partition: int, until: Position
+) -> AsyncIterator[list[tuple[Position, bytes]]]:
+    """The entries up to one, a page at a time, each with its data. Raises SeatsUnavailable."""
+    after = "-"
+    while True:
+        try:
+            page: Any = await redis.xrange(log_key(partition), min=after, max=text_of(until), count=_PAGE)
+        except WEATHER as error:
+            raise SeatsUnavailable() from error
+        if page:
+            yield [(position_of(log_id), fields.get(b"data", b"")) for log_id, fields in page]
+        if len(page) < _PAGE:
+            return
+        after = f"({page[-1][0].decode()}"
