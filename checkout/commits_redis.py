@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from contextlib import suppress
 from typing import Final, Literal
 
@@ -33,7 +34,7 @@ class Commits:
     def __init__(self, subscriber: Redis, store: CheckoutStore) -> None:
         self._subscriber = subscriber
         self._store = store
-        self._waiting: dict[str, asyncio.Future[Outcome]] = {}
+        self._waiting: defaultdict[str, set[asyncio.Future[Outcome]]] = defaultdict(set)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -48,30 +49,32 @@ class Commits:
                 await task
 
     def expect(self, order_id: str) -> asyncio.Future[Outcome]:
-        """Begin to wait; call before the claim is on the log, so no message can be missed."""
-        future = self._waiting.get(order_id)
-        if future is None:
-            future = self._waiting[order_id] = asyncio.get_running_loop().create_future()
-            future.add_done_callback(lambda _: self._waiting.pop(order_id, None))
+        """Begin to wait; call before the claim is on the log, so no message can be missed.
+
+        Cancel what it answers to wait no longer; others who wait for the same order are not disturbed.
+        """
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._waiting[order_id].add(future)
+        future.add_done_callback(lambda done: self._forget(order_id, done))
         return future
 
     async def wait(self, expected: asyncio.Future[Outcome], timeout_s: float) -> Outcome | None:
         """How the order ended up, or None when it is not known in time."""
-        try:
-            return await asyncio.wait_for(asyncio.shield(expected), timeout_s)
-        except TimeoutError:
-            return None
+        await asyncio.wait([expected], timeout=timeout_s)
+        if expected.done():
+            return expected.result()
+        expected.cancel()
+        return None
 
-    def forget(self, order_id: str) -> None:
-        """Nobody waits for this order any more."""
-        future = self._waiting.get(order_id)
-        if future is not None and not future.done():
-            future.cancel()
+    def _forget(self, order_id: str, future: asyncio.Future[Outcome]) -> None:
+        self._waiting[order_id].discard(future)
+        if not self._waiting[order_id]:
+            del self._waiting[order_id]
 
     def _settle(self, order_id: str, outcome: Outcome) -> None:
-        future = self._waiting.get(order_id)
-        if future is not None and not future.done():
-            future.set_result(outcome)
+        for future in self._waiting.get(order_id, ()):
+            if not future.done():
+                future.set_result(outcome)
 
     async def _listen(self) -> None:
         while True:
@@ -86,10 +89,15 @@ class Commits:
                 await asyncio.sleep(0.5)
 
     def _hear(self, data: bytes) -> None:
-        news = orjson.loads(data)
-        for order_id in news["committed"]:
+        try:
+            news = orjson.loads(data)
+            committed, refused = news["committed"], news["refused"]
+        except (ValueError, LookupError, TypeError):
+            _log.warning("an announcement nobody here can read: %.100r", data)
+            return
+        for order_id in committed:
             self._settle(order_id, "committed")
-        for order_id in news["refused"]:
+        for order_id in refused:
             self._settle(order_id, "refused")
 
     async def _ask(self) -> None:

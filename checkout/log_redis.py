@@ -8,9 +8,10 @@ deleted, because an entry pending with a deleted consumer could not be claimed a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import wraps
+from typing import Any, Final, ParamSpec, TypeVar
 
 import orjson
 from redis.asyncio import Redis
@@ -24,6 +25,28 @@ from runtime.redis_link import WEATHER
 GROUP: Final = "writers"
 COMMITTED_CHANNEL: Final = "ord:committed"
 _PARTITION_OF: Final[dict[bytes, int]] = {log_key(p).encode(): p for p in range(PARTITIONS)}
+#: What a server says that is there and will not do it now; anywhere in the text, because pipelines add words.
+_TROUBLE: Final = ("BUSY ", "LOADING ", "MISCONF ", "NOREPLICAS ", "MASTERDOWN ", "CLUSTERDOWN ", "OOM ")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _honest(work: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """What the server or the way to it does becomes SeatsUnavailable; the rest is a bug of ours."""
+
+    @wraps(work)
+    async def run(*arguments: P.args, **named: P.kwargs) -> R:
+        try:
+            return await work(*arguments, **named)
+        except WEATHER as error:
+            raise SeatsUnavailable() from error
+        except ResponseError as error:
+            if any(word in str(error) for word in _TROUBLE):
+                raise SeatsUnavailable() from error
+            raise
+
+    return run
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +58,18 @@ class LogEntry:
     data: bytes
 
 
-def log_position(log_id: str) -> tuple[int, int]:
+Position = tuple[int, int]
+
+
+def log_position(log_id: str) -> Position:
     """A log id in the order of the log."""
     milliseconds, _, sequence = log_id.partition("-")
     return int(milliseconds), int(sequence or 0)
+
+
+def _before(position: Position) -> Position:
+    milliseconds, sequence = position
+    return (milliseconds, sequence - 1) if sequence else (milliseconds - 1, 2**64 - 1)
 
 
 def _entries(partition: int, found: Any) -> list[LogEntry]:
@@ -50,13 +81,17 @@ def _entries(partition: int, found: Any) -> list[LogEntry]:
 
 
 class OrderLog:
-    """Reading, acknowledging and trimming. `reader` may block; `redis` may not."""
+    """Reading, acknowledging and trimming. `reader` may block; `redis` may not.
+
+    Every method raises SeatsUnavailable when the server does not answer or cannot do it now.
+    """
 
     def __init__(self, redis: Redis, reader: Redis, consumer: str) -> None:
         self._redis = redis
         self._reader = reader
         self._consumer = consumer
 
+    @_honest
     async def ensure_groups(self) -> None:
         """Make the consumer group of every partition, from the beginning of its log."""
         for partition in range(PARTITIONS):
@@ -67,21 +102,20 @@ class OrderLog:
                     raise
 
     async def read(self, count: int, block_ms: int) -> list[LogEntry]:
-        """New entries of all partitions, waiting up to `block_ms` for the first."""
+        """New entries, up to `count` of each partition, waiting up to `block_ms` for the first."""
         return await self._read_group(">", count, block_ms)
 
     async def read_own_pending(self, count: int) -> list[LogEntry]:
         """Entries this slot was given before and never acknowledged: left by its own crash."""
         return await self._read_group("0", count, None)
 
+    @_honest
     async def _read_group(self, position: str, count: int, block_ms: int | None) -> list[LogEntry]:
         streams: dict[Any, Any] = {log_key(partition): position for partition in range(PARTITIONS)}
         try:
             reply: Any = await self._reader.xreadgroup(
                 GROUP, self._consumer, streams, count=count, block=block_ms
             )
-        except WEATHER as error:
-            raise SeatsUnavailable() from error
         except ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise
@@ -92,6 +126,7 @@ class OrderLog:
             found += _entries(_PARTITION_OF[key], batches)
         return found
 
+    @_honest
     async def claim_abandoned(self, idle_ms: int, count: int) -> list[LogEntry]:
         """Entries another slot read and left for longer than `idle_ms`."""
         found: list[LogEntry] = []
@@ -107,6 +142,7 @@ class OrderLog:
             found += _entries(partition, reply[1])
         return found
 
+    @_honest
     async def acknowledge(self, entries: Sequence[LogEntry]) -> None:
         """These are in PostgreSQL; the group need not give them out again."""
         by_partition: dict[int, list[str]] = {}
@@ -117,46 +153,58 @@ class OrderLog:
             pipeline.xack(log_key(partition), GROUP, *log_ids)
         await pipeline.execute()
 
+    @_honest
     async def announce(self, committed: Sequence[str], refused: Sequence[str]) -> None:
         """Wake whoever waits for these orders. Only a wake-up call: PostgreSQL decides."""
         message = orjson.dumps({"committed": list(committed), "refused": list(refused)})
         await self._redis.publish(COMMITTED_CHANNEL, message)
 
+    @_honest
     async def trim(self, positions: Mapping[int, str], older_than_ms: int) -> int:
-        """Forget entries behind PostgreSQL's position and older than an instant; answers how many."""
+        """Forget entries behind PostgreSQL's position and older than an instant; answers how many.
+
+        Never one that is pending, and never one that nobody was given yet, whatever the position says.
+        """
         trimmed = 0
         for partition, log_id in positions.items():
-            pending: Any = await self._redis.xpending(log_key(partition), GROUP)
-            bounds = [log_position(log_id), (older_than_ms, 0)]
-            if pending["min"]:
-                bounds.append(log_position(pending["min"].decode()))
-            milliseconds, sequence = min(bounds)
+            given_out = await self._given_out(partition)
+            milliseconds, sequence = min(log_position(log_id), (older_than_ms, 0), *given_out)
             trimmed += await self._redis.xtrim(
                 log_key(partition), minid=f"{milliseconds}-{sequence}", approximate=False
             )
         return trimmed
 
+    @_honest
     async def read_unsettled(self, partition: int, log_id: str) -> list[LogEntry]:
-        """Everything PostgreSQL may not have: after its position, and from the first pending entry on."""
+        """Everything PostgreSQL may not have: behind its position, pending, or not given out yet."""
+        last_given, *pending = await self._given_out(partition)
+        position = min(log_position(log_id), last_given, *map(_before, pending))
         found: list[LogEntry] = []
-        position = log_id
-        try:
-            pending: Any = await self._redis.xpending(log_key(partition), GROUP)
-        except ResponseError as error:
-            if "NOGROUP" not in str(error):
-                raise
-            pending = {"min": None}
-        if pending["min"]:
-            milliseconds, sequence = log_position(pending["min"].decode())
-            before = f"{milliseconds}-{sequence - 1}" if sequence else f"{milliseconds - 1}-{2**64 - 1}"
-            position = min(position, before, key=log_position)
         while True:
-            reply: Any = await self._redis.xrange(log_key(partition), min=f"({position}", count=1_000)
+            reply: Any = await self._redis.xrange(
+                log_key(partition), min=f"({position[0]}-{position[1]}", count=1_000
+            )
             batch = _entries(partition, reply)
             found += batch
             if len(batch) < 1_000:
                 return found
-            position = batch[-1].log_id
+            position = log_position(batch[-1].log_id)
+
+    async def _given_out(self, partition: int) -> list[Position]:
+        """Where the last entry lies that anybody was given, then the first that is pending, if one is.
+
+        Without a group nobody was given anything.
+        """
+        try:
+            pending: Any = await self._redis.xpending(log_key(partition), GROUP)
+            groups: Any = await self._redis.xinfo_groups(log_key(partition))
+        except ResponseError as error:
+            if "NOGROUP" not in str(error) and "no such key" not in str(error):
+                raise
+            return [(0, 0)]
+        last_given = next(group["last-delivered-id"] for group in groups if group["name"] == GROUP.encode())
+        places = [last_given, pending["min"]] if pending["min"] else [last_given]
+        return [log_position(place.decode()) for place in places]
 
 
 def _by_stream(reply: Any) -> list[tuple[bytes, Any]]:

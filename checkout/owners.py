@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import msgspec
-
-from checkout.entries import Claim, EntryTooNew, decode
+from checkout.entries import UNDECODABLE, Claim, EntryTooNew, decode
 from checkout.log_redis import OrderLog
 from checkout.store import CheckoutStore
 from kernel.ids import PARTITIONS, hold_id_of
@@ -26,7 +24,7 @@ async def owners(store: CheckoutStore, log: OrderLog) -> Mapping[str, Sequence[P
         for entry in await log.read_unsettled(partition, positions.get(partition, "0-0")):
             try:
                 message = decode(entry.data)
-            except (EntryTooNew, msgspec.DecodeError, msgspec.ValidationError):
+            except (EntryTooNew, *UNDECODABLE):
                 continue  # the order writer puts it aside or leaves it to a newer one
             if isinstance(message, Claim):
                 claims[message.order_id] = message

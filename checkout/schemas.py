@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Literal
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -13,6 +13,7 @@ from msgspec import Meta
 from checkout.domain import Order, OrderState, Payment, Refund, Ticket
 from checkout.refunds import RefundQuote
 from kernel.errors import InvalidCursor
+from kernel.ids import is_id
 from runtime.http import Instant, Model, MoneyModel, Page, Record, instant
 
 OrderStates = Literal["claiming", "pending_payment", "paid", "confirmed", "cancelled", "expired", "refunded"]
@@ -267,6 +268,8 @@ class WebhookAnswer(Record):
 
 
 _encode = msgspec.json.encode
+_BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def order_bytes(order: Order) -> bytes:
@@ -285,18 +288,21 @@ def refund_bytes(refund: Refund) -> bytes:
 
 
 def write_cursor(created_at: datetime, order_id: str) -> str:
-    """Where the next page of orders begins."""
-    micros = int(created_at.timestamp() * 1_000_000)
+    """Where the next page of orders begins, to the microsecond: orders of one batch share their instant."""
+    micros = (created_at - _BEGINNING) // _MICROSECOND
     return base64.urlsafe_b64encode(f"{micros}:{order_id}".encode()).decode().rstrip("=")
 
 
 def read_cursor(cursor: str | None) -> tuple[datetime, str] | None:
-    """The inverse of `write_cursor`. Raises InvalidCursor."""
+    """The inverse of `write_cursor`, and of nothing else. Raises InvalidCursor."""
     if cursor is None:
         return None
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         micros, _, order_id = base64.urlsafe_b64decode(padded.encode("ascii")).decode().partition(":")
-        return datetime.fromtimestamp(int(micros) / 1_000_000, UTC), order_id
-    except (ValueError, OverflowError, OSError):
+        place = _BEGINNING + int(micros) * _MICROSECOND, order_id
+    except (ValueError, OverflowError):
         raise InvalidCursor() from None
+    if not is_id(order_id, "ord") or write_cursor(*place) != cursor:
+        raise InvalidCursor()
+    return place

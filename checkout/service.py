@@ -20,7 +20,7 @@ from checkout.entries import Claim, encode
 from checkout.store import CheckoutStore
 from kernel import limits
 from kernel.clock import Clock, to_ms
-from kernel.errors import NotFound, SeatRushError
+from kernel.errors import NotFound
 from kernel.ids import hold_id_of, is_id, order_id_of
 from kernel.money import Money, total
 from reservation import Hold, HoldExpired, HoldLost, Refused, ReservationService, SeatInventory, refusal_error
@@ -81,15 +81,15 @@ class OrderService:
                 pay_by_ms=to_ms(order.pay_by),
                 entry=encode(_claim(order, self._epoch(), request, render(order))),
             )
+            outcome = None
+            if fresh:
+                outcome = await self._commits.wait(expected, limits.order_commit_wait_ms / 1000)
         except Refused as refusal:
-            self._commits.forget(order_id)
             raise refusal_error(refusal) from None
-        except SeatRushError:
-            self._commits.forget(order_id)
-            raise
+        finally:
+            expected.cancel()
         if not fresh:
             return await self._placed_before(account_id, order_id)
-        outcome = await self._commits.wait(expected, limits.order_commit_wait_ms / 1000)
         if outcome == "refused":
             raise errors.SeatTaken()
         return Placed(order, committed=outcome == "committed")
@@ -139,7 +139,10 @@ class OrderService:
     async def _placed_before(self, account_id: str, order_id: str) -> Placed:
         """The same hold again: the same order, as it is by now."""
         expected = self._commits.expect(order_id)
-        outcome = await self._commits.wait(expected, limits.order_commit_wait_ms / 1000)
+        try:
+            outcome = await self._commits.wait(expected, limits.order_commit_wait_ms / 1000)
+        finally:
+            expected.cancel()
         if outcome == "refused":
             raise errors.SeatTaken()
         return Placed(await self.find(account_id, order_id), committed=outcome is not None)

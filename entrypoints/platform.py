@@ -127,7 +127,7 @@ class Platform:
 
     @cached_property
     def reaper(self) -> reservation.Reaper:
-        return reservation.Reaper(self.inventory, self.scripts, self.rebuilder, self.sales)
+        return reservation.Reaper(self.inventory, self.scripts, self.rebuilder, self.sales, self.clock)
 
     # Catalogue
 

@@ -25,6 +25,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from kernel.errors import PersistenceUnavailable, SeatsUnavailable
 from kernel.ids import partition_of
 from kernel.limits import seats_per_buyer_max
 
@@ -136,7 +137,7 @@ async def rehearse(
     finally:
         await api.close()
     audit = await _audited(platform)
-    return report_of(plan, sale, crowd, before, aftermath, audit, interrupted=sale.stopping)
+    return report_of(plan, sale, crowd, before, aftermath, audit)
 
 
 async def _fresh_showtime(platform: Platform, imported: ImportedLayout | None) -> str:
@@ -206,8 +207,12 @@ async def _audited(platform: Platform) -> Audit:
     from entrypoints.audit import run_audit
     from loadtest.rush import Audit
 
-    report = await run_audit(platform)
-    return Audit(report.ok, tuple(check.name for check in report.checks if not check.ok))
+    try:
+        report = await run_audit(platform)
+    except (PersistenceUnavailable, SeatsUnavailable):
+        return Audit(None)
+    broken = [f"{check.name}: {check.offender}" for check in report.checks if not check.ok]
+    return Audit(report.ok, tuple(broken))
 
 
 @asynccontextmanager
@@ -266,6 +271,8 @@ def _sentence(report: Report) -> str:
             return "[bold red]A promise is broken.[/]"
         case 4:
             return "[bold yellow]Nothing is broken, but not everything was sold although fans were left.[/]"
+        case 69:
+            return "[bold red]The service stopped serving.[/] What was promised until then is in order."
         case _:
             return "[bold yellow]Stopped.[/] What was done so far is in order."
 

@@ -101,12 +101,10 @@ OUTCOMES: Final = frozenset(
     {
         "opened",
         "already_open",
-        "closed",
         "held",
         "already_held",
         "extended",
         "released",
-        "not_held",
         "claimed",
         "already_claimed",
         "confirmed",
@@ -122,6 +120,5 @@ OUTCOMES: Final = frozenset(
         "epoch_current",
         "begun",
         "repeated",
-        "finished",
     }
 )

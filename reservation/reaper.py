@@ -12,15 +12,17 @@ import logging
 from typing import Final
 
 from kernel import limits
-from kernel.errors import InventoryRebuilding, PersistenceUnavailable, SeatRushError
+from kernel.clock import Clock
+from kernel.errors import PersistenceUnavailable, SeatRushError
 from kernel.ids import PARTITIONS
+from reservation.inventory_redis import RedisInventory
 from reservation.keys import showtimes_key
-from reservation.ports import SeatInventory
 from reservation.rebuild import Rebuilder
 from reservation.sales import SalesService
 from runtime.redis_link import WEATHER, ScriptRunner
 
 ROUND_S: Final = 0.5
+LIST_AGAIN_S: Final = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -30,15 +32,19 @@ class Reaper:
 
     def __init__(
         self,
-        inventory: SeatInventory,
+        inventory: RedisInventory,
         scripts: ScriptRunner,
         rebuilder: Rebuilder,
         sales: SalesService,
+        clock: Clock,
     ) -> None:
         self._inventory = inventory
         self._scripts = scripts
         self._rebuilder = rebuilder
         self._sales = sales
+        self._clock = clock
+        self._showtimes: list[str] = []
+        self._listed_at_s = -LIST_AGAIN_S
 
     async def run(self) -> None:
         """Go round until cancelled; bad weather is waited out."""
@@ -51,34 +57,37 @@ class Reaper:
 
     async def round(self) -> int:
         """Keep the gate, open what is behind, sweep every showtime; answers holds freed."""
-        rebuilt = await self._rebuilder.rebuild_if_needed("gate found closed")
-        if rebuilt is not None:
-            _log.warning("seat maps rebuilt: %s", rebuilt)
         try:
+            rebuilt = await self._rebuilder.rebuild_if_needed("gate found closed")
+            if rebuilt is not None:
+                _log.warning("seat maps rebuilt: %s", rebuilt)
+                self._listed_at_s = -LIST_AGAIN_S
             await self._sales.open_behind()
         except PersistenceUnavailable as error:
-            _log.warning("sales stay behind: %s", error)
+            _log.warning("gate and sales are not looked after: %s", error)
         return await self.sweep_all()
 
     async def sweep_all(self) -> int:
         """Free expired holds of every showtime that has a seat map; answers how many."""
-        freed = 0
-        for partition in range(PARTITIONS):
-            for showtime_id in await self._scripts.redis.smembers(showtimes_key(partition)):
-                freed += await self._sweep(_text(showtime_id))
+        await self._list_showtimes()
+        freed, busy = 0, self._showtimes
+        while busy:
+            swept = await self._inventory.sweep_many(busy, holds_max=limits.sweep_batch_max)
+            freed += sum(one.freed for one in swept)
+            busy = [
+                showtime_id
+                for showtime_id, one in zip(busy, swept, strict=True)
+                if one.handled == limits.sweep_batch_max
+            ]
         return freed
 
-    async def _sweep(self, showtime_id: str) -> int:
-        freed = 0
-        while True:
-            try:
-                swept = await self._inventory.sweep(showtime_id, holds_max=limits.sweep_batch_max)
-            except InventoryRebuilding:
-                return freed
-            freed += swept.freed
-            if swept.handled < limits.sweep_batch_max:
-                return freed
-
-
-def _text(member: bytes | str) -> str:
-    return member.decode() if isinstance(member, bytes) else member
+    async def _list_showtimes(self) -> None:
+        """Which showtimes there are; a new one has no expired hold for a while, so not every round."""
+        now_s = self._clock.monotonic_s()
+        if now_s - self._listed_at_s < LIST_AGAIN_S:
+            return
+        pipeline = self._scripts.redis.pipeline(transaction=False)
+        for partition in range(PARTITIONS):
+            pipeline.smembers(showtimes_key(partition))
+        self._showtimes = [member.decode() for members in await pipeline.execute() for member in members]
+        self._listed_at_s = now_s

@@ -65,8 +65,9 @@ class Rebuilder:
         if self._scripts.epoch == 0:
             return False
         try:
-            for partition in range(PARTITIONS):
-                await self._scripts.run("read_epoch", (epoch_key(partition),), ())
+            await self._scripts.run_many(
+                "read_epoch", [((epoch_key(partition),), ()) for partition in range(PARTITIONS)]
+            )
         except InventoryRebuilding:
             return False
         return True

@@ -38,6 +38,10 @@ Argument = str | bytes | int
 #: What the server or the way to it does; everything else is a bug of ours.
 WEATHER: Final = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OSError)
 
+#: Beginnings of error replies that speak of the server's state, not of our command.
+_SERVER_TROUBLE: Final = ("MISCONF", "BUSY", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN")
+_CALLS_PER_TRIP: Final = 500  # bounds the bytes of one write and the server's turn
+
 
 def connect(url: str, *, pool_max: int = 64, socket_timeout_s: float | None = 2.0) -> Redis:
     """A client that waits for a free connection instead of failing, and never retries by itself.
@@ -97,27 +101,55 @@ class ScriptRunner:
         Raises InventoryRebuilding when the server is fenced off, SeatsUnavailable when it does not
         answer (the outcome is then unknown), Overloaded when its memory is full.
         """
-        script = self._scripts[verb]
-        assert len(keys) == script.contract.keys, f"{verb} takes {script.contract.keys} keys"
-        assert len(arguments) >= script.contract.arguments - 1, f"{verb} lacks arguments"
-        if self._epoch < 0:
-            raise InventoryRebuilding(retry_after_s=1.0)
+        self._check(verb, keys, arguments)
         try:
             reply: Any = await self._redis.evalsha(self._shas[verb], len(keys), *keys, *arguments)
-        except NoScriptError:
-            raise InventoryRebuilding(retry_after_s=1.0) from None
-        except OutOfMemoryError as error:
-            raise Overloaded(retry_after_s=2.0) from error
-        except WEATHER as error:
-            raise SeatsUnavailable(retry_after_s=1.0) from error
-        except ResponseError as error:
-            if str(error).startswith(("MISCONF", "BUSY", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN")):
-                raise SeatsUnavailable(retry_after_s=1.0) from error
-            raise
-        except RedisError as error:
-            raise SeatsUnavailable(retry_after_s=1.0) from error
+        except (RedisError, OSError) as error:
+            raise _refusal(error) from error
+        return self._read(verb, reply)
+
+    async def run_many(
+        self, verb: str, calls: Sequence[tuple[Sequence[str], Sequence[Argument]]]
+    ) -> list[list[Any]]:
+        """Run a verb on many keys in few round trips; the answers in the order of the calls.
+
+        Not atomic together. Raises what `run` raises, for the first call that met it.
+        """
+        answers: list[list[Any]] = []
+        for start in range(0, len(calls), _CALLS_PER_TRIP):
+            pipeline = self._redis.pipeline(transaction=False)
+            for keys, arguments in calls[start : start + _CALLS_PER_TRIP]:
+                self._check(verb, keys, arguments)
+                pipeline.evalsha(self._shas[verb], len(keys), *keys, *arguments)
+            try:
+                replies = await pipeline.execute()
+            except (RedisError, OSError) as error:
+                raise _refusal(error) from error
+            answers += [self._read(verb, reply) for reply in replies]
+        return answers
+
+    def _check(self, verb: str, keys: Sequence[str], arguments: Sequence[Argument]) -> None:
+        contract = self._scripts[verb].contract
+        assert len(keys) == contract.keys, f"{verb} takes {contract.keys} keys"
+        assert len(arguments) >= contract.arguments - 1, f"{verb} lacks arguments"
+        if self._epoch < 0:
+            raise InventoryRebuilding(retry_after_s=1.0)
+
+    def _read(self, verb: str, reply: Any) -> list[Any]:
         status = reply[0].decode()
-        assert status in script.contract.statuses, f"{verb} answered {status}, which its header does not name"
+        statuses = self._scripts[verb].contract.statuses
+        assert status in statuses, f"{verb} answered {status}, which its header does not name"
         if status == "inventory_rebuilding":
             raise InventoryRebuilding(retry_after_s=1.0)
         return [status, *reply[1:]]
+
+
+def _refusal(error: Exception) -> Exception:
+    """What a failed call means to whoever asked; an error that can only be ours stays what it is."""
+    if isinstance(error, NoScriptError):
+        return InventoryRebuilding(retry_after_s=1.0)
+    if isinstance(error, OutOfMemoryError):
+        return Overloaded(retry_after_s=2.0)
+    if isinstance(error, ResponseError) and not isinstance(error, WEATHER):
+        return SeatsUnavailable(retry_after_s=1.0) if str(error).startswith(_SERVER_TROUBLE) else error
+    return SeatsUnavailable(retry_after_s=1.0)

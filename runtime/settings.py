@@ -111,22 +111,37 @@ def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings
                 hint = f"; did you mean {close[0]}?" if close else ""
                 problems.append(f"{variable} is not a setting{hint}")
             continue
+        if text == "":
+            continue
         field = by_variable[base]
         key = Settings.model_fields[field].alias or field
-        if is_file:
-            try:
-                values[key] = Path(text).read_text().strip()
-            except OSError as error:
-                problems.append(f"{variable} names a file that cannot be read: {error.strerror}")
-        elif text != "":
-            values[key] = text
+        if key in values:
+            problems.append(f"{base} and {base}_FILE are both given; which one is meant?")
+        content = _content_of(variable, text, problems) if is_file else text
+        if content is not None:
+            values[key] = content
     for field, value in overrides.items():
         values[Settings.model_fields[field].alias or field] = value
     try:
         settings = Settings(**values)
     except ValidationError as error:
-        problems += [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        problems += [f"{_variable_at(str(item['loc'][0]))}: {item['msg']}" for item in error.errors()]
         raise BadSettings("\n".join(problems)) from None
     if problems:
         raise BadSettings("\n".join(problems))
     return settings
+
+
+def _content_of(variable: str, path: str, problems: list[str]) -> str | None:
+    try:
+        return Path(path).read_text().strip()
+    except OSError as error:
+        problems.append(f"{variable} names a file that cannot be read: {error.strerror}")
+    except ValueError:
+        problems.append(f"{variable} names a file that is not text")
+    return None
+
+
+def _variable_at(place: str) -> str:
+    """The variable behind the place of a problem, which pydantic names by field or by alias."""
+    return variable_of(place) if place in Settings.model_fields else place

@@ -16,16 +16,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-import msgspec
-
-from checkout.entries import Claim, Confirm, Entry, EntryTooNew, decode
+from checkout.entries import UNDECODABLE, Claim, Confirm, Entry, EntryTooNew, decode
 from checkout.log_redis import LogEntry, OrderLog, log_position
 from checkout.writer.store import Batch, EntryRefused, WriterStore
 from kernel import limits
 from kernel.clock import Clock, to_ms
-from kernel.errors import PersistenceUnavailable, SeatRushError
+from kernel.errors import SeatRushError
 from runtime.postgres import CONFLICT_ERRORS, DATA_ERRORS
-from runtime.redis_link import WEATHER
 
 TRIM_INTERVAL_S: Final = 60.0
 CLAIM_INTERVAL_S: Final = 5.0
@@ -69,7 +66,6 @@ class OrderWriter:
         self._store = store
         self._clock = clock
         self._claimed_at_s = self._trimmed_at_s = clock.monotonic_s()
-        self._positions: dict[int, str] = {}
         self.counts = WriterCounts()
 
     async def run(self) -> None:
@@ -86,6 +82,7 @@ class OrderWriter:
                 await self._upkeep()
         finally:
             reading.cancel()
+            await asyncio.wait([reading])
 
     def _next_read(self) -> asyncio.Task[list[LogEntry]]:
         async def read() -> list[LogEntry]:
@@ -106,6 +103,12 @@ class OrderWriter:
 
     async def write(self, entries: Sequence[LogEntry]) -> list[LogEntry]:
         """Make PostgreSQL have these entries; answers those that are settled for good."""
+        size, done = limits.writer_batch_entries_max, []
+        for at in range(0, len(entries), size):  # one read brings up to `size` of each partition
+            done += await self._write_batch(entries[at : at + size])
+        return done
+
+    async def _write_batch(self, entries: Sequence[LogEntry]) -> list[LogEntry]:
         outcome = _Outcome()
         decoded = [item for entry in entries if (item := await self._decode(entry, outcome)) is not None]
         if decoded:
@@ -123,13 +126,13 @@ class OrderWriter:
             return _Decoded(entry, decode(entry.data))
         except EntryTooNew:
             _log.error("entry %s of partition %d is of a newer version", entry.log_id, entry.partition)
-        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
+        except UNDECODABLE:
             await self._put_aside(entry, None, "undecodable", outcome)
         return None
 
     async def _write_or_halve(self, items: Sequence[_Decoded], outcome: _Outcome) -> None:
         try:
-            await self._in_any_weather(lambda: self._store.write(_batch_of(items)))
+            refused = await self._in_any_weather(lambda: self._store.write(_batch_of(items)))
         except (EntryRefused, *DATA_ERRORS) as error:
             if len(items) == 1:
                 await self._put_aside(items[0].entry, items[0].message, _reason(error), outcome)
@@ -140,9 +143,9 @@ class OrderWriter:
             return
         for item in items:
             outcome.done.append(item.entry)
-            outcome.committed.append(item.message.order_id)
-            self._positions[item.entry.partition] = item.entry.log_id
             if isinstance(item.message, Claim):
+                order_id = item.message.order_id
+                (outcome.refused if order_id in refused else outcome.committed).append(order_id)
                 self.counts.claims += 1
             else:
                 self.counts.confirms += 1
@@ -152,18 +155,20 @@ class OrderWriter:
     ) -> None:
         _log.error("entry %s of partition %d put aside: %s", entry.log_id, entry.partition, reason)
         kind = "unknown" if message is None else "claim" if isinstance(message, Claim) else "confirm"
-        await self._in_any_weather(
-            lambda: self._store.refuse(
-                message,
-                reason,
-                {entry.partition: entry.log_id},
-                (entry.partition, entry.log_id, kind, entry.data),
-            )
-        )
+        aside = (entry.partition, entry.log_id, kind, entry.data)
+        try:
+            await self._refuse(message, reason, aside)
+        except DATA_ERRORS as error:
+            _log.error("and no order can be made of it: %s", _reason(error))
+            await self._refuse(None, reason, aside)
         self.counts.put_aside += 1
         outcome.done.append(entry)
         if message is not None:
             outcome.refused.append(message.order_id)
+
+    async def _refuse(self, message: Entry | None, reason: str, aside: tuple[int, str, str, bytes]) -> None:
+        partition, log_id, *_ = aside
+        await self._in_any_weather(lambda: self._store.refuse(message, reason, {partition: log_id}, aside))
 
     async def _upkeep(self) -> None:
         now_s = self._clock.monotonic_s()
@@ -179,7 +184,8 @@ class OrderWriter:
         if now_s - self._trimmed_at_s >= TRIM_INTERVAL_S:
             self._trimmed_at_s = now_s
             older_than_ms = to_ms(self._clock.now()) - limits.log_retention_ms
-            await self._in_any_weather(lambda: self._log.trim(self._positions, older_than_ms))
+            positions = await self._in_any_weather(self._store.positions)
+            await self._in_any_weather(lambda: self._log.trim(positions, older_than_ms))
 
     async def _in_any_weather(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do it, and again after a pause for as long as a server is away."""
@@ -187,7 +193,7 @@ class OrderWriter:
         while True:
             try:
                 return await work()
-            except (PersistenceUnavailable, SeatRushError, *CONFLICT_ERRORS, *WEATHER) as error:
+            except (SeatRushError, *CONFLICT_ERRORS) as error:
                 pause_s = _BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)]
                 attempt += 1
                 _log.warning("order writer waits %.2f s: %r", pause_s, error)

@@ -43,20 +43,27 @@ class WriterStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def write(self, batch: Batch) -> None:
-        """Commit a batch, all of it or nothing.
+    async def write(self, batch: Batch) -> set[str]:
+        """Commit a batch, all of it or nothing; answers its claims that had been refused before.
 
         Raises EntryRefused, or one of runtime.postgres.DATA_ERRORS, when an entry cannot be written;
         kernel PersistenceUnavailable when PostgreSQL cannot be reached (the outcome is then unknown).
         """
+        refused: set[str] = set()
         async with self._database.transaction() as connection:
             if batch.claims:
-                await self._write_claims(connection, batch.claims)
+                refused = await self._write_claims(connection, batch.claims)
             if batch.confirms:
                 await self._write_confirms(connection, [confirm.order_id for confirm in batch.confirms])
             await self._move_positions(connection, batch.positions)
+        return refused
 
-    async def _write_claims(self, connection: Connection, claims: Sequence[Claim]) -> None:
+    async def positions(self) -> dict[int, str]:
+        """How far PostgreSQL has each partition's log."""
+        rows = await self._database.fetch(_SQL["positions"])
+        return {row["partition"]: row["log_id"] for row in rows}
+
+    async def _write_claims(self, connection: Connection, claims: Sequence[Claim]) -> set[str]:
         unique = list({claim.order_id: claim for claim in claims}.values())
         rows = await connection.fetch(
             _SQL["insert_orders"],
@@ -70,8 +77,17 @@ class WriterStore:
         )
         inserted = {row["order_id"] for row in rows}
         new = [claim for claim in unique if claim.order_id in inserted]
-        if not new:
-            return
+        if new:
+            await self._write_new(connection, new)
+        known = [claim.order_id for claim in unique if claim.order_id not in inserted]
+        states = await self._states(connection, known) if known else {}
+        return {order_id for order_id, state in states.items() if state == "cancelled"}
+
+    async def _states(self, connection: Connection, order_ids: Sequence[str]) -> dict[str, str]:
+        rows = await connection.fetch(_SQL["order_states"], list(order_ids))
+        return {row["order_id"]: row["state"] for row in rows}
+
+    async def _write_new(self, connection: Connection, new: Sequence[Claim]) -> None:
         await self._write_lines(connection, new)
         await connection.execute(
             _SQL["insert_claims"],
@@ -111,8 +127,7 @@ class WriterStore:
 
     async def _check_unconfirmed(self, connection: Connection, order_ids: set[str]) -> None:
         """A confirmation that moved nothing is a repeat, or it should never have been written."""
-        rows = await connection.fetch(_SQL["order_states"], list(order_ids))
-        states = {row["order_id"]: row["state"] for row in rows}
+        states = await self._states(connection, sorted(order_ids))
         for order_id in sorted(order_ids):
             if states.get(order_id) not in {"confirmed", "refunded", "cancelled"}:
                 raise EntryRefused(order_id, "invalid_state")

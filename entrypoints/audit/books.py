@@ -21,8 +21,8 @@ import msgspec
 
 from checkout.gateways import SigningKeys
 from entrypoints.audit.findings import Patience, Seen
-from entrypoints.audit.records import SQL, STATEMENT_TIMEOUT_S
-from entrypoints.platform import Platform
+from entrypoints.audit.records import SQL
+from entrypoints.audit.sources_redis import Sources
 from runtime import keys
 from runtime.postgres import Record
 
@@ -54,14 +54,14 @@ class _Unreachable(Exception):
 class BooksLook:
     """The sandbox's books against payments and refunds."""
 
-    def __init__(self, platform: Platform, showtime_id: str | None, patience: Patience) -> None:
-        self._platform = platform
+    def __init__(self, sources: Sources, showtime_id: str | None, patience: Patience) -> None:
+        self._sources = sources
         self._showtime_id = showtime_id
         self._patience = patience
 
     async def look(self, subjects: Collection[str] | None) -> Seen:
         """See `Look.look`; there is one subject, the gateway."""
-        if self._platform.addresses.gateway_url is None:
+        if self._sources.gateway_url is None:
             return Seen()
         ours = {
             "capture": await self._ours("payments_at_gateway"),
@@ -88,10 +88,7 @@ class BooksLook:
         return seen
 
     async def _ours(self, statement: str) -> Mapping[str, Record]:
-        async with self._platform.database.connection() as connection:
-            rows = await connection.fetch(
-                SQL[statement], GATEWAY, self._showtime_id, timeout=STATEMENT_TIMEOUT_S
-            )
+        rows = await self._sources.database.fetch(SQL[statement], GATEWAY, self._showtime_id)
         return {row["reference"]: row for row in rows}
 
     def _compare(
@@ -119,7 +116,7 @@ class BooksLook:
         """What the gateway has and we have not: lawful while young, or while we are about to ask."""
         newest = datetime.now(UTC) - timedelta(seconds=self._patience.news_s)
         old = [line for line in news if line.at < newest]
-        rows = await self._platform.database.fetch(
+        rows = await self._sources.database.fetch(
             SQL["about_to_be_asked"], [line.reference for line in old], self._patience.news_s
         )
         asked = {row["reference"] for row in rows}
@@ -132,10 +129,10 @@ class BooksLook:
     @asynccontextmanager
     async def _pages(self) -> AsyncIterator[AsyncIterator[list[Line]]]:
         """The books, page by page, over one connection. Raises _Unreachable."""
-        secret = SigningKeys.parse(keys.gateway_secret(self._platform.settings)).texts[0]
+        secret = SigningKeys.parse(keys.gateway_secret(self._sources.settings)).texts[0]
         headers = {"Authorization": f"Bearer {secret}", "Accept-Encoding": "identity"}
         async with aiohttp.ClientSession(
-            base_url=self._platform.addresses.gateway_url, headers=headers, timeout=_PAGE_TIMEOUT
+            base_url=self._sources.gateway_url, headers=headers, timeout=_PAGE_TIMEOUT
         ) as http:
             yield self._read(http)
 

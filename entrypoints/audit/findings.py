@@ -85,10 +85,11 @@ class Suspect:
 
 @dataclass
 class Seen:
-    """What one look found."""
+    """What one look found; `unnamed` counts offenders beyond those that became a sentence."""
 
     counted: Counter[str] = field(default_factory=Counter)
     suspects: set[Suspect] = field(default_factory=set)
+    unnamed: Counter[str] = field(default_factory=Counter)
 
     def suspect(self, check: str, subject: str, sentence: str) -> None:
         self.suspects.add(Suspect(check, subject, sentence))
@@ -97,6 +98,7 @@ class Seen:
         """Take in what another look found."""
         self.counted.update(other.counted)
         self.suspects |= other.suspects
+        self.unnamed.update(other.unnamed)
 
 
 class Look(Protocol):
@@ -115,7 +117,8 @@ def report_of(seen: Iterable[Seen]) -> AuditReport:
     checks = []
     for name in CHECKS:
         sentences = sorted(suspect.sentence for suspect in total.suspects if suspect.check == name)
-        more = f" (and {len(sentences) - 1} more)" if len(sentences) > 1 else ""
+        others = len(sentences) + total.unnamed[name] - 1
+        more = f" (and {others} more)" if others > 0 else ""
         offender = sentences[0] + more if sentences else None
         checks.append(CheckResult(name, offender is None, total.counted[name], offender))
     return AuditReport(all(check.ok for check in checks), checks)

@@ -19,7 +19,7 @@ from checkout.entries import Claim, Confirm, Entry
 from entrypoints.audit.findings import Patience, Seen
 from entrypoints.audit.log_redis import LogState, Position, log_state, pages_of, position_of, text_of
 from entrypoints.audit.records import SQL, read_entry
-from entrypoints.platform import Platform
+from entrypoints.audit.sources_redis import Sources
 from kernel.ids import PARTITIONS, partition_of
 from runtime.postgres import Record
 
@@ -33,9 +33,9 @@ _TAKEN: Final = frozenset({"confirmed", "refunded", "cancelled"})
 class LogLook:
     """The order logs of all partitions, or of the one a showtime lives in."""
 
-    def __init__(self, platform: Platform, showtime_id: str | None, patience: Patience) -> None:
-        self._database = platform.database
-        self._redis = platform.redis
+    def __init__(self, sources: Sources, showtime_id: str | None, patience: Patience) -> None:
+        self._database = sources.database
+        self._redis = sources.redis
         self._partitions = range(PARTITIONS) if showtime_id is None else (partition_of(showtime_id),)
         self._patience = patience
         self._furthest: dict[int, Position] = {}
@@ -85,10 +85,8 @@ class LogLook:
         furthest = max(self._furthest.get(partition, (0, 0)), before.get(partition, ((0, 0), None))[0])
         self._furthest[partition] = max(furthest, now)
         if now < furthest:
-            sentence = (
-                f"PostgreSQL's position in partition {partition:02d} went back from {text_of(furthest)}"
-            )
-            seen.suspect(CHECK, str(partition), sentence)
+            sentence = f"PostgreSQL's position went back from {text_of(furthest)}"
+            seen.suspect(CHECK, str(partition), f"partition {partition:02d}: {sentence}")
 
 
 class _PartitionWatch:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from entrypoints.audit.findings import Patience, Seen
 from entrypoints.audit.showtimes_redis import HoldRecord, Picture
@@ -20,8 +21,7 @@ from kernel.ids import order_id_of
 from reservation import Terms, plane_of, seats_in
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(NamedTuple):
     """An order that owns seats in PostgreSQL."""
 
     buyer: str
@@ -29,8 +29,7 @@ class Owner:
     seats: frozenset[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """An order PostgreSQL knows; `freed` when its seats went back on sale."""
 
     order_state: str

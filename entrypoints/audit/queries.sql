@@ -162,7 +162,7 @@ WITH chosen AS (
 SELECT (SELECT count(*) FROM entries) AS counted, count(*) AS offenders, min(sentence) AS offender FROM offenders;
 
 -- name: ledger_adds_up
--- Transactions sum to zero, orders keep open what their state says, refunds stay within what was captured.
+-- Transactions have two lines and sum to zero, orders keep open what their state says, refunds stay within what was captured.
 WITH chosen AS (
   SELECT order_id, state, total FROM checkout.orders WHERE $1::text IS NULL OR showtime_id = $1::text
 ), entries AS (
@@ -171,8 +171,9 @@ WITH chosen AS (
 ), open AS (
   SELECT order_id, -sum(amount) AS amount FROM entries WHERE account = 'open_payments' GROUP BY order_id
 ), offenders AS (
-  SELECT format('%s sums to %s %s instead of zero', transaction_id, sum(amount), currency) AS sentence
-  FROM entries GROUP BY transaction_id, currency HAVING sum(amount) <> 0
+  SELECT format('%s has %s lines that sum to %s %s, instead of two that sum to zero', transaction_id, count(*),
+                sum(amount), currency) AS sentence
+  FROM entries GROUP BY transaction_id, currency HAVING sum(amount) <> 0 OR count(*) <> 2
   UNION ALL
   SELECT format('order %s is %s and keeps %s open', o.order_id, o.state, coalesce(open.amount, 0))
   FROM chosen o LEFT JOIN open USING (order_id)
@@ -279,16 +280,28 @@ SELECT (SELECT count(*) FROM orders) + (SELECT count(*) FROM payments) + (SELECT
        + (SELECT count(*) FROM tickets) AS counted, count(*) AS offenders, min(sentence) AS offender FROM offenders;
 
 -- name: one_effect_per_event
--- Nothing that must happen once stands twice, past the indexes; and every event was acted on.
+-- Nothing that must happen once stands twice, past the indexes (by hash: few things need a name); and every
+-- event was acted on.
 WITH once AS (
-  SELECT format('event %s of %s', event_id || '', gateway || '') AS what FROM checkout.gateway_events
-  UNION ALL SELECT format('request %s of %s', key || '', account_id || '') FROM checkout.idempotency_keys
-  UNION ALL SELECT format('a refund of payment %s', payment_id || '') FROM checkout.refunds
-  UNION ALL SELECT format('payment %s at %s', gateway_ref || '', gateway || '')
-  FROM checkout.payments WHERE gateway_ref IS NOT NULL
-  UNION ALL SELECT format('line %s of %s', line + 0, transaction_id || '') FROM checkout.ledger_entries
+  SELECT hashtextextended(event_id || ' ' || gateway, 1) AS hash FROM checkout.gateway_events
+  UNION ALL SELECT hashtextextended(key || ' ' || account_id, 2) FROM checkout.idempotency_keys
+  UNION ALL SELECT hashtextextended(payment_id || '', 3) FROM checkout.refunds
+  UNION ALL SELECT hashtextextended(gateway_ref || ' ' || gateway, 4) FROM checkout.payments
+            WHERE gateway_ref IS NOT NULL
+), twice AS (
+  SELECT hash FROM once GROUP BY hash HAVING count(*) > 1
 ), offenders AS (
-  SELECT format('%s stands %s times', what, count(*)) AS sentence FROM once GROUP BY what HAVING count(*) > 1
+  SELECT DISTINCT format('event %s of %s stands twice', event_id, gateway) AS sentence
+  FROM checkout.gateway_events JOIN twice ON hash = hashtextextended(event_id || ' ' || gateway, 1)
+  UNION ALL
+  SELECT DISTINCT format('the answer to request %s of %s stands twice', key, account_id)
+  FROM checkout.idempotency_keys JOIN twice ON hash = hashtextextended(key || ' ' || account_id, 2)
+  UNION ALL
+  SELECT DISTINCT format('payment %s has two refunds', payment_id)
+  FROM checkout.refunds JOIN twice ON hash = hashtextextended(payment_id || '', 3)
+  UNION ALL
+  SELECT DISTINCT format('session %s of %s belongs to two payments', gateway_ref, gateway)
+  FROM checkout.payments JOIN twice ON hash = hashtextextended(gateway_ref || ' ' || gateway, 4)
   UNION ALL
   SELECT format('event %s of %s came at %s and nobody acted on it', event_id, gateway, received_at)
   FROM checkout.gateway_events
@@ -351,6 +364,10 @@ GROUP BY c.showtime_id, c.order_id, o.account_id, o.state;
 -- Where some orders stand with their seats.
 SELECT order_id, state, seats_given_up_at IS NOT NULL AND seats_freed_at IS NOT NULL AS freed
 FROM checkout.orders WHERE order_id = ANY ($1::text[]);
+
+-- name: positions
+-- How far PostgreSQL has each log.
+SELECT partition, log_id FROM checkout.writer_positions;
 
 -- name: positions_with_instants
 -- How far PostgreSQL has each log, and since when.

@@ -8,13 +8,15 @@ pauses once. A second look is narrow: only the showtimes and partitions somethin
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from entrypoints.audit.books import BooksLook
 from entrypoints.audit.findings import AuditReport, Look, Patience, Seen, report_of
 from entrypoints.audit.log import LogLook
 from entrypoints.audit.records import prove_records
 from entrypoints.audit.seats import SeatsLook
+from entrypoints.audit.sources_redis import sources_of
 from entrypoints.platform import Platform
 from kernel.errors import NotFound
 
@@ -30,32 +32,41 @@ async def run_audit(
     patience = patience or Patience()
     if showtime_id is not None and not await platform.reservation_store.find_sales([showtime_id]):
         raise NotFound(f"no showtime {showtime_id} was ever on sale")
-    looks: list[Look] = [
-        SeatsLook(platform, showtime_id, patience),
-        LogLook(platform, showtime_id, patience),
-        BooksLook(platform, showtime_id, patience),
-    ]
-    proving = asyncio.create_task(prove_records(platform.database, showtime_id, patience))
-    try:
-        settled = await settle(looks, patience.settle_s)
-        return report_of([await proving, settled])
-    finally:
-        proving.cancel()
-        await asyncio.gather(proving, return_exceptions=True)
+    async with sources_of(platform) as sources:
+        looks: list[Look] = [
+            SeatsLook(sources, showtime_id, patience),
+            LogLook(sources, showtime_id, patience),
+            BooksLook(sources, showtime_id, patience),
+        ]
+        proving = prove_records(sources.database, showtime_id, patience)
+        return report_of(await _side_by_side(proving, settle(looks, patience.settle_s)))
 
 
 async def settle(looks: Sequence[Look], pauses_s: Sequence[float]) -> Seen:
     """Look, and look again at what is suspected, until nothing is or it was said every time."""
-    found = [await look.look(None) for look in looks]
+    found = await _side_by_side(*(look.look(None) for look in looks))
     for pause_s in pauses_s:
-        if not any(seen.suspects for seen in found):
+        open_looks = [(look, seen) for look, seen in zip(looks, found, strict=True) if seen.suspects]
+        if not open_looks:
             break
         await asyncio.sleep(pause_s)
-        for look, seen in zip(looks, found, strict=True):
-            if seen.suspects:
-                again = await look.look({suspect.subject for suspect in seen.suspects})
-                seen.suspects &= again.suspects
+        again = await _side_by_side(
+            *(look.look({suspect.subject for suspect in seen.suspects}) for look, seen in open_looks)
+        )
+        for (_, seen), now in zip(open_looks, again, strict=True):
+            seen.suspects &= now.suspects
     total = Seen()
     for seen in found:
         total.add(seen)
     return total
+
+
+async def _side_by_side(*works: Coroutine[Any, Any, Seen]) -> list[Seen]:
+    """All of them at once; when one fails, the others end before the failure is passed on."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

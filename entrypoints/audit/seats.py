@@ -11,15 +11,16 @@ is lawful while a rebuild may be under way, and an offence of its own after that
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 from entrypoints.audit.findings import Patience, Seen
 from entrypoints.audit.possession import Books, Owner, Standing, judge, unowned_claims
-from entrypoints.audit.records import SQL, STATEMENT_TIMEOUT_S, claimed_order
+from entrypoints.audit.records import SQL, claimed_order
 from entrypoints.audit.showtimes_redis import Picture, partitions_of, pictures_of
-from entrypoints.platform import Platform
+from entrypoints.audit.sources_redis import Sources
 from kernel.clock import to_ms
 from kernel.ids import hold_id_of, order_id_of, partition_of, showtime_of
 from reservation import Terms
@@ -34,11 +35,10 @@ _PARTITIONS: Final = "partitions"
 class SeatsLook:
     """Seat maps, holds, limits and epochs."""
 
-    def __init__(self, platform: Platform, showtime_id: str | None, patience: Patience) -> None:
-        self._database = platform.database
-        self._redis = platform.redis
-        self._store = platform.checkout_store
-        self._log = platform.order_log
+    def __init__(self, sources: Sources, showtime_id: str | None, patience: Patience) -> None:
+        self._database = sources.database
+        self._redis = sources.redis
+        self._log = sources.log
         self._showtime_id = showtime_id
         self._patience = patience
 
@@ -87,9 +87,7 @@ class SeatsLook:
             sales = await connection.fetch(
                 SQL["terms_of_sales"], list(showtime_ids), self._patience.opening_s
             )
-            owned = await connection.fetch(
-                SQL["owners_of_sales"], list(showtime_ids), timeout=STATEMENT_TIMEOUT_S
-            )
+            owned = await connection.fetch(SQL["owners_of_sales"], list(showtime_ids))
         owners = _owners(owned)
         pictures = await pictures_of(self._redis, showtime_ids)
         open_sales = [
@@ -113,6 +111,7 @@ class SeatsLook:
                 on_the_way=on_the_way,
             )
             judge(pictures[showtime_id], books, self._patience, seen)
+            await asyncio.sleep(0)  # a stadium takes a while, and others wait for their replies
 
     def _is_open(self, sale: Record, picture: Picture, epoch: str, is_fresh: bool, seen: Seen) -> bool:
         """Whether this map can be judged; if not, whether it should be."""
@@ -138,7 +137,8 @@ class SeatsLook:
         """Where these orders stand by now, and which of those PostgreSQL does not know are on the log."""
         if not order_ids:
             return {}, ()
-        positions = await self._store.positions()
+        found = await self._database.fetch(SQL["positions"])
+        positions = {row["partition"]: row["log_id"] for row in found}
         rows = await self._database.fetch(SQL["standing_of_orders"], list(order_ids))
         standings = {hold_id_of(row["order_id"]): Standing(row["state"], row["freed"]) for row in rows}
         unknown = [order_id for order_id in order_ids if hold_id_of(order_id) not in standings]

@@ -14,7 +14,7 @@ import asyncio
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from redis.asyncio import Redis
 
@@ -40,8 +40,7 @@ _SEATS_FROM: Final = 14
 _AT_ONCE: Final = 8
 
 
-@dataclass(frozen=True, slots=True)
-class HoldRecord:
+class HoldRecord(NamedTuple):
     """A hold: `state` is h held, c claimed, s sold, x expired."""
 
     state: str

@@ -23,7 +23,7 @@ import orjson
 from multidict import istr
 from yarl import URL
 
-from loadtest.rush.decisions import NO_ANSWER, Answer, pause_before_repeat
+from loadtest.rush.decisions import NO_ANSWER, Answer, pause_before_repeat, told_to_wait
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=15.0)
 _KEEPALIVE_S: Final = 10.0  # the service closes idle connections after 15 s; we never race it
@@ -65,6 +65,12 @@ class Api:
             timeout=_TIMEOUT,
             auto_decompress=False,
         )
+        self.served_s = time.perf_counter()
+
+    @property
+    def silent_s(self) -> float:
+        """How long it is since anything but "not now" was answered."""
+        return time.perf_counter() - self.served_s
 
     async def close(self) -> None:
         """Hang up."""
@@ -92,12 +98,16 @@ class Api:
         if body is not None:
             headers[_CONTENT_TYPE] = "application/json"
             data = orjson.dumps(body)
-        repeats = 0
+        repeats, asked_s = 0, time.perf_counter()
         while True:
             began_s = time.perf_counter()
             answer = await self._once(method, url, headers, data)
-            self._meter.note(kind, answer, time.perf_counter() - began_s)
-            pause_s = pause_before_repeat(answer, repeats, rng)
+            answered_s = time.perf_counter()
+            self._meter.note(kind, answer, answered_s - began_s)
+            if not told_to_wait(answer):
+                self.served_s = answered_s
+                return answer
+            pause_s = pause_before_repeat(answer, repeats, answered_s - asked_s, rng)
             if pause_s is None:
                 return answer
             repeats += 1

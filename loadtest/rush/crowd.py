@@ -8,6 +8,8 @@ for a share of what the map shows as free (single seats, wheelchair places, coup
 is left or a few rounds in a row sell nothing. Only then is "not everything was sold" a finding.
 
 Told to stop, nobody begins anything new; who holds seats finishes within a grace, and then all hang up.
+The same happens when the service has not served anybody for a while: a crowd before a closed door goes
+home, and the rush ends with what is known.
 """
 
 from __future__ import annotations
@@ -20,11 +22,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from loadtest.rush.decisions import Wish
+from loadtest.rush.decisions import PATIENCE_S, Wish
 from loadtest.rush.fan import Evening, Outcome, Sale, look_at_map
 from loadtest.rush.plan import IN_FLIGHT_MAX, Fan
 
 _GRACE_S: Final = 5.0
+_LOOK_AT_DOOR_S: Final = 1.0
 _IDLE_ROUNDS_MAX: Final = 6
 _IDLE_PAUSE_S: Final = 0.2
 
@@ -39,7 +42,9 @@ class Crowd:
         self._outcomes: dict[int, Outcome] = {}
         self._moppers: deque[Fan] = deque()
         self._playing: set[asyncio.Task[None]] = set()
+        self._errors: list[BaseException] = []
         self.seconds = 0.0
+        self.gone = False
 
     @property
     def outcomes(self) -> Counter[Outcome]:
@@ -54,7 +59,7 @@ class Crowd:
     async def rush(self, stop: asyncio.Event) -> None:
         """Send everybody in; return when all are home."""
         began_s = time.monotonic()
-        stopping = asyncio.create_task(self._stop_on(stop))
+        stopping = asyncio.create_task(self._send_home(stop))
         try:
             await self._spike(began_s)
             await self._mop_up()
@@ -64,8 +69,12 @@ class Crowd:
             with suppress(asyncio.CancelledError):
                 await stopping
 
-    async def _stop_on(self, stop: asyncio.Event) -> None:
-        await stop.wait()
+    async def _send_home(self, stop: asyncio.Event) -> None:
+        """When told to, or when nobody has been served for longer than anybody waits."""
+        while not stop.is_set() and not self.gone:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _LOOK_AT_DOOR_S)
+            self.gone = self._sale.api.silent_s > PATIENCE_S
         self._sale.stopping = True
         await asyncio.sleep(_GRACE_S)
         for task in self._playing:
@@ -104,16 +113,19 @@ class Crowd:
     def _start(self, fan: Fan, wish: Wish | None = None, visit: int = 0) -> asyncio.Task[None]:
         task = asyncio.create_task(self._play(fan, wish, visit))
         self._playing.add(task)
-        task.add_done_callback(self._playing.discard)
+        task.add_done_callback(self._came_home)
         return task
 
+    def _came_home(self, task: asyncio.Task[None]) -> None:
+        """What a hung-up fan did is unknown; what a fan could not cope with is an error of the rush."""
+        self._playing.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._errors.append(error)
+
     async def _all_home(self) -> None:
-        """Wait for everybody; what a hung-up fan did is unknown, what a broken one did is an error."""
-        playing = tuple(self._playing)
-        await asyncio.gather(*playing, return_exceptions=True)
-        for task in playing:
-            if not task.cancelled():
-                task.result()
+        await asyncio.gather(*self._playing, return_exceptions=True)
+        if self._errors:
+            raise self._errors[0]
 
     async def _play(self, fan: Fan, wish: Wish | None, visit: int) -> None:
         outcome = await Evening(self._sale, fan, self._tokens[fan.number], visit).spend(wish)

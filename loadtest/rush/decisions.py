@@ -16,11 +16,11 @@ from typing import Any, Final, Literal
 #: No answer: connection refused, reset or timed out. The request may have had its effect.
 NO_ANSWER: Final = 0
 
-_REPEATS_MAX: Final = 12
+PATIENCE_S: Final = 30.0  # an engine may restart and a seat map be rebuilt meanwhile
 _FIRST_PAUSE_S: Final = 0.1
 _PAUSE_S_MAX: Final = 2.0
 _HOLD_TRIES_MAX: Final = 8
-_LOOKS_S: Final = (0.02, 0.04, 0.08, 0.15, 0.25, 0.4, 0.6, 0.8, 1.0)
+_LOOKS_S: Final = (0.08, 0.15, 0.3, 0.5, 0.8, 1.0)
 _LOOKS_MAX: Final = 60
 
 
@@ -95,10 +95,14 @@ class Do:
 FIRST_LOOK: Final = Do("look", _LOOKS_S[0])
 
 
-def pause_before_repeat(answer: Answer, repeats: int, rng: random.Random) -> float | None:
-    """How long to wait before the very same request is sent again; None when the answer stands."""
-    told_to_wait = answer.status in {429, 503} or answer.code == "request_in_progress"
-    if repeats >= _REPEATS_MAX or not (told_to_wait or answer.status == NO_ANSWER):
+def told_to_wait(answer: Answer) -> bool:
+    """Whether the very same request should be sent again."""
+    return answer.status in {NO_ANSWER, 429, 503} or answer.code == "request_in_progress"
+
+
+def pause_before_repeat(answer: Answer, repeats: int, waited_s: float, rng: random.Random) -> float | None:
+    """How long to wait before a request is sent again; None when its answer stands, or patience ends."""
+    if not told_to_wait(answer) or waited_s > PATIENCE_S:
         return None
     pause_s: float = min(_FIRST_PAUSE_S * 2**repeats, _PAUSE_S_MAX)
     if answer.retry_after_s is not None:
@@ -140,7 +144,7 @@ def _offered(answer: Answer, wish: Wish, rng: random.Random) -> Wish:
     offers = answer.body.get("alternatives") or []
     if not offers:
         return Wish(wish.party, accessible=wish.accessible)
-    place = min(int(rng.expovariate(1.0)), len(offers) - 1)
+    place = int(min(rng.expovariate(1.0), len(offers) - 1))
     return replace(wish, seats=tuple(offers[place]["seats"]))
 
 

@@ -125,10 +125,11 @@ class Evening:
                 return "gave_up"
 
     async def _wish_from_map(self) -> Wish:
-        fan, picture = self._fan, await look_at_map(self._sale, self._rng)
+        fan, hall = self._fan, self._sale.hall
+        picture = await look_at_map(self._sale, self._rng)
         if not fan.picks_by_name or picture is None:
-            return Wish(fan.party, accessible=fan.accessible)
-        return Wish(fan.party, self._sale.hall.popular_seats(picture.taken, fan.party, self._rng))
+            return Wish(fan.party, accessible=fan.accessible if hall.has_accessible else 0)
+        return Wish(fan.party, hall.popular_seats(picture.taken, fan.party, self._rng))
 
     async def _hold(self, wish: Wish) -> Held | GiveUp:
         sale, tries = self._sale, 0

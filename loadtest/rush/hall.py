@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from math import dist
 from statistics import median
 from typing import Any, Final
@@ -20,7 +21,8 @@ from typing import Any, Final
 from loadtest.rush.decisions import Wish
 
 _ONE_SEAT: Final = 1.6  # times the usual distance: beyond it there is an aisle
-_EYED_BLOCKS: Final = 8  # how many blocks a fan hesitates between, on average
+_EYED_BLOCKS: Final = 8  # how far down the list of popular blocks a fan goes, on average
+_EYED_MAX: Final = 64
 _LOOKED_AT_MAX: Final = 1_500  # blocks a person looks at before asking for whatever is free
 _LEFTOVER_PARTY_MAX: Final = 4
 
@@ -36,23 +38,24 @@ class Hall:
         self._focal: tuple[float, float] = tuple(layout["focal_point"])
         self._beside = self._neighbourhood([str(seat["row"]) for seat in seats])
         self._blocks: dict[int, list[int]] = {}
+        self._seen = b""
+        self._eyed: dict[int, list[int]] = {}
 
     @property
     def seat_count(self) -> int:
         return len(self.labels)
 
+    @property
+    def has_accessible(self) -> bool:
+        """Whether there are wheelchair places at all."""
+        return "accessible" in self._kinds
+
     def popular_seats(self, taken: bytes, party: int, rng: random.Random) -> tuple[str, ...]:
         """Seats side by side near the focal point, free on that map; none where no such block is seen."""
-        eyed: list[int] = []
-        wanted = 1 + int(rng.expovariate(1 / _EYED_BLOCKS))
-        for start in self._popular_blocks(party)[:_LOOKED_AT_MAX]:
-            if not any(taken[seat >> 3] & 0x80 >> (seat & 7) for seat in range(start, start + party)):
-                eyed.append(start)
-                if len(eyed) == wanted:
-                    break
+        eyed = self._free_blocks(taken, party)
         if not eyed:
             return ()
-        start = eyed[-1]
+        start = eyed[int(min(rng.expovariate(1 / _EYED_BLOCKS), len(eyed) - 1))]
         return tuple(self.labels[start : start + party])
 
     def leftovers(self, taken: bytes, most: int) -> list[Wish]:
@@ -69,6 +72,18 @@ class Hall:
     def seats_in(self, plane: bytes) -> set[str]:
         """The labels of the seats in a plane."""
         return {label for seat, label in enumerate(self.labels) if has(plane, seat)}
+
+    def _free_blocks(self, taken: bytes, party: int) -> list[int]:
+        """The first of the popular blocks that are free; many fans see the same map, so it is kept."""
+        if taken != self._seen:
+            self._seen, self._eyed = taken, {}
+        eyed = self._eyed.get(party)
+        if eyed is None:
+            free = [not has(taken, seat) for seat in range(self.seat_count)]
+            looked_at = self._popular_blocks(party)[:_LOOKED_AT_MAX]
+            blocks = (start for start in looked_at if all(free[start : start + party]))
+            eyed = self._eyed[party] = list(islice(blocks, _EYED_MAX))
+        return eyed
 
     def _neighbourhood(self, rows: Sequence[str]) -> list[bool]:
         """Whether each seat is beside the next one."""

@@ -13,7 +13,7 @@ from loadtest.rush.fan import Picture, Sale
 from loadtest.rush.history import Verdict
 from loadtest.rush.plan import RushPlan
 
-OK, BROKEN, MISSED, INTERRUPTED = 0, 3, 4, 130
+OK, BROKEN, MISSED, GONE, INTERRUPTED = 0, 3, 4, 69, 130
 
 _TIMED: Final = ("map", "hold", "order", "payment", "look")
 _HOW_MEASURED: Final = "closed-loop client on the same machine; not a rate the service was driven at"
@@ -21,9 +21,9 @@ _HOW_MEASURED: Final = "closed-loop client on the same machine; not a rate the s
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What the audit of the whole service found: the names of the promises that are broken."""
+    """What the audit of the whole service found; `ok` is None when it could not be made."""
 
-    ok: bool
+    ok: bool | None
     broken: tuple[str, ...] = ()
 
 
@@ -43,6 +43,7 @@ class Report:
     orders_confirmed: int
     seconds: float
     more_buyers: bool
+    gone: bool
     interrupted: bool
     fans: Mapping[str, int]
     gave_up: Mapping[str, int]
@@ -54,8 +55,10 @@ class Report:
     @property
     def exit_code(self) -> int:
         """Broken promises first, then what was missed."""
-        if not (self.verdict.ok and self.audit.ok):
+        if not self.verdict.ok or self.audit.ok is False:
             return BROKEN
+        if self.gone or self.audit.ok is None:
+            return GONE
         if self.interrupted:
             return INTERRUPTED
         return MISSED if self.sold < self.could_be_sold and self.more_buyers else OK
@@ -91,8 +94,6 @@ def report_of(
     before: Picture,
     aftermath: Aftermath,
     audit: Audit,
-    *,
-    interrupted: bool,
 ) -> Report:
     """Put together what the parts know."""
     history, seats = sale.history, sale.hall.seat_count
@@ -112,7 +113,8 @@ def report_of(
         orders_confirmed=len(history.confirmed),
         seconds=crowd.seconds,
         more_buyers=crowd.had_more_buyers,
-        interrupted=interrupted,
+        gone=crowd.gone,
+        interrupted=sale.stopping,
         fans={str(outcome): count for outcome, count in crowd.outcomes.items()},
         gave_up=dict(sale.gave_up),
         by_status={kind: dict(counts) for kind, counts in sale.meter.by_status.items()},

@@ -58,15 +58,18 @@ local sold = put_seats(blank, 0, sold_seats, 1)
 -- An owned seat is not a blocked one too, else unblocking would free it.
 local blocked = put_seats(put_seats(blank, 0, unpack_seats(ARGV[7]), 1), 0, sold_seats, 0)
 local taken = put_seats(blocked, 0, sold_seats, 1)
-local kept, dropped = 0, 0
+local kept, dropped, kept_seats, is_kept = 0, 0, {}, {}
 for _, record in ipairs(survivors) do
   local seats, free = unpack_seats(record.seats), record.expires_at_ms > now and not is_owned[record.id]
   for _, seat in ipairs(seats) do
-    free = free and not has_seat(taken, 0, seat)
+    free = free and not has_seat(taken, 0, seat) and not is_kept[seat]
   end
   if free then
     kept = kept + 1
-    taken = put_seats(taken, 0, seats, 1)
+    for _, seat in ipairs(seats) do
+      kept_seats[#kept_seats + 1] = seat
+      is_kept[seat] = true
+    end
     fields[#fields + 1] = { record.id, write_record(record) }
     scores[#scores + 1] = { record.expires_at_ms, record.id }
     owned_by[record.buyer] = (owned_by[record.buyer] or 0) + #seats
@@ -74,6 +77,7 @@ for _, record in ipairs(survivors) do
     dropped = dropped + 1
   end
 end
+taken = put_seats(taken, 0, kept_seats, 1)
 for buyer, count in pairs(owned_by) do
   fields[#fields + 1] = { buyer, count }
 end

@@ -3,30 +3,32 @@
 A *single* is an available, non-accessible seat whose two neighbours are each taken or blocked,
 accessible, or beyond the end of the segment. A selection is judged by the *new* singles it makes.
 Whether that is forgivable depends on what the same party could have had instead: under *lenient* in
-the same run of free seats, under *strict* anywhere in the area. So nobody is refused a place without
-being shown a better one, and near the end of a sale the rule fades by itself.
+the same run of free seats, under *strict* anywhere in the area. So nobody is refused a place unless
+there is a better one, and near the end of a sale the rule fades by itself.
 
 The decision, for transcription (the hold script repeats it atomically; this module is the reference):
 
  Input: `taken` (bit per seat), the chosen seats (all free), per seat its kind, the segments.
  0. If the rule is off, or a chosen seat is accessible: accept.
- 1. `eligible` := the seats of the area categories the chosen seats belong to, of all of them together.
- 2. For each segment with chosen seats, over its seats only, before the selection:
-      open[i]   = not taken[i] and kind[i] is not accessible
-      kept[i]   = kind[i] is companion and a seat beside it in the segment is accessible and not taken
-      usable[i] = open[i] and eligible[i] and not kept[i]; a half of a couple seat only if so is the other
-    (`couple_left` directly followed by `couple_right` is a couple seat; other halves are plain seats.)
- 3. Cut the segment into maximal runs [a, b) of open seats. For each run with chosen seats, p of them:
+ 1. For each segment with chosen seats, over its seats only, before the selection:
+      open[i] = not taken[i] and kind[i] is not accessible
+    Cut it into maximal runs [a, b) of open seats. For each run with chosen seats, p of them:
       new singles = open, unchosen i in [a, b) with (i = a or i-1 chosen) and (i = b-1 or i+1 chosen).
     None: this run is fine. (Taking an existing single is a run of one; filling a run leaves nothing.)
- 4. A run with new singles is refused if the party of p *fits* somewhere else. It fits at s when
-      s … s+p-1 are all usable and lie in one run [a', b') of open seats,
-      kind of no couple seat is cut: s is no right half, s+p-1 no left half,
-      and no gap is one seat wide: s - a' ≠ 1 and b' - (s+p) ≠ 1.
-    lenient looks in [a, b) only. strict looks in every segment that has eligible seats, with all
-    chosen seats of *other* runs counted as taken (and those of this run as free).
-    Without couples, companions and foreign areas, a run of r seats fits p exactly if r = p or r ≥ p + 2.
- 5. Refuse the selection if any run is refused. Each run is judged by itself, in any order.
+ 2. A run with new singles is refused if its party *fits* elsewhere, which is asked of these seats:
+      eligible[i] = seat i is in an area category of one of the run's p chosen seats
+      kept[i]     = kind[i] is companion and a seat beside it is accessible and not taken
+      usable[i]   = open[i], eligible[i], not kept[i]; a half of a couple seat only if so is the other
+    (`couple_left` directly followed by `couple_right` is a couple seat; other halves are plain seats.)
+    It fits at s when s … s+p-1 are all usable and lie in one run [a', b') of open seats, no couple
+    seat is cut (s is no right half, s+p-1 no left half), and no gap is one seat wide:
+      s - a' ≠ 1 and b' - (s+p) ≠ 1.
+    lenient looks in [a, b) only. strict looks in every segment with eligible seats, the chosen seats
+    of *other* runs counted as taken and those of this run as free.
+ 3. Refuse the selection if any run is refused. The order of runs does not matter.
+
+ In a run of r plain seats of one area, p fit exactly if r = p or r ≥ p + 2: no need to look at s. Only
+ runs with couple seats, kept companions or a border of areas need the loop over s.
 
 Seats chosen in one run need not be adjacent: what counts is how many they are, and whether so many
 adjacent seats fit. The area limits both rules, because a place at another price is not the same place.
@@ -34,7 +36,8 @@ adjacent seats fit. The area limits both rules, because a place at another price
 Refused: judging by the whole selection. A family of six in two rows would be told about a seat in a
 third row that has room for six and is of no interest to the three who made no single at all.
 
-Invariant: an alternative that is offered passes this same rule and breaks no couple seat.
+Invariant: an alternative that is offered passes this same rule, and a party that was moved cuts no
+couple seat.
 """
 
 from __future__ import annotations
@@ -100,9 +103,8 @@ def _refused(plan: SeatingPlan, taken: bytes, chosen: Sequence[int], rule: Orpha
     runs = list(_runs_with_singles(plan, taken, chosen))
     if not runs or any(plan.ground.accessible >> seat & 1 for seat in chosen):
         return
-    eligible = plan.areas_of(chosen)
     for run in runs:
-        if _places(plan, taken, chosen, rule, run, eligible)[1]:
+        if _places(plan, taken, chosen, rule, run)[1]:
             yield run
 
 
@@ -139,10 +141,10 @@ def _alone(seats: int) -> int:
 
 
 def _places(
-    plan: SeatingPlan, taken: bytes, chosen: Sequence[int], rule: OrphanRule, run: _Run, eligible: int
+    plan: SeatingPlan, taken: bytes, chosen: Sequence[int], rule: OrphanRule, run: _Run
 ) -> tuple[int, int]:
     """Where the party of a run would make no new single: the first seat meant by bit 0, and the starts."""
-    party = len(run.chosen)
+    party, eligible = len(run.chosen), plan.areas_of(run.chosen)
     if rule == "strict":
         others = mask_of(chosen) & ~mask_of(run.chosen)
         return 0, Openings.of(plan.ground, to_bits(taken) | others, eligible).clean(party)
@@ -164,10 +166,9 @@ def _shifted(
     Moving one party may open a better place for another, hence the rounds; None if that does not end.
     """
     selection = set(chosen)
-    eligible = plan.areas_of(chosen)
     for _ in range(_ROUNDS_MAX):
         for run in refused:
-            origin, places = _places(plan, taken, tuple(selection), rule, run, eligible)
+            origin, places = _places(plan, taken, tuple(selection), rule, run)
             if not places:
                 return None
             party = len(run.chosen)

@@ -14,6 +14,7 @@ wolf (the same key in two objects, a value that looks like a key), neither misse
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import parse_qsl
 
@@ -32,6 +33,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 REJECTIONS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _PARAMETERS_MAX: Final = 32  # no list here has more than ten; bounds the parsing of a hostile query
+_INTEGER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)")  # msgspec would read 1.0 and 1e2, too
 _SEARCHED_NAMES_MAX: Final = 12  # beyond it, one pass over the text is cheaper than a search per name
 
 # Looking for one byte by number is a memchr; looking for a bytes object is ten times that.
@@ -93,14 +95,18 @@ class QueryDecoder(Generic[T]):
         self._types: dict[str, Any] = {field.encode_name: field.type for field in fields}
         self._missing = {field.encode_name for field in fields if field.required}
         self._schemas = property_schemas(model)
+        self._integers = {name for name, schema in self._schemas.items() if schema.get("type") == "integer"}
 
     def decode(self, query: str) -> T:
         """The query as its struct; every unacceptable parameter is named."""
         values = self._parse(query)
         try:
-            return msgspec.convert(values, self._model, strict=False)
+            decoded = msgspec.convert(values, self._model, strict=False)
         except msgspec.ValidationError:
             raise ValidationFailed(self._problems(values)) from None
+        if not all(_INTEGER.fullmatch(values[name]) for name in self._integers & values.keys()):
+            raise ValidationFailed(self._problems(values))
+        return decoded
 
     def _parse(self, query: str) -> dict[str, str]:
         try:
@@ -131,12 +137,21 @@ class QueryDecoder(Generic[T]):
             _problem(name, "missing", "This parameter is required.")
             for name in sorted(self._missing - values.keys())
         ]
-        for name in self._types.keys() & values.keys():
-            try:
-                msgspec.convert(values[name], self._types[name], strict=False)
-            except msgspec.ValidationError:
-                problems.append(_problem(name, "not_allowed", expectation(self._schemas[name])))
+        problems += [
+            _problem(name, "not_allowed", expectation(self._schemas[name]))
+            for name in self._types.keys() & values.keys()
+            if not self._fits(name, values[name])
+        ]
         return sorted(problems, key=lambda problem: problem["pointer"])
+
+    def _fits(self, name: str, text: str) -> bool:
+        if name in self._integers and not _INTEGER.fullmatch(text):
+            return False
+        try:
+            msgspec.convert(text, self._types[name], strict=False)
+        except msgspec.ValidationError:
+            return False
+        return True
 
 
 def _problem(name: str, code: str, detail: str) -> dict[str, str]:

@@ -236,9 +236,9 @@ def refusals_of(operation: Operation) -> list[str]:
         codes.append("not_found")
     if operation.auth:
         codes.append("not_authenticated")
-    if operation.body is not None:
+    if operation.body is not None or operation.method == "POST":
         codes += ["payload_too_large", "request_timeout", "unsupported_media_type"]
-        if operation.body is not bytes:
+        if operation.body is not bytes:  # a call without a body refuses one, in the same words
             codes += ["malformed_json", "duplicate_key", "unknown_field"]
     if operation.idempotent:
         codes += ["idempotency_key_missing", "idempotency_key_invalid", "idempotency_key_reused"]

@@ -750,6 +750,17 @@ async def test_a_hold_that_became_an_order_meanwhile_is_the_order(candidate: Can
     assert (await candidate.seats()).sold == {3, 4}
 
 
+async def test_an_order_with_other_seats_than_its_hold_has_the_orders_seats(candidate: Candidate) -> None:
+    await candidate.open()
+    hold_id, buyer = await candidate.held([3, 4])
+    order = candidate.possession([9], hold_id=hold_id, buyer=buyer)
+
+    assert await candidate.restore(order) == (0, 1)
+
+    assert (await candidate.seats()).taken == {9}
+    assert await candidate.read(hold_id, buyer) == HoldState("claimed", PAY_BY_MS, (9,))
+
+
 async def test_an_order_postgresql_does_not_know_loses_its_seats(candidate: Candidate) -> None:
     await candidate.open()
     claimed, sold = await candidate.claimed([3]), await candidate.sold([4])

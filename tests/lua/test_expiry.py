@@ -43,8 +43,9 @@ async def test_a_hold_stands_until_its_last_millisecond(open_stage: Stage) -> No
     assert (await open_stage.read(hold_id, buyer))[0] == "hold"
 
 
-async def test_an_expired_hold_is_taken_over_whole(open_stage: Stage) -> None:
-    hold_id, buyer = await open_stage.held([3, 20, 39])
+@pytest.mark.parametrize("seats", [[3, 20], [20, 39], [39, 3, 20]])
+async def test_an_expired_hold_is_taken_over_whole(open_stage: Stage, seats: list[int]) -> None:
+    hold_id, buyer = await open_stage.held(seats)
     open_stage.now_ms += TTL_MS
 
     assert (await open_stage.hold(open_stage.new_hold(), "acc_x", [20]))[0] == "held"

@@ -12,6 +12,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -19,11 +20,12 @@ from kernel.ids import new_hold_id, new_showtime_id
 from reservation.inventory_redis import RedisInventory
 from reservation.keys import keys_of
 from reservation.packing import has_seat
-from reservation.ports import Refused
+from reservation.ports import Refused, ReturnableState
 from runtime.redis_link import ScriptRunner, connect
 from tests.support.inventories import EPOCH, Picture, picture_of, read_record, terms_of
 
 CLIENTS = 8
+CONNECTIONS = 6
 CROWD = 200
 ROUNDS = 40
 LIMIT = 4
@@ -60,7 +62,7 @@ class Careless:
 
     def __init__(self, town: Town, runner: ScriptRunner) -> None:
         self._town = town
-        self._redis = runner.redis
+        self._redis: Any = runner.redis
         self._inventory = RedisInventory(runner)
 
     async def hold(self, seats: Sequence[int]) -> bool:
@@ -106,11 +108,12 @@ class Careless:
 
 @pytest.fixture
 async def town(runner: ScriptRunner, valkey_url: str) -> AsyncIterator[Town]:
-    runners = []
+    runners: list[ScriptRunner] = []
     for _ in range(CLIENTS):
-        runners.append(ScriptRunner(connect(valkey_url)))
+        redis = connect(valkey_url, pool_max=CONNECTIONS, socket_timeout_s=10.0)
+        await asyncio.gather(*(redis.ping() for _ in range(CONNECTIONS)))  # nobody connects in a race
+        runners.append(ScriptRunner(redis))
         runners[-1].adopt_epoch(EPOCH)
-        await runners[-1].redis.ping()
     yield Town(runners)
     for client in runners:
         await client.redis.aclose()
@@ -375,8 +378,8 @@ class Fan:
                 if await self._inventory.confirm(hold_id, self._buyer, entry=b"sale"):
                     self._sales.update(chosen)
             case _:
-                states = frozenset(
-                    {"claimed", "sold", "expired"} - {self._random.choice(["claimed", "sold"])}
+                states: frozenset[ReturnableState] = frozenset(
+                    self._random.choice([("claimed", "expired"), ("sold", "expired")])
                 )
                 known = await self._inventory.read_hold(hold_id, self._buyer)
                 if await self._inventory.return_seats(hold_id, states=states):
@@ -391,20 +394,22 @@ async def test_whatever_a_crowd_does_the_books_balance_at_every_instant(town: To
     sales: Counter[int] = Counter()
     fans = [Fan(town, number, seats, sales) for number in range(2 * CLIENTS)]
     audits: list[list[str]] = []
+    everybody_left = asyncio.Event()
 
     async def behave(fan: Fan) -> None:
         for _ in range(60):
             await fan.act()
 
     async def tidy() -> None:
-        while True:
+        while not everybody_left.is_set():
             await town.client(0).sweep(town.showtime_id, holds_max=3)
             audits.append((await town.picture()).problems())
             await asyncio.sleep(0.002)
 
-    reaper = asyncio.create_task(tidy())
-    await asyncio.gather(*(behave(fan) for fan in fans))
-    reaper.cancel()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(tidy())
+        await asyncio.gather(*(behave(fan) for fan in fans))
+        everybody_left.set()
 
     assert len(audits) > 5
     assert [problems for problems in audits if problems] == []

@@ -48,7 +48,7 @@ class Belongings:
 
     def path(self, operation: Operation) -> str:
         """The path of an operation about things that exist; with a query where one is required."""
-        return path_of(operation, self.values(operation)) + ("?q=hall" if operation.name == "search" else "")
+        return path_of(operation, self.values(operation)) + ("?q=film" if operation.name == "search" else "")
 
     def body_of(self, operation: Operation) -> dict[str, Any]:
         """A body this operation would accept."""

@@ -22,7 +22,7 @@ from yarl import URL
 from entrypoints.platform import Addresses, platform_for
 from entrypoints.serving import operations_of
 from kernel.codes import CODES
-from runtime.http.operations import Operation
+from runtime.http.operations import Operation, Operations
 from runtime.http.problems import MEDIA_TYPE, PAGES
 from runtime.settings import load
 from tests.support.service import Answer, Service
@@ -43,19 +43,20 @@ _COUNTED: Final = (
 _PICTURE_AGE_S: Final = 0.06  # a picture of a seat map may be 0.05 s old
 
 
-def _declared_operations() -> list[Operation]:
-    async def declare(folder: Path) -> list[Operation]:
+def _declared() -> Sequence[Operations]:
+    async def declare(folder: Path) -> Sequence[Operations]:
         nowhere = Addresses("redis://localhost:0", "postgresql://localhost:0/none", None)
         async with platform_for(load({}, data_dir=folder), nowhere) as platform:
-            return [operation for context in operations_of(platform) for operation in context]
+            return operations_of(platform)
 
     with tempfile.TemporaryDirectory() as folder:
         return asyncio.run(declare(Path(folder)))
 
 
+CONTEXTS: Final = _declared()
 #: Every operation of the API, by its name.
 OPERATIONS: Final[Mapping[str, Operation]] = {
-    operation.name: operation for operation in _declared_operations()
+    operation.name: operation for context in CONTEXTS for operation in context
 }
 
 

@@ -159,13 +159,12 @@ class Reference:
         if rule == "off" or any(self.kind[seat] == "accessible" for seat in chosen):
             return set()
         picked, found = set(chosen), set()
-        areas = {self.area[seat] for seat in chosen}
         for run in {frozenset(self.run_of(seat)) for seat in chosen}:
             mine = picked & run
             singles = self.new_singles(mine) & run
             elsewhere = Reference.__new__(Reference)
             elsewhere.__dict__ = self.__dict__ | {"gone": self.gone | (picked - mine)}
-            places = elsewhere.clean_blocks(len(mine), areas)
+            places = elsewhere.clean_blocks(len(mine), {self.area[seat] for seat in mine})
             if rule == "lenient":
                 places = [block for block in places if set(block) <= run]
             if singles and places:

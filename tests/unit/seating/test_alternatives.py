@@ -35,9 +35,9 @@ def test_losers_with_different_seeds_are_sent_to_different_seats() -> None:
 
 
 def test_the_same_area_comes_before_a_nearer_place_in_another() -> None:
-    hall = draw("....", ".##.", "....", areas=("qqqq", "pppp", "pppp"))
+    hall = draw("....", ".##.", "####", "....", areas=("qqqq", "pppp", "pppp", "pppp"))
     got = offers(hall, hall.many(1, 1, 2))
-    assert got[0].seats[0] >= 8
+    assert got[0].seats[0] >= 12
     assert hall.layout.seats[got[-1].seats[0]].area_id == "q"
 
 
@@ -77,6 +77,12 @@ def test_strict_does_not_offer_two_rows_that_leave_singles_while_a_pair_could_si
     assert offers(hall, wanted, "lenient")[0].stage == 4
     for pick in offers(hall, wanted, "strict"):
         assert not Reference(hall).refused_singles(pick.seats, "strict")
+
+
+def test_only_one_way_of_splitting_a_party_is_offered_and_none_if_two_rows_can_be() -> None:
+    assert len(offers(draw("#.#.#.#.#", "#########"), (0, 2))) == 1
+    hall = draw(".###.#.", ".######")
+    assert offers(hall, (1, 2)) == (Pick(hall.many(0, 0) + hall.many(1, 0), 4, together=False),)
 
 
 def test_a_place_across_the_border_of_two_areas_is_offered_when_neither_has_one() -> None:

@@ -71,6 +71,14 @@ def test_stage_4_uses_three_rows_where_two_do_not_hold_the_party() -> None:
     assert Reference(hall).in_touch(pick.seats)
 
 
+def test_stage_4_leaves_no_single_that_moving_over_would_avoid() -> None:
+    hall = draw(".....", ".....")
+    pick = best(hall, 6)
+    assert pick is not None
+    assert pick.stage == 4
+    assert not Reference(hall).new_singles(set(pick.seats))
+
+
 def test_stage_4_does_not_reach_across_a_walkway() -> None:
     together = draw("..##", "..##", "####", "####")
     apart = draw("..##", "####", "####", "..##")

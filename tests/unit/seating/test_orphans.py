@@ -69,6 +69,12 @@ def test_strict_looks_no_further_than_the_area_of_the_seats() -> None:
     assert judge(hall, *hall.many(0, 0, 1), rule="strict") == ACCEPTED
 
 
+def test_each_run_looks_in_its_own_area_though_the_selection_has_several() -> None:
+    hall = draw("...", "####", "....", areas=("ppp", "pppp", "qqqq"))
+    chosen = (*hall.many(0, 0, 1), *hall.many(2, 0, 1))
+    assert judge(hall, *chosen, rule="strict") == ACCEPTED
+
+
 def test_a_place_at_another_price_does_not_make_a_choice_wrong() -> None:
     hall = draw("....", areas=("qqpp",))
     assert judge(hall, 2, rule="lenient").alternative == (3,)

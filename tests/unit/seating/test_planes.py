@@ -10,6 +10,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reservation.seating import SeatingPlan
 from reservation.seating.planes import (
     mask_of,
     mask_where,
@@ -21,7 +22,7 @@ from reservation.seating.planes import (
     to_plane,
     window,
 )
-from tests.unit.seating.halls import plane
+from tests.unit.seating.halls import Hall, Reference, halls, plane
 
 seat_sets = st.sets(st.integers(0, 99))
 
@@ -55,6 +56,15 @@ def test_stretches_are_maximal_and_leave_nothing_out(seats: set[int]) -> None:
     found = stretches(mask_of(seats))
     assert [seat for low, high in found for seat in range(low, high)] == sorted(seats)
     assert all(low - 1 not in seats and high not in seats for low, high in found)
+
+
+@given(halls(), st.data())
+def test_a_flood_fills_the_runs_it_starts_in_and_no_others(hall: Hall, data: st.DataObject) -> None:
+    reference, plan = Reference(hall), SeatingPlan(hall.layout)
+    if available := sorted(reference.available()):
+        marks = data.draw(st.sets(st.sampled_from(available)))
+        filled = plan.ground.runs_holding(mask_of(marks), mask_of(available))
+        assert set(seats_in(filled)) == {seat for mark in marks for seat in reference.run_of(mark)}
 
 
 def test_consecutive_seeds_do_not_lead_to_consecutive_choices() -> None:

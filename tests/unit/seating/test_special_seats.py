@@ -74,9 +74,10 @@ def test_a_gathered_group_is_told_how_far_apart_it_sits() -> None:
             draw("#a#", "#.#"),
             draw("#a#.", "####"),
             draw("#a#", "###", "#.#"),
+            draw("##a", ".##"),
         )
     ]
-    assert [pick and pick.stage for pick in stages] == [1, 3, 4, 5, 5]
+    assert [pick and pick.stage for pick in stages] == [1, 3, 4, 5, 5, 5]
 
 
 def test_company_leaves_couple_seats_whole() -> None:

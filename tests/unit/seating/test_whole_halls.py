@@ -135,7 +135,7 @@ def test_the_next_block_of_a_curved_row_is_not_the_row_behind() -> None:
 def test_a_long_row_away_from_the_screen_is_opened_in_time() -> None:
     """Its seats are nearer than its depth says, so the walk must look further than the depths suggest."""
     seats = [Seat(i, f"s{i}", "s", "", 20.0, float(i), "p") for i in range(21)]
-    seats += [Seat(21 + i, f"f{i}", "f", "", float(i), 0.0, "p") for i in range(10)]
+    seats += [Seat(21 + i, f"f{i}", "f", "", 8.0 + i, 0.0, "p") for i in range(10)]
     segments = (Segment(0, 21, "s"), Segment(21, 10, "f"))
     plan = SeatingPlan(Layout("odd", tuple(seats), (Area("p", ""),), segments, (0.0, 0.0)))
     assert next(outwards(plan, plan.ground.seats, 1, (20.0, 0.0))) == (0.0, 0)

@@ -1,0 +1,173 @@
+"""`seatrush rush`: a crowd of processes' own against `seatrush up`, and what its exit code says.
+
+Goal: a small hall sells out to the last wheelchair place and the report says so; what is wrong with the
+command line is usage; and when the service really oversells, the rush notices. Method: a real instance.
+The control takes both guards away: the index that makes PostgreSQL the arbiter is dropped, and Redis is
+made to forget a sold seat again and again. Without that, the same rush ends well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from reservation import keys_of
+from runtime.paths import ROOT
+from tests.support.service import Service, connected, started
+
+HALL = "\n".join(
+    (
+        "A1,A2,A3,,A4,A5+,A6",
+        "B1,B2,B3,,B4,B5,B6",
+        "C1,C2,C3,,C4,C5,C6",
+        "D1,D2,D3,,D4,D5,D6",
+    )
+)
+PROMISED = {"seats", "sold", "holds", "conflicts", "orders_confirmed", "seconds", "audit"}
+
+
+@pytest.fixture(scope="module")
+def up() -> Iterator[Service]:
+    """An instance that only rushes use."""
+    with started("--no-demo") as service:
+        yield service
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def running(up: Service) -> AsyncIterator[Service]:
+    async with connected(up):
+        yield up
+
+
+@pytest.fixture
+def hall(tmp_path: Path) -> Path:
+    file = tmp_path / "hall.csv"
+    file.write_text(HALL)
+    return file
+
+
+def rush(service: Service, *words: str) -> tuple[int, dict[str, Any], str]:
+    """Exit code, report and progress of a rush."""
+    done = service.run("rush", *words, "--json", check=False)
+    return done.returncode, json.loads(done.stdout), done.stderr
+
+
+@pytest.mark.parametrize("pay_rate", ["1", "0.7"])
+def test_two_hundred_fans_sell_out_a_small_hall(up: Service, hall: Path, pay_rate: str) -> None:
+    exit_code, report, progress = rush(up, "--layout", str(hall), "--fans", "200", "--pay-rate", pay_rate)
+    assert exit_code == 0, report
+    assert report.keys() >= PROMISED
+    assert (report["seats"], report["sold"], report["seats_left"]) == (24, 24, 0)
+    assert report["audit"] == {"ok": True, "broken": []}
+    assert report["verdict"]["ok"]
+    assert report["verdict"]["read"] == report["orders_confirmed"] == report["orders_placed"]
+    assert report["holds"] >= report["orders_confirmed"]
+    assert report["conflicts"] > 0
+    assert 0 < report["seconds"] < 60
+    assert "seats left 0/24" in progress.splitlines()[-1]
+
+
+async def test_a_showtime_that_is_on_sale_is_sold_on_from_where_it_stands(running: Service) -> None:
+    showtime_id = await running.add_showtime(HALL)
+    (fan,) = await running.fans(1)
+    await fan.buy(showtime_id, "B1", "B2", "B3")
+    words = ("--showtime", showtime_id, "--fans", "60", "--party", "1,2")
+    exit_code, report, _ = await asyncio.to_thread(rush, running, *words)
+    assert exit_code == 0, report
+    assert (report["showtime_id"], report["seats"], report["sold"]) == (showtime_id, 24, 24)
+
+
+def test_too_few_fans_are_no_failure_and_the_table_is_for_people(up: Service, hall: Path) -> None:
+    done = up.run("rush", "--layout", str(hall), "--fans", "2", "--party", "2", check=False)
+    assert done.returncode == 0
+    assert "4 of 24" in done.stdout
+    assert "closed-loop" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--showtime", "sho_0000000000", "--layout", "hall.csv"),
+        ("--fans", "0"),
+        ("--party", "1,eleven"),
+        ("--pay-rate", "1.1"),
+    ],
+)
+def test_what_is_wrong_with_the_command_line_is_usage(up: Service, words: tuple[str, ...]) -> None:
+    assert up.run("rush", *words, check=False).returncode == 2
+
+
+def test_a_showtime_nobody_knows_is_a_failure(up: Service) -> None:
+    done = up.run("rush", "--showtime", "sho_0000000000", "--fans", "5", check=False)
+    assert done.returncode == 1
+    assert "sho_0000000000" in done.stderr
+
+
+def test_in_production_settings_nobody_rushes(up: Service) -> None:
+    assert up.run("rush", check=False, SEATRUSH_ENVIRONMENT="production").returncode == 78
+
+
+def test_where_nothing_runs_there_is_nothing_to_rush_at(up: Service, tmp_path: Path) -> None:
+    assert up.run("rush", check=False, SEATRUSH_DATA_DIR=str(tmp_path / "nothing")).returncode == 69
+
+
+async def test_ctrl_c_ends_a_rush_with_what_is_known(running: Service) -> None:
+    showtime_id = await running.add_showtime(HALL)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "entrypoints.cli", "rush", "--showtime", showtime_id, "--fans", "20000"),
+        "--json",
+        env=running.environment,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    assert b"seats left" in await process.stderr.readline()
+    process.send_signal(2)
+    output, _ = await process.communicate()
+    report = json.loads(output)
+    assert process.returncode == 130
+    assert report["interrupted"]
+    assert report["audit"]["ok"]
+    assert report["verdict"]["read"] == report["orders_placed"]
+
+
+@pytest.mark.timeout(180)
+async def test_a_service_that_sells_a_seat_twice_is_found_out() -> None:
+    with started("--no-demo") as service:
+        async with connected(service):
+            showtime_id = await service.add_showtime(HALL, seats_per_buyer=1_000)
+            assert service.platform is not None
+            for index in ("seat_claims_one_owner", "tickets_one_per_seat"):
+                await service.platform.database.execute(f"DROP INDEX checkout.{index}")
+            forgetting = asyncio.create_task(_forget_sold_seats(service, showtime_id))
+            exit_code, report, _ = await asyncio.to_thread(
+                rush, service, "--showtime", showtime_id, "--fans", "300"
+            )
+            forgetting.cancel()
+    assert exit_code == 3
+    assert report["verdict"]["sold_twice"]
+    assert not report["audit"]["ok"]
+
+
+async def _forget_sold_seats(service: Service, showtime_id: str) -> None:
+    """Put the first sold seats back on sale in Redis alone, three times each."""
+    assert service.platform is not None
+    keys, redis = keys_of(showtime_id), service.platform.redis
+    for _ in range(3):
+        for seat in range(6):
+            while not await redis.getbit(keys.sold, seat):
+                await asyncio.sleep(0.01)
+            pipeline = redis.pipeline(transaction=True)
+            pipeline.setbit(keys.sold, seat, 0)
+            pipeline.setbit(keys.taken, seat, 0)
+            pipeline.hincrby(keys.showtime, "version", 1)
+            await pipeline.execute()
