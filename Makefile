@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 SERVE_PORT := $(or $(PORT),8080)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast test-lua test-races test-engines lint format types imports bench lock openapi audit doctor clean
+.PHONY: help run test test-fast test-lua test-races lint format bench lock openapi schema settings audit doctor clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,12 @@ lock: $(VENV)/.installed ## resolve requirements.lock anew (exact versions and h
 
 openapi: $(VENV)/.installed ## write docs/openapi.json
 	$(BIN)/seatrush openapi > docs/openapi.json
+
+schema: $(VENV)/.installed ## write migrations/schema.sql
+	$(BIN)/python -m entrypoints.schema_dump > migrations/schema.sql
+
+settings: $(VENV)/.installed ## write docs/settings.md
+	$(BIN)/python -m entrypoints.settings_page > docs/settings.md
 
 audit: $(VENV)/.installed ## prove the promises on the running service
 	$(BIN)/seatrush audit

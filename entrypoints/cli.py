@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable, Coroutine
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -49,6 +50,8 @@ err = Console(stderr=True)
 out = Console()
 
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+ShowtimeId = Annotated[str, typer.Argument(help="Id of the showtime (sho_…).")]
+Labels = Annotated[list[str], typer.Argument(help="Seats, by label.")]
 
 
 def fail(message: str, exit_code: int = FAILED) -> NoReturn:
@@ -211,7 +214,9 @@ def seed_demo() -> None:
 
 
 @app.command("import-layout")
-def import_layout_file(file: Path, as_json: Json = False) -> None:
+def import_layout_file(
+    file: Annotated[Path, typer.Argument(help="Layout file.")], as_json: Json = False
+) -> None:
     """Store a seat layout: pretix seating plan, seats.io chart or CSV grid, told apart by content."""
     imported = _read_layout(file, as_json)
 
@@ -249,7 +254,9 @@ def showtime_add(
     starts_at: Annotated[str | None, typer.Option(help="RFC 3339 instant; in a week.")] = None,
     opens_at: Annotated[str | None, typer.Option(help="Opening of the sale; now.")] = None,
     price: Annotated[int, typer.Option(min=0, max=10**9, help="Minor units, all areas.")] = 4990,
-    seats_per_buyer: Annotated[int, typer.Option(min=1, max=seats_per_buyer_max)] = seats_per_buyer_default,
+    seats_per_buyer: Annotated[
+        int, typer.Option(min=1, max=seats_per_buyer_max, help="Most seats of one buyer.")
+    ] = seats_per_buyer_default,
     orphan_rule: Annotated[str, typer.Option(help="off, lenient or strict.")] = "lenient",
     as_json: Json = False,
 ) -> None:
@@ -320,13 +327,18 @@ def _instant(text: str | None, option: str) -> datetime | None:
         fail(f"{option}: {text!r} is not an RFC 3339 instant", USAGE)
     if instant.tzinfo is None:
         fail(f"{option}: {text!r} has no time zone", USAGE)
-    return instant
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError:
+        fail(f"{option}: {text!r} is beyond the calendar", USAGE)
 
 
 @app.command()
 def token(
-    account: Annotated[str, typer.Option(help="Name of the account; the same name, the same account.")],
-    count: Annotated[int, typer.Option(min=1, max=1_000_000)] = 1,
+    account: Annotated[
+        str | None, typer.Option(help="A name; the same name finds the same accounts. New ones without.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many accounts.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Accounts and access tokens for load tools. Refused in production."""
@@ -335,7 +347,11 @@ def token(
         fail("tokens are not handed out in production settings", BAD_SETTINGS)
 
     async def make(platform: Platform) -> list[dict[str, str]]:
-        sessions = await platform.account_service.ensure_named_accounts(account, count)
+        service = platform.account_service
+        if account is None:
+            sessions = await service.accounts_in_bulk(count, "fan")
+        else:
+            sessions = await service.ensure_named_accounts(account, count)
         return [
             {"account_id": session.account_id, "access_token": session.access_token} for session in sessions
         ]
@@ -379,33 +395,33 @@ def _status(showtime_id: str, as_json: bool) -> None:
 
 
 @sale_app.command("open")
-def sale_open(showtime_id: str, as_json: Json = False) -> None:
+def sale_open(showtime_id: ShowtimeId, as_json: Json = False) -> None:
     """Sell (again)."""
     _change(showtime_id, "open", as_json)
 
 
 @sale_app.command("pause")
-def sale_pause(showtime_id: str, as_json: Json = False) -> None:
+def sale_pause(showtime_id: ShowtimeId, as_json: Json = False) -> None:
     """Take no new holds; orders go on."""
     _change(showtime_id, "paused", as_json)
 
 
 @sale_app.command("close")
-def sale_close(showtime_id: str, as_json: Json = False) -> None:
+def sale_close(showtime_id: ShowtimeId, as_json: Json = False) -> None:
     """Sell no more."""
     _change(showtime_id, "closed", as_json)
 
 
 @sale_app.command("status")
-def sale_status(showtime_id: str, as_json: Json = False) -> None:
+def sale_status(showtime_id: ShowtimeId, as_json: Json = False) -> None:
     """Phase, window, seats left."""
     _status(showtime_id, as_json)
 
 
 @seats_app.command("block")
 def seats_block(
-    showtime_id: str,
-    labels: Annotated[list[str], typer.Argument(help="Seats, by label.")],
+    showtime_id: ShowtimeId,
+    labels: Labels,
     reason: Annotated[str, typer.Option(help="Why, for whoever wonders.")] = "",
 ) -> None:
     """Keep free seats off public sale."""
@@ -413,9 +429,7 @@ def seats_block(
 
 
 @seats_app.command("unblock")
-def seats_unblock(
-    showtime_id: str, labels: Annotated[list[str], typer.Argument(help="Seats, by label.")]
-) -> None:
+def seats_unblock(showtime_id: ShowtimeId, labels: Labels) -> None:
     """Put house seats on public sale."""
     with_platform(lambda platform: platform.sales.unblock(showtime_id, labels))
 
@@ -496,16 +510,17 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def openapi() -> None:
-    """The OpenAPI 3.1 document of this code."""
+    """The OpenAPI 3.1 document of this code, whatever the settings."""
     from entrypoints.platform import Addresses
     from entrypoints.serving import api_document
 
-    async def inside() -> bytes:
+    async def inside(folder: Path) -> bytes:
         nowhere = Addresses("redis://localhost:0", "postgresql://localhost:0/none", None)
-        async with platform_for(settings_or_fail(), nowhere) as platform:
+        async with platform_for(load({}, data_dir=folder), nowhere) as platform:
             return api_document(platform)
 
-    sys.stdout.buffer.write(run(inside()))
+    with tempfile.TemporaryDirectory() as folder:  # a platform makes keys; these are for nothing
+        sys.stdout.buffer.write(run(inside(Path(folder))))
 
 
 @app.command()

@@ -161,10 +161,7 @@ class ReservationService:
         best: bool = False,
     ) -> Hold:
         """One script call. A pick of ours already leaves no single that could be avoided."""
-        layout, stretches = showtime.hall.layout, showtime.hall.stretches
-        exempt = best or any(layout.seats[seat].kind == "accessible" for seat in seats)
-        rule = "off" if exempt else showtime.sale.orphan_rule
-        touched = stretches.touching(seats) if rule != "off" else ()
+        rule, touched, area = await self._orphan_terms(showtime, seats, exempt=best)
         held = await self._inventory.hold(
             showtime.showtime_id,
             hold_id,
@@ -173,7 +170,7 @@ class ReservationService:
             ttl_ms=self._hold_ttl_ms,
             rule=rule,
             stretches=touched,
-            area_stretches=stretches.of_areas(touched) if rule == "strict" else (),
+            area_stretches=area,
         )
         self._maps.expire(showtime.showtime_id)
         return self._hold_view(showtime, hold_id, seats, held.expires_at_ms)

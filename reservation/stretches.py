@@ -4,13 +4,19 @@ A stretch is a maximal range of seats of one segment without an accessible seat:
 index are neighbours in the hall, and both of its ends are boundaries no single can lean on. Scripts get
 only the stretches a choice touches (and those of its areas when the rule is strict), so their work is
 bounded by the choice, not by the hall.
+
+The script's rule is arithmetic on lengths, true where any seats of a run are as good as any others. Where
+couple seats, companion seats or a change of price stand in a stretch it is not (a place that cuts a couple
+is no place), so such a stretch is not *plain*, and a choice that needs it is judged by
+`seating.judge_orphans` before the script is called. That judgement is of a picture some milliseconds old;
+the rule is a courtesy, so a lost race there strands a seat and harms nobody.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from reservation.domain import Layout
+from reservation.domain import Layout, Seat
 from reservation.ports import Stretches
 
 
@@ -21,6 +27,7 @@ class StretchTable:
         area_number = {area.area_id: number for number, area in enumerate(layout.areas)}
         self._stretches: list[tuple[int, int, int]] = []
         self._stretch_of: list[int] = [-1] * layout.seat_count
+        self._odd: set[tuple[int, int, int]] = set()
         for segment in layout.segments:
             start: int | None = None
             for seat in range(segment.start, segment.stop + 1):
@@ -30,6 +37,8 @@ class StretchTable:
                 elif start is not None:
                     number = area_number[layout.seats[start].area_id]
                     self._stretches.append((start, seat - start, number))
+                    if not _is_plain(layout.seats[start:seat]):
+                        self._odd.add(self._stretches[-1])
                     start = None
 
     def touching(self, seats: Iterable[int]) -> Stretches:
@@ -41,3 +50,11 @@ class StretchTable:
         """Every stretch of the areas of the touched ones."""
         areas = {area for _, _, area in touched}
         return [stretch for stretch in self._stretches if stretch[2] in areas]
+
+    def are_plain(self, stretches: Stretches) -> bool:
+        """Whether the script's arithmetic holds on all of them."""
+        return self._odd.isdisjoint(stretches)
+
+
+def _is_plain(seats: Sequence[Seat]) -> bool:
+    return all(seat.kind == "standard" and seat.area_id == seats[0].area_id for seat in seats)

@@ -16,6 +16,7 @@ import random
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 import aiohttp
@@ -32,6 +33,12 @@ _IDEMPOTENCY_KEY: Final = istr("Idempotency-Key")
 _CONTENT_TYPE: Final = istr("Content-Type")
 _RETRY_AFTER: Final = istr("Retry-After")
 _UNSENT_HEADERS: Final = ("Accept", "Accept-Encoding", "User-Agent")
+
+
+@lru_cache(maxsize=512)
+def _url(text: str) -> URL:
+    """Most of a crowd asks at the same two addresses."""
+    return URL(text, encoded=True)
 
 
 class Meter:
@@ -88,7 +95,7 @@ class Api:
         rng: random.Random,
     ) -> Answer:
         """Ask until there is an answer, or no patience left."""
-        url = URL(path if path.startswith("http") else self._base_url + path, encoded=True)
+        url = _url(path if path.startswith("http") else self._base_url + path)
         headers = {}
         if token is not None:
             headers[_AUTHORIZATION] = f"Bearer {token}"

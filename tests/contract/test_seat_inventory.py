@@ -870,6 +870,20 @@ async def test_a_choice_is_judged_only_where_it_sits(candidate: Candidate, rule:
     assert (await candidate.seats()).taken == {1, 2, 3, 4, 6}
 
 
+@pytest.mark.parametrize(("taken", "chosen", "single"), [(14, 16, 15), (17, 15, 16), (5, 8, None)])
+@pytest.mark.parametrize("rule", ["lenient", "strict"])
+async def test_a_single_in_the_next_byte_is_seen(
+    candidate: Candidate, rule: OrphanRule, taken: int, chosen: int, single: int | None
+) -> None:
+    await candidate.open()
+    await candidate.block([taken])
+    row: Stretches = [(0, 40, 0)]
+
+    refusal = await _refusal_or_none(candidate.held([chosen], rule=rule, stretches=row, area_stretches=row))
+
+    assert (refusal.seats if refusal else (None,)) == (single,)
+
+
 async def test_strict_looks_for_room_in_the_same_area_only(candidate: Candidate) -> None:
     await candidate.open()
     here: Stretches = [(0, 3, 0)]

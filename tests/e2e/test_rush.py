@@ -1,9 +1,9 @@
-"""`seatrush rush`: a crowd of processes' own against `seatrush up`, and what its exit code says.
+"""`seatrush rush`: a crowd from a process of its own against `seatrush up`, and what its exit code says.
 
-Goal: a small hall sells out to the last wheelchair place and the report says so; what is wrong with the
-command line is usage; and when the service really oversells, the rush notices. Method: a real instance.
-The control takes both guards away: the index that makes PostgreSQL the arbiter is dropped, and Redis is
-made to forget a sold seat again and again. Without that, the same rush ends well.
+Goal: a small hall sells out to the last wheelchair place and the report says so; Ctrl-C ends a rush in
+good order; and when the service really oversells, the rush notices. Method: a real instance. The control
+takes both guards away: the index that makes PostgreSQL the arbiter is dropped, and Redis is made to
+forget sold seats again and again. Without that, the same rush ends well.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,8 @@ def rush(service: Service, *words: str) -> tuple[int, dict[str, Any], str]:
     return done.returncode, json.loads(done.stdout), done.stderr
 
 
-@pytest.mark.parametrize("pay_rate", ["1", "0.7"])
-def test_two_hundred_fans_sell_out_a_small_hall(up: Service, hall: Path, pay_rate: str) -> None:
-    exit_code, report, progress = rush(up, "--layout", str(hall), "--fans", "200", "--pay-rate", pay_rate)
+def test_two_hundred_fans_sell_out_a_small_hall(up: Service, hall: Path) -> None:
+    exit_code, report, progress = rush(up, "--layout", str(hall), "--fans", "200", "--pay-rate", "0.8")
     assert exit_code == 0, report
     assert report.keys() >= PROMISED
     assert (report["seats"], report["sold"], report["seats_left"]) == (24, 24, 0)
@@ -92,37 +92,16 @@ def test_too_few_fans_are_no_failure_and_the_table_is_for_people(up: Service, ha
     assert "closed-loop" in done.stdout
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("--showtime", "sho_0000000000", "--layout", "hall.csv"),
-        ("--fans", "0"),
-        ("--party", "1,eleven"),
-        ("--pay-rate", "1.1"),
-    ],
-)
-def test_what_is_wrong_with_the_command_line_is_usage(up: Service, words: tuple[str, ...]) -> None:
-    assert up.run("rush", *words, check=False).returncode == 2
-
-
 def test_a_showtime_nobody_knows_is_a_failure(up: Service) -> None:
     done = up.run("rush", "--showtime", "sho_0000000000", "--fans", "5", check=False)
     assert done.returncode == 1
     assert "sho_0000000000" in done.stderr
 
 
-def test_in_production_settings_nobody_rushes(up: Service) -> None:
-    assert up.run("rush", check=False, SEATRUSH_ENVIRONMENT="production").returncode == 78
-
-
-def test_where_nothing_runs_there_is_nothing_to_rush_at(up: Service, tmp_path: Path) -> None:
-    assert up.run("rush", check=False, SEATRUSH_DATA_DIR=str(tmp_path / "nothing")).returncode == 69
-
-
 async def test_ctrl_c_ends_a_rush_with_what_is_known(running: Service) -> None:
     showtime_id = await running.add_showtime(HALL)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "entrypoints.cli", "rush", "--showtime", showtime_id, "--fans", "20000"),
+        *(sys.executable, "-m", "entrypoints.cli", "rush", "--showtime", showtime_id, "--fans", "5000"),
         "--json",
         env=running.environment,
         cwd=ROOT,
@@ -150,7 +129,7 @@ async def test_a_service_that_sells_a_seat_twice_is_found_out() -> None:
                 await service.platform.database.execute(f"DROP INDEX checkout.{index}")
             forgetting = asyncio.create_task(_forget_sold_seats(service, showtime_id))
             exit_code, report, _ = await asyncio.to_thread(
-                rush, service, "--showtime", showtime_id, "--fans", "300"
+                rush, service, "--showtime", showtime_id, "--fans", "150"
             )
             forgetting.cancel()
     assert exit_code == 3
@@ -164,10 +143,17 @@ async def _forget_sold_seats(service: Service, showtime_id: str) -> None:
     keys, redis = keys_of(showtime_id), service.platform.redis
     for _ in range(3):
         for seat in range(6):
-            while not await redis.getbit(keys.sold, seat):
-                await asyncio.sleep(0.01)
+            await _sold(service, keys.sold, seat)
             pipeline = redis.pipeline(transaction=True)
             pipeline.setbit(keys.sold, seat, 0)
             pipeline.setbit(keys.taken, seat, 0)
             pipeline.hincrby(keys.showtime, "version", 1)
             await pipeline.execute()
+
+
+async def _sold(service: Service, plane: str, seat: int) -> None:
+    assert service.platform is not None
+    deadline = time.monotonic() + 60
+    while not await service.platform.redis.getbit(plane, seat):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
