@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, TypeVar
 
-from checkout import errors
 from checkout.fulfilment import Fulfilment
 from checkout.payments import PaymentService
 from checkout.ports import Gateway
 from checkout.refunds import RefundService
-from checkout.store import CheckoutStore
+from checkout.store import CheckoutStore, OrderToFree
 from kernel import limits
 from kernel.errors import SeatRushError
 from kernel.ids import hold_id_of
@@ -26,6 +25,7 @@ from reservation import ReturnableState, SeatInventory
 INTERVAL_S: Final = 0.5
 CONFIRM_AFTER_S: Final = 3.0  # a sale is usually back from the log within milliseconds
 HOUSEKEEPING_S: Final = 3_600.0
+AT_ONCE_MAX: Final = 8  # items of one job under way: a slow gateway is asked about several payments
 
 #: In which state the seats of an order that gave them up may still be found in Redis.
 _RETURNABLE: Final[dict[str, frozenset[ReturnableState]]] = {
@@ -34,6 +34,8 @@ _RETURNABLE: Final[dict[str, frozenset[ReturnableState]]] = {
     "confirmed": frozenset({"sold"}),
     "refunded": frozenset({"sold"}),
 }
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -58,34 +60,45 @@ class Completers:
         self._fulfilment = fulfilment
 
     async def run(self) -> None:
-        """Every job in turn, until cancelled."""
-        jobs: tuple[Callable[[], Awaitable[int]], ...] = (
-            self.expire_orders,
-            self.free_seats,
-            self.act_on_events,
-            self.ask_payments,
-            self.confirm_paid,
-            self.send_refunds,
-        )
-        since_housekeeping_s = 0.0
-        while True:
-            for job in jobs:
-                await self._attempt(job)
-            since_housekeeping_s += INTERVAL_S
-            if since_housekeeping_s >= HOUSEKEEPING_S:
-                since_housekeeping_s = 0.0
-                await self._attempt(self.drop_old_keys)
-            await asyncio.sleep(INTERVAL_S)
+        """Every job on its own, until cancelled: a gateway that hangs keeps no seat from sale."""
+        async with asyncio.TaskGroup() as group:
+            for job in (
+                self.expire_orders,
+                self.free_seats,
+                self.act_on_events,
+                self.ask_payments,
+                self.confirm_paid,
+                self.send_refunds,
+            ):
+                group.create_task(self._repeat(job, INTERVAL_S))
+            group.create_task(self._repeat(self.drop_old_keys, HOUSEKEEPING_S))
 
-    async def _attempt(self, job: Callable[[], Awaitable[int]]) -> None:
-        """One job's trouble is not another's: it is logged, and tried again next round."""
-        name = getattr(job, "__name__", "job")
+    async def _repeat(self, job: Callable[[], Awaitable[int]], interval_s: float) -> None:
+        while True:
+            await self._attempt(job.__name__, job())
+            await asyncio.sleep(interval_s)
+
+    async def _attempt(self, what: str, work: Awaitable[object]) -> bool:
+        """One trouble is not another's: it is logged, and tried again next round."""
         try:
-            await job()
+            await work
+            return True
         except SeatRushError as error:
-            _log.warning("%s waits: %s", name, error)
-        except Exception:  # noqa: BLE001 (a bug in one job must not stop the others)
-            _log.exception("%s failed", name)
+            _log.warning("%s waits: %s", what, getattr(error, "reason", error))
+        except Exception:  # noqa: BLE001 (a bug met by one item must not stop the others)
+            _log.exception("%s failed", what)
+        return False
+
+    async def _each(self, items: Sequence[T], name: str, work: Callable[[T], Awaitable[object]]) -> list[T]:
+        """Take up items side by side; answers those that went well."""
+        slots = asyncio.Semaphore(AT_ONCE_MAX)
+
+        async def take_up(item: T) -> bool:
+            async with slots:
+                return await self._attempt(name, work(item))
+
+        went_well = await asyncio.gather(*map(take_up, items))
+        return [item for item, well in zip(items, went_well, strict=True) if well]
 
     async def run_once(self) -> dict[str, int]:
         """Every job once; answers how many items each took up."""
@@ -104,49 +117,44 @@ class Completers:
 
     async def free_seats(self) -> int:
         """Put given-up seats back on sale."""
-        waiting = await self._store.orders_to_free()
-        freed = []
-        for order_id, state, keep in waiting:
-            if state in _RETURNABLE:
-                await self._inventory.return_seats(hold_id_of(order_id), states=_RETURNABLE[state], keep=keep)
-                freed.append(order_id)
+        waiting = [order for order in await self._store.orders_to_free() if order.state in _RETURNABLE]
+        freed = await self._each(waiting, "free_seats", self._free)
         if freed:
             await self._store.mark_freed(freed)
         return len(freed)
 
+    async def _free(self, order: OrderToFree) -> None:
+        await self._inventory.return_seats(
+            hold_id_of(order.order_id), states=_RETURNABLE[order.state], keep=order.keep
+        )
+
     async def act_on_events(self) -> int:
         """Take up events that were stored and then left by a crash."""
         events = await self._store.unprocessed_events()
-        for gateway_name, event_id, body in events:
-            event = self._gateways[gateway_name].read_event(event_id, body)
-            await self._payments.act_on(gateway_name, event)
+        await self._each(events, "act_on_events", self._act_on)
         return len(events)
+
+    async def _act_on(self, stored: tuple[str, str, bytes]) -> None:
+        gateway_name, event_id, body = stored
+        event = self._gateways[gateway_name].read_event(event_id, body)
+        await self._payments.act_on(gateway_name, event)
 
     async def ask_payments(self) -> int:
         """Ask gateways about payments they have not told us the end of."""
         waiting = await self._store.payments_to_ask()
-        for payment in waiting:
-            try:
-                await self._payments.ask(payment)
-            except errors.GatewayUnavailable as error:
-                _log.warning("payment %s stays open: %s", payment.payment_id, error.reason)
+        await self._each(waiting, "ask_payments", self._payments.ask)
         return len(waiting)
 
     async def confirm_paid(self) -> int:
         """Drive paid orders to their end."""
         waiting = await self._store.paid_unconfirmed(CONFIRM_AFTER_S)
-        for order_id in waiting:
-            await self._fulfilment.confirm(order_id)
+        await self._each(waiting, "confirm_paid", self._fulfilment.confirm)
         return len(waiting)
 
     async def send_refunds(self) -> int:
         """Ask gateways for refunds they have not completed."""
         waiting = await self._store.refunds_to_send()
-        for item in waiting:
-            try:
-                await self._refunds.send(item)
-            except errors.GatewayUnavailable as error:
-                _log.warning("refund %s stays open: %s", item.refund.refund_id, error.reason)
+        await self._each(waiting, "send_refunds", self._refunds.send)
         return len(waiting)
 
     async def drop_old_keys(self) -> int:

@@ -55,15 +55,20 @@ class Fulfilment:
             return False
 
     async def _take_again(self, hold_id: str, account_id: str, seats: list[int]) -> None:
+        """The same seats under the same hold. Raises Refused when somebody else has them."""
         await self._inventory.return_seats(hold_id, states=frozenset({"expired"}))
-        await self._inventory.hold(
-            showtime_of(hold_id),
-            hold_id,
-            account_id,
-            seats,
-            ttl_ms=limits.claim_ttl_ms,
-            at_counter=True,
-        )
+        try:
+            await self._inventory.hold(
+                showtime_of(hold_id),
+                hold_id,
+                account_id,
+                seats,
+                ttl_ms=limits.claim_ttl_ms,
+                at_counter=True,
+            )
+        except Refused as refusal:
+            if refusal.status != "hold_claimed":  # else a twin of this call took and sold them just now
+                raise
 
     async def cancel(self, order_id: str, reason: str) -> None:
         """The seats are somebody else's: cancel, and ask every captured payment back."""

@@ -21,7 +21,7 @@ from checkout.fulfilment import Fulfilment
 from checkout.ports import Gateway, GatewayEvent, GatewayPayment
 from checkout.store import CheckoutStore
 from kernel.clock import Clock
-from kernel.errors import InventoryRebuilding, NotFound, SeatsUnavailable
+from kernel.errors import NotFound, SeatRushError
 from runtime.postgres import Connection
 
 _log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class PaymentService:
         Raises UnknownGateway, NotFound, AlreadyPaid, OrderExpired, InvalidState, GatewayUnavailable.
         """
         gateway = self.gateway(gateway_name)
-        payment_id = _payment_id(request)
+        payment_id = payment_id_for(request, order_id, gateway.name)
         async with self._store.transaction() as connection:
             order = await self._store.lock_order(connection, order_id)
             if order is None or order.account_id != account_id:
@@ -140,12 +140,12 @@ class PaymentService:
                 return "ignored", None
 
     async def _confirm(self, order_id: str | None) -> None:
-        """Confirm what was just paid; if the seat store is away the completer will."""
+        """Confirm what was just paid; if a store is away the completer will."""
         if order_id is None:
             return
         try:
             await self._fulfilment.confirm(order_id)
-        except (SeatsUnavailable, InventoryRebuilding) as error:
+        except SeatRushError as error:
             _log.warning("order %s stays paid for the completer: %s", order_id, error)
 
     async def ask(self, payment: Payment) -> None:
@@ -156,6 +156,9 @@ class PaymentService:
             return
         found = await gateway.find_payment(payment.gateway_ref)
         if found is None or found.state not in {"captured", "failed"}:
+            return
+        if found.reference != payment.payment_id:
+            _log.error("asked for payment %s, %s spoke of %s", payment.payment_id, gateway.name, found.reference)
             return
         async with self._store.transaction() as connection:
             _, to_confirm = await self._take(connection, payment.gateway, _as_event(found))
@@ -184,6 +187,7 @@ class PaymentService:
             return "orphan", None
         if event.amount != payment.amount:
             _log.error("payment %s captured with another amount: %s", payment.payment_id, event.amount)
+            await self._store.doubt_payment(connection, payment.payment_id)
             return "amount_differs", None
         if not await self._store.capture_payment(connection, payment.payment_id, event.gateway_ref):
             return "repeated", None
@@ -198,8 +202,10 @@ class PaymentService:
         )
         if await self._store.mark_paid(connection, payment.order_id):
             return "captured", payment.order_id
+        order = await self._store.lock_order(connection, payment.order_id)
+        reason = "unfulfillable" if order is not None and order.state == "cancelled" else "paid_twice"
         refund_id = self._new_id("ref")
-        if await self._store.add_refund(connection, refund_id, payment, "paid_twice"):
+        if await self._store.add_refund(connection, refund_id, payment, reason):
             await self._store.post_entries(
                 connection,
                 f"owed:{refund_id}",
@@ -219,9 +225,14 @@ class PaymentService:
         return order.pay_by - min(timedelta(seconds=120), left / 4)
 
 
-def _payment_id(request: RequestKey) -> str:
-    digest = hashlib.sha256(f"{request.account_id}\n{request.key}".encode()).hexdigest()
-    return f"pay_{digest[:26]}"
+def payment_id_for(request: RequestKey, order_id: str, gateway_name: str) -> str:
+    """The payment of one request, the same however often it is repeated.
+
+    The order and the gateway are part of it: after an answer that was not kept (503), the same key may
+    come with another order, and must not meet this one's row.
+    """
+    material = f"{request.account_id}\n{request.key}\n{order_id}\n{gateway_name}"
+    return f"pay_{hashlib.sha256(material.encode()).hexdigest()[:26]}"
 
 
 def _as_event(found: GatewayPayment) -> GatewayEvent:

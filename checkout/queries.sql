@@ -194,6 +194,11 @@ FROM checkout.payments WHERE payment_id = $1::text FOR UPDATE;
 UPDATE checkout.payments SET state = 'captured', captured_at = now(), gateway_ref = coalesce(gateway_ref, $2::text)
 WHERE payment_id = $1::text AND state <> 'captured';
 
+-- name: doubt_payment
+-- The gateway captured something else than we asked for: never fulfilled, open until a person has looked.
+UPDATE checkout.payments SET state = 'unknown'
+WHERE payment_id = $1::text AND state IN ('initiated', 'pending');
+
 -- name: fail_payment
 -- The gateway will not pay; never said of money it has captured.
 UPDATE checkout.payments SET state = 'failed'
@@ -275,10 +280,12 @@ SET state = $2::text, completed_at = CASE WHEN $2::text = 'completed' THEN now()
 WHERE refund_id = $1::text AND state <> 'completed';
 
 -- name: mark_refunded
--- Every ticket of the order is void and every payment of it went back.
+-- Every ticket of the order is void, and what was asked back for them has arrived.
 UPDATE checkout.orders SET state = 'refunded', ended_at = now(), end_reason = 'refunded'
 WHERE order_id = $1::text AND state = 'confirmed'
-  AND NOT EXISTS (SELECT FROM checkout.tickets t WHERE t.order_id = $1::text AND t.state <> 'void');
+  AND NOT EXISTS (SELECT FROM checkout.tickets t WHERE t.order_id = $1::text AND t.state <> 'void')
+  AND NOT EXISTS (SELECT FROM checkout.refunds r
+                  WHERE r.order_id = $1::text AND r.reason = 'asked' AND r.state <> 'completed');
 
 -- name: expire_orders
 -- Claims past their deadline end; PostgreSQL's clock is the judge.
@@ -296,7 +303,7 @@ RETURNING o.order_id;
 
 -- name: orders_to_free
 -- Orders whose seats Redis still has to put back on sale, and what others own of them by now.
-SELECT o.order_id, o.state,
+SELECT o.order_id, o.state, o.seats_given_up_at,
        (SELECT coalesce(array_agg(other.seat_index), '{}')
         FROM checkout.order_lines l
         JOIN checkout.seat_claims other ON other.showtime_id = o.showtime_id
@@ -308,9 +315,10 @@ WHERE o.seats_given_up_at IS NOT NULL AND o.seats_freed_at IS NULL
 ORDER BY o.seats_given_up_at LIMIT 200;
 
 -- name: mark_freed
--- Redis has put the seats of these orders back on sale.
-UPDATE checkout.orders SET seats_freed_at = now()
-WHERE order_id = ANY ($1::text[]) AND seats_given_up_at IS NOT NULL;
+-- Redis has put the seats back on sale that these orders gave up then, and not some they gave up since.
+UPDATE checkout.orders o SET seats_freed_at = now()
+FROM unnest($1::text[], $2::timestamptz[]) AS done (order_id, given_up_at)
+WHERE o.order_id = done.order_id AND o.seats_given_up_at = done.given_up_at;
 
 -- name: paid_unconfirmed
 -- Paid orders whose sale has not come back from the log.
@@ -319,26 +327,39 @@ WHERE state = 'paid' AND paid_at < now() - make_interval(secs => $1::float8)
 ORDER BY paid_at LIMIT 200;
 
 -- name: payments_to_ask
--- Open payments whose gateway has not told us the end; asked with growing gaps.
+-- Open payments whose gateway has not told us the end; asked with gaps that grow to a minute.
 UPDATE checkout.payments SET asked_at = now(), asked_times = asked_times + 1
 WHERE payment_id IN (
   SELECT payment_id FROM checkout.payments
   WHERE state IN ('initiated', 'pending', 'unknown')
-    AND coalesce(asked_at, created_at) < now() - make_interval(secs => least(3 * 2 ^ asked_times, 600))
+    AND coalesce(asked_at, created_at) < now() - make_interval(secs => least(3 * 2 ^ least(asked_times, 9), 60))
   ORDER BY created_at LIMIT 50 FOR UPDATE SKIP LOCKED)
 RETURNING payment_id, order_id, gateway, state, amount, currency, gateway_ref, redirect_url, test_url;
 
+-- name: failed_payments_to_ask
+-- A failed try may be followed by a second card on the same page: asked until some time after the deadline.
+UPDATE checkout.payments SET asked_at = now(), asked_times = asked_times + 1
+WHERE payment_id IN (
+  SELECT p.payment_id FROM checkout.payments p JOIN checkout.orders o USING (order_id)
+  WHERE p.state = 'failed' AND p.created_at > now() - interval '3 hours'  -- no claim lives longer than two
+    AND (now() < o.pay_by + interval '15 minutes' OR coalesce(p.asked_at, p.created_at) < o.pay_by)
+    AND coalesce(p.asked_at, p.created_at)
+        < now() - make_interval(secs => least(3 * 2 ^ least(p.asked_times, 9), 60))
+  ORDER BY p.created_at LIMIT 50 FOR UPDATE OF p SKIP LOCKED)
+RETURNING payment_id, order_id, gateway, state, amount, currency, gateway_ref, redirect_url, test_url;
+
 -- name: refunds_to_send
--- Refunds the gateway has not completed; asked with growing gaps, always with the same key.
+-- Refunds the gateway has not completed; asked with gaps that grow to a minute, those that failed to ten.
 UPDATE checkout.refunds r SET asked_at = now(), asked_times = r.asked_times + 1
 FROM checkout.payments p
 WHERE p.payment_id = r.payment_id AND r.refund_id IN (
   SELECT refund_id FROM checkout.refunds
   WHERE state <> 'completed'
-    AND (asked_at IS NULL OR asked_at < now() - make_interval(secs => least(2 * 2 ^ asked_times, 600)))
+    AND (asked_at IS NULL OR asked_at < now() - make_interval(secs =>
+      least(2 * 2 ^ least(asked_times, 9), CASE state WHEN 'failed' THEN 600 ELSE 60 END)))
   ORDER BY requested_at LIMIT 50 FOR UPDATE SKIP LOCKED)
 RETURNING r.refund_id, r.order_id, r.payment_id, r.state, r.reason, r.amount, r.currency,
-          p.gateway, p.gateway_ref;
+          p.gateway, p.gateway_ref, r.requested_at < now() - interval '20 hours' AS is_old;
 
 -- name: find_request_key
 -- What a request answered before.

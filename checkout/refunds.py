@@ -16,7 +16,7 @@ from datetime import datetime
 
 from checkout import errors
 from checkout.domain import Order, Refund, RefundLine, RequestKey
-from checkout.ports import Gateway
+from checkout.ports import Gateway, GatewayRefund
 from checkout.store import CheckoutStore, RefundToSend
 from kernel.clock import Clock
 from kernel.errors import NotFound, ValidationFailed
@@ -61,7 +61,7 @@ class RefundService:
         order = await self._store.find_order(order_id)
         if order is None or order.account_id != account_id:
             raise NotFound()
-        await self._must_be_refundable(order.state, order.showtime_id, order.refunds)
+        await self._must_be_refundable(order)
         price = {line.seat_index: line.amount for line in order.lines}
         lines = tuple(
             RefundLine(ticket.ticket_id, price[ticket.seat_index])
@@ -85,7 +85,7 @@ class RefundService:
         Raises what `quote` raises.
         """
         quote = await self.quote(account_id, order_id, ticket_ids)
-        refund_id = _refund_id(request)
+        refund_id = refund_id_for(request, order_id)
         async with self._store.transaction() as connection:
             order = await self._store.lock_order(connection, order_id)
             assert order is not None, "an order is never deleted"
@@ -98,7 +98,8 @@ class RefundService:
             )
             if not await self._store.add_refund(connection, refund_id, payment, "asked"):
                 raise errors.AlreadyRefunded()
-            await self._store.give_back_tickets(connection, refund_id, order_id)
+            if await self._store.give_back_tickets(connection, refund_id, order_id) != len(quote.lines):
+                raise errors.RefundNotAllowed("A ticket of this order has been used.")
             await self._store.post_entries(
                 connection,
                 f"owed:{refund_id}",
@@ -111,26 +112,38 @@ class RefundService:
             await self._store.keep_request_key(request, 202, render(refund), connection)
         return refund
 
-    async def _must_be_refundable(self, state: str, showtime_id: str, refunds: Sequence[Refund]) -> None:
-        if state == "refunded" or refunds:
+    async def _must_be_refundable(self, order: Order) -> None:
+        """What came back because the order was paid twice does not count: its tickets stand."""
+        if order.state == "refunded" or any(refund.reason != "paid_twice" for refund in order.refunds):
             raise errors.AlreadyRefunded()
-        if state != "confirmed":
-            raise errors.InvalidState(state=state)
-        starts_at = await self._starts_at(showtime_id)
+        if order.state != "confirmed":
+            raise errors.InvalidState(state=order.state)
+        starts_at = await self._starts_at(order.showtime_id)
         if starts_at is not None and starts_at <= self._clock.now():
             raise errors.RefundNotAllowed("The showtime has begun.")
+        if any(ticket.state == "admitted" for ticket in order.tickets):
+            raise errors.RefundNotAllowed("A ticket of this order has been used.")
 
     async def send(self, item: RefundToSend) -> None:
         """Ask the gateway once more. Raises GatewayUnavailable."""
         refund = item.refund
-        answer = await self._gateways[item.gateway].refund(
-            refund_id=refund.refund_id, gateway_ref=item.gateway_ref, amount=refund.amount
-        )
+        answer = await self._ask_back(item)
         async with self._store.transaction() as connection:
             if answer.state in {"completed", "failed"}:
                 await self.settle(connection, refund.refund_id, answer.state)
-            elif refund.state == "requested" and answer.state == "sent":
+            elif refund.state in {"requested", "failed"} and answer.state == "sent":
                 await self._store.move_refund(connection, refund.refund_id, "sent")
+
+    async def _ask_back(self, item: RefundToSend) -> GatewayRefund:
+        """Gateways forget idempotency keys after a day: an old refund is looked for before it is repeated."""
+        gateway, refund = self._gateways[item.gateway], item.refund
+        if item.is_old:
+            found = await gateway.find_refund(refund.refund_id)
+            if found is not None and found.state != "failed":
+                return found
+        return await gateway.refund(
+            refund_id=refund.refund_id, gateway_ref=item.gateway_ref, amount=refund.amount
+        )
 
     async def settle(self, connection: Connection, refund_id: str, state: str) -> str:
         """Take what the gateway says of a refund, once; answers what came of it."""
@@ -170,6 +183,7 @@ def _must_be_all(issued: Sequence[str], asked: Sequence[str] | None) -> None:
         )
 
 
-def _refund_id(request: RequestKey) -> str:
-    digest = hashlib.sha256(f"refund\n{request.account_id}\n{request.key}".encode()).hexdigest()
-    return f"ref_{digest[:26]}"
+def refund_id_for(request: RequestKey, order_id: str) -> str:
+    """The refund of one request, the same however often it is repeated."""
+    material = f"refund\n{request.account_id}\n{request.key}\n{order_id}"
+    return f"ref_{hashlib.sha256(material.encode()).hexdigest()[:26]}"

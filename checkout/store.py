@@ -46,11 +46,22 @@ class LockedOrder:
 
 @dataclass(frozen=True, slots=True)
 class RefundToSend:
-    """A refund the gateway has not completed."""
+    """A refund the gateway has not completed; an old one may have lost its key there."""
 
     refund: Refund
     gateway: str
     gateway_ref: str
+    is_old: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OrderToFree:
+    """An order whose seats Redis still has to put back on sale, except what others own by now."""
+
+    order_id: str
+    state: str
+    given_up_at: datetime
+    keep: tuple[int, ...]
 
 
 def _payment(row: Record) -> Payment:
@@ -219,8 +230,15 @@ class CheckoutStore:
     async def fail_payment(self, connection: Connection, payment_id: str) -> bool:
         return rows_changed(await connection.execute(_SQL["fail_payment"], payment_id)) == 1
 
+    async def doubt_payment(self, connection: Connection, payment_id: str) -> None:
+        """What the gateway says of this payment cannot be: a person has to look."""
+        await connection.execute(_SQL["doubt_payment"], payment_id)
+
     async def payments_to_ask(self) -> list[Payment]:
-        return [_payment(row) for row in await self._database.fetch(_SQL["payments_to_ask"])]
+        """Payments whose gateway may know more than we do."""
+        rows = await self._database.fetch(_SQL["payments_to_ask"])
+        rows += await self._database.fetch(_SQL["failed_payments_to_ask"])
+        return [_payment(row) for row in rows]
 
     async def captured_payments(self, connection: Connection, order_id: str) -> list[Payment]:
         """What the order was paid with and nobody has asked back yet."""
@@ -294,11 +312,12 @@ class CheckoutStore:
         )
         return row is not None
 
-    async def give_back_tickets(self, connection: Connection, refund_id: str, order_id: str) -> None:
-        """Void the order's tickets, note what each brings back, and give up its seats."""
+    async def give_back_tickets(self, connection: Connection, refund_id: str, order_id: str) -> int:
+        """Void the order's tickets, note what each brings back, give up its seats; answers how many."""
         await connection.execute(_SQL["add_refund_lines"], refund_id, order_id)
-        await connection.execute(_SQL["void_tickets"], order_id)
+        voided = rows_changed(await connection.execute(_SQL["void_tickets"], order_id))
         await connection.execute(_SQL["give_up_sold"], order_id)
+        return voided
 
     async def find_refund(self, refund_id: str) -> Refund | None:
         row = await self._database.fetchrow(_SQL["find_refund"], refund_id)
@@ -317,7 +336,9 @@ class CheckoutStore:
 
     async def refunds_to_send(self) -> list[RefundToSend]:
         rows = await self._database.fetch(_SQL["refunds_to_send"])
-        return [RefundToSend(_refund(row), row["gateway"], row["gateway_ref"]) for row in rows]
+        return [
+            RefundToSend(_refund(row), row["gateway"], row["gateway_ref"], row["is_old"]) for row in rows
+        ]
 
     # Completers.
 
@@ -325,13 +346,18 @@ class CheckoutStore:
         """End claims past their deadline; answers their ids."""
         return [row["order_id"] for row in await self._database.fetch(_SQL["expire_orders"])]
 
-    async def orders_to_free(self) -> list[tuple[str, str, list[int]]]:
-        """Order id, state, and seats others own by now."""
+    async def orders_to_free(self) -> list[OrderToFree]:
         rows = await self._database.fetch(_SQL["orders_to_free"])
-        return [(row["order_id"], row["state"], list(row["keep"])) for row in rows]
+        return [
+            OrderToFree(row["order_id"], row["state"], row["seats_given_up_at"], tuple(row["keep"]))
+            for row in rows
+        ]
 
-    async def mark_freed(self, order_ids: Sequence[str]) -> None:
-        await self._database.execute(_SQL["mark_freed"], list(order_ids))
+    async def mark_freed(self, orders: Sequence[OrderToFree]) -> None:
+        """Redis has put these seats on sale; an order that gave up seats again since then stays open."""
+        await self._database.execute(
+            _SQL["mark_freed"], [order.order_id for order in orders], [order.given_up_at for order in orders]
+        )
 
     async def paid_unconfirmed(self, older_than_s: float) -> list[str]:
         rows = await self._database.fetch(_SQL["paid_unconfirmed"], older_than_s)

@@ -11,7 +11,7 @@ import dataclasses
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -33,6 +33,9 @@ from runtime.logs import configure_logs
 from runtime.settings import BadSettings, Settings, load
 
 FAILED, USAGE, BROKEN, MISSED, DOWN, BAD_SETTINGS = 1, 2, 3, 4, 69, 78
+
+#: Of the instants people may name. The ends of the calendar are infinities to PostgreSQL's driver.
+_YEARS = range(1970, 9000)
 
 T = TypeVar("T")
 
@@ -327,10 +330,9 @@ def _instant(text: str | None, option: str) -> datetime | None:
         fail(f"{option}: {text!r} is not an RFC 3339 instant", USAGE)
     if instant.tzinfo is None:
         fail(f"{option}: {text!r} has no time zone", USAGE)
-    try:
-        return instant.astimezone(UTC)
-    except OverflowError:
-        fail(f"{option}: {text!r} is beyond the calendar", USAGE)
+    if instant.year not in _YEARS:
+        fail(f"{option}: {text!r} is not in the years {_YEARS.start} to {_YEARS.stop - 1}", USAGE)
+    return instant
 
 
 @app.command()

@@ -19,10 +19,11 @@ from kernel.clock import Clock, from_ms, rfc3339, to_ms
 from kernel.errors import NotFound, SeatRushError, ValidationFailed
 from kernel.ids import hold_id_for, is_id, showtime_of
 from reservation import errors
+from reservation.domain import OrphanRule
 from reservation.halls import Halls, Showtime
 from reservation.live import MapPicture, SeatMaps
 from reservation.packing import count_seats, has_seat
-from reservation.ports import Refused, SeatInventory
+from reservation.ports import Refused, SeatInventory, Stretches
 from reservation.seating import Pick, alternatives, best_available, couples_broken, is_together, judge_orphans
 
 
@@ -174,6 +175,26 @@ class ReservationService:
         )
         self._maps.expire(showtime.showtime_id)
         return self._hold_view(showtime, hold_id, seats, held.expires_at_ms)
+
+    async def _orphan_terms(
+        self, showtime: Showtime, seats: Sequence[int], *, exempt: bool
+    ) -> tuple[OrphanRule, Stretches, Stretches]:
+        """The rule the script is to judge by, with its geometry; "off" where it was judged here.
+
+        Raises Refused for a choice judged here that strands a seat.
+        """
+        layout, stretches, rule = showtime.hall.layout, showtime.hall.stretches, showtime.sale.orphan_rule
+        if exempt or rule == "off" or any(layout.seats[seat].kind == "accessible" for seat in seats):
+            return "off", (), ()
+        touched = stretches.touching(seats)
+        area = stretches.of_areas(touched) if rule == "strict" else ()
+        if stretches.are_plain(touched) and stretches.are_plain(area):
+            return rule, touched, area
+        picture = await self._maps.current(showtime.showtime_id)
+        verdict = judge_orphans(showtime.hall.plan, picture.taken, seats, rule)
+        if not verdict.ok and not any(has_seat(picture.taken, seat) for seat in seats):
+            raise Refused("orphan_seat", seats=verdict.singles, taken=picture.taken)
+        return "off", (), ()
 
     def _hold_view(self, showtime: Showtime, hold_id: str, seats: Sequence[int], expires_at_ms: int) -> Hold:
         together = is_together(showtime.hall.plan, seats)
