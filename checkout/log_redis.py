@@ -101,8 +101,8 @@ class OrderLog:
                 if "BUSYGROUP" not in str(error):
                     raise
 
-    async def read(self, count: int, block_ms: int) -> list[LogEntry]:
-        """New entries, up to `count` of each partition, waiting up to `block_ms` for the first."""
+    async def read(self, count: int, block_ms: int | None) -> list[LogEntry]:
+        """New entries, up to `count` of each partition, waiting up to `block_ms` (if at all) for the first."""
         return await self._read_group(">", count, block_ms)
 
     async def read_own_pending(self, count: int) -> list[LogEntry]:

@@ -158,7 +158,9 @@ class PaymentService:
         if found is None or found.state not in {"captured", "failed"}:
             return
         if found.reference != payment.payment_id:
-            _log.error("asked for payment %s, %s spoke of %s", payment.payment_id, gateway.name, found.reference)
+            _log.error(
+                "asked for payment %s, %s spoke of %s", payment.payment_id, gateway.name, found.reference
+            )
             return
         async with self._store.transaction() as connection:
             _, to_confirm = await self._take(connection, payment.gateway, _as_event(found))

@@ -336,9 +336,7 @@ class CheckoutStore:
 
     async def refunds_to_send(self) -> list[RefundToSend]:
         rows = await self._database.fetch(_SQL["refunds_to_send"])
-        return [
-            RefundToSend(_refund(row), row["gateway"], row["gateway_ref"], row["is_old"]) for row in rows
-        ]
+        return [RefundToSend(_refund(row), row["gateway"], row["gateway_ref"], row["is_old"]) for row in rows]
 
     # Completers.
 

@@ -22,8 +22,10 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from entrypoints.audit.command import register as register_audit
 from entrypoints.finding import NothingRuns, find_addresses
 from entrypoints.platform import Platform, platform_for
+from entrypoints.rush import rush
 from entrypoints.supervision import ServiceFile, read_service
 from kernel.errors import PersistenceUnavailable, SeatRushError, SeatsUnavailable
 from kernel.limits import seats_per_buyer_default, seats_per_buyer_max
@@ -200,8 +202,6 @@ def migrate(as_json: Json = False) -> None:
         ran = run(inside())
     except MigrationRefused as error:
         fail(str(error))
-    except OSError as error:
-        fail(f"PostgreSQL does not answer: {error}", DOWN)
     if as_json:
         print_json({"ran": ran})
     else:
@@ -437,6 +437,9 @@ def seats_unblock(showtime_id: ShowtimeId, labels: Labels) -> None:
 
 
 # Promises
+
+register_audit(app, with_platform)
+app.command()(rush)
 
 
 @app.command()

@@ -40,6 +40,8 @@ _ACCOUNTS: Final = "Rush fan"
 _SHOWN_MAX: Final = 20
 _VISIBLE_WITHIN_S: Final = 5.0
 _ASK_AGAIN_S: Final = 0.1
+_ROWS: Final = 13
+_NARROW_ROWS: Final = 3
 
 
 class CannotRush(RuntimeError):
@@ -142,14 +144,25 @@ async def rehearse(
 
 async def _fresh_showtime(platform: Platform, imported: ImportedLayout | None) -> str:
     """On sale at once, without a limit per buyer: the last seats go to whoever still comes."""
-    from catalogue.demo.halls import wide_hall
     from entrypoints.cli import add_showtime
-    from reservation import ImportedLayout
+    from reservation import import_layout
 
     if imported is None:
-        hall = wide_hall("抢票演练厅 Rehearsal hall", 14, 6, 12)
-        imported = ImportedLayout(hall, warnings=(), source="csv_grid")
+        imported = import_layout(_rehearsal_hall().encode(), name="抢票演练厅 Rehearsal hall")
     return await add_showtime(platform, imported, seats_per_buyer=seats_per_buyer_max)
+
+
+def _rehearsal_hall() -> str:
+    """Three hundred seats as a CSV grid: three blocks, narrower in front, then two wheelchair places."""
+    rows = []
+    for row in range(1, _ROWS + 1):
+        seats = [f"{row}-{number}" for number in range(1, 25)]
+        if row <= _NARROW_ROWS:
+            seats[:2] = seats[-2:] = ["", ""]
+        elif row == _NARROW_ROWS + 1:
+            seats[11:13] = [f"{seat}+" for seat in seats[11:13]]
+        rows.append([*seats[:6], "", *seats[6:18], "", *seats[18:]])
+    return "\n".join(",".join(row) for row in rows)
 
 
 async def _sale_of(showtime_id: str, api: Api, meter: Meter) -> tuple[Sale, Picture]:
@@ -186,8 +199,6 @@ async def _seen(kind: str, path: str, api: Api, rng: random.Random) -> Answer:
 
 def _lag_of_log(platform: Platform, showtime_id: str) -> Lag:
     """How many entries of the showtime's partition PostgreSQL does not have yet."""
-    from redis.exceptions import ResponseError
-
     from reservation import log_key
     from runtime.redis_link import WEATHER
 
@@ -195,8 +206,8 @@ def _lag_of_log(platform: Platform, showtime_id: str) -> Lag:
 
     async def lag() -> int | None:
         try:
-            groups = await platform.redis.xinfo_groups(log)
-        except (*WEATHER, ResponseError):
+            groups = await platform.redis.xinfo_groups(log) if await platform.redis.exists(log) else []
+        except WEATHER:
             return None
         return sum(int(group["lag"] or 0) + int(group["pending"]) for group in groups)
 

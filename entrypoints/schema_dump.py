@@ -25,12 +25,14 @@ _HEAD: Final = """\
 -- tests/integration/test_migrations.py. What a table is for stands in the migration that makes it.
 """
 #: Lines about the session, the version and the archive, none of them about the schema.
-_NOISE: Final = re.compile(r"^(?:SET |SELECT pg_catalog\.set_config|--|\\(?:un)?restrict |COMMENT ON EXTENSION )")
+_NOISE: Final = re.compile(
+    r"^(?:SET |SELECT pg_catalog\.set_config|--|\\(?:un)?restrict |COMMENT ON EXTENSION )"
+)
 
 
 def dump(url: str, programs: Path) -> str:
     """The schema of a database; `programs` is the folder of a `pg_dump` no older than the server."""
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603 (PostgreSQL's own program, no shell)
         [
             str(programs / "pg_dump"),
             f"--dbname={url}",
@@ -54,18 +56,23 @@ def normalised(text: str) -> str:
     return f"{_HEAD}\n{body}\n"
 
 
-async def schema_of_history() -> str:
-    """Migrate an empty database of our own, and dump it."""
+async def schema_of_history(data_dir: Path) -> str:
+    """Migrate an empty database in this folder, and dump it."""
+    engine = PostgresEngine(data_dir, dies_with_us=True)
+    await engine.start()
+    try:
+        await migrate(engine.url)
+        return await asyncio.to_thread(dump, engine.url, engine.lodging.programs)
+    finally:
+        await engine.stop()
+
+
+def main() -> None:
+    """Write the schema to stdout."""
     with tempfile.TemporaryDirectory(prefix="seatrush-schema-") as parent:
         Path(parent).chmod(0o711)  # the data folder inside may belong to another user
-        engine = PostgresEngine(Path(parent) / "data", dies_with_us=True)
-        await engine.start()
-        try:
-            await migrate(engine.url)
-            return await asyncio.to_thread(dump, engine.url, engine.lodging.programs)
-        finally:
-            await engine.stop()
+        sys.stdout.write(asyncio.run(schema_of_history(Path(parent) / "data")))
 
 
 if __name__ == "__main__":
-    sys.stdout.write(asyncio.run(schema_of_history()))
+    main()

@@ -447,6 +447,8 @@ CREATE INDEX orders_paid_unconfirmed ON checkout.orders USING btree (paid_at) WH
 
 CREATE INDEX orders_seats_unfreed ON checkout.orders USING btree (seats_given_up_at) WHERE ((seats_given_up_at IS NOT NULL) AND (seats_freed_at IS NULL));
 
+CREATE INDEX payments_failed ON checkout.payments USING btree (created_at) WHERE (state = 'failed'::text);
+
 CREATE INDEX payments_of_order ON checkout.payments USING btree (order_id);
 
 CREATE INDEX payments_open ON checkout.payments USING btree (created_at) WHERE (state = ANY (ARRAY['initiated'::text, 'pending'::text, 'unknown'::text]));

@@ -18,7 +18,9 @@ from typing import Final
 
 import asyncpg
 
+from kernel.errors import PersistenceUnavailable
 from runtime.paths import MIGRATIONS_DIR
+from runtime.postgres import WEATHER
 
 _NAME: Final = re.compile(r"^(\d{4})_(pre|post)_([a-z0-9_]+)\.sql$")
 _TIMEOUT: Final = re.compile(r"^-- statement_timeout: (\w+), because .+$", re.MULTILINE)
@@ -75,10 +77,14 @@ INSERT INTO seatrush.migration_lock VALUES (true) ON CONFLICT DO NOTHING;
 async def migrate(url: str, migrations: Sequence[Migration] | None = None) -> list[str]:
     """Bring the database to the newest version; the answer names what ran.
 
-    Raises MigrationRefused when a file was edited after it ran or the database is newer.
+    Raises MigrationRefused when a file was edited after it ran or the database is newer, and
+    PersistenceUnavailable when PostgreSQL does not answer or does not let us in.
     """
     todo = load_migrations() if migrations is None else list(migrations)
-    connection = await asyncpg.connect(url, statement_cache_size=0, timeout=10)
+    try:
+        connection = await asyncpg.connect(url, statement_cache_size=0, timeout=10)
+    except WEATHER as error:
+        raise PersistenceUnavailable(f"PostgreSQL does not answer: {error}") from error
     ran: list[str] = []
     try:
         await _bootstrap(connection)

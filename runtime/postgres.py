@@ -26,7 +26,8 @@ DATA_ERRORS: Final = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataErr
 #: Retryable inside a transaction: nothing was committed and another try may succeed.
 CONFLICT_ERRORS: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
-_WEATHER: Final = (
+#: What the server or the way to it does.
+WEATHER: Final = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
@@ -36,6 +37,8 @@ _WEATHER: Final = (
     asyncpg.PostgresSystemError,
     asyncpg.InternalServerError,
     asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
 )
 
 UniqueViolation = asyncpg.UniqueViolationError
@@ -108,7 +111,7 @@ class Database:
             pool = await self._ready_pool()
             async with pool.acquire(timeout=self._acquire_timeout_s) as connection:
                 yield connection
-        except _WEATHER as error:
+        except WEATHER as error:
             raise PersistenceUnavailable() from error
 
     @asynccontextmanager
@@ -146,7 +149,7 @@ class Database:
         pool, self._pool = self._pool, None
         try:
             await asyncio.wait_for(pool.close(), 2.0)
-        except (TimeoutError, *_WEATHER):
+        except (TimeoutError, *WEATHER):
             pool.terminate()
 
 

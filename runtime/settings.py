@@ -39,17 +39,27 @@ class Settings(BaseSettings):
         DEFAULT_DATA_DIR, description="Where embedded engines, generated keys and run files live."
     )
     database_url: str | None = Field(
-        None, alias="DATABASE_URL", description="PostgreSQL to use; without it an embedded one starts."
+        None,
+        alias="DATABASE_URL",
+        pattern="^postgres(ql)?://",
+        description="PostgreSQL to use; without it an embedded one starts.",
     )
     redis_url: str | None = Field(
-        None, alias="REDIS_URL", description="Redis or Valkey to use; without it an embedded one starts."
+        None,
+        alias="REDIS_URL",
+        pattern="^(rediss?|unix)://",
+        description="Redis or Valkey to use; without it an embedded one starts.",
     )
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(8080, alias="PORT", ge=0, le=65535, description="Port the API listens on.")
-    public_url: str | None = Field(None, description="Address people reach the API at, for links.")
+    public_url: str | None = Field(
+        None, pattern="^https?://", description="Address people reach the API at, for links."
+    )
     api_workers: int = Field(1, ge=1, le=64, description="API processes started by `up`.")
     gateway_url: str | None = Field(
-        None, description="Address of the sandbox gateway; `up` starts one and fills this in."
+        None,
+        pattern="^https?://",
+        description="Address of the sandbox gateway; `up` starts one and fills this in.",
     )
     gateway_secret: SecretStr | None = Field(
         None, description="Secret the sandbox gateway signs its webhooks with (`whsec_…`)."

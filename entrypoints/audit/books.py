@@ -3,7 +3,7 @@
 PostgreSQL is read first and the gateway second, so whatever we believe to be captured or refunded must
 stand in the books, with the same sum: there is no lawful delay in that direction. The other way round
 there is one: a webhook is on its way, or was lost and will be found by asking. A line the gateway has and
-we have not is therefore an offence only when it is old and no question about it is due.
+we have not is therefore an offence only when it is older than `news_s`.
 
 Only the sandbox lets us read its books. A gateway that cannot be reached proves nothing either way: then
 nothing is counted, and nothing is held against anybody.
@@ -84,7 +84,7 @@ class BooksLook:
             return Seen()
         for kind, reference in unmet:
             seen.suspect(CHECK, GATEWAY, f"{reference} is {_WORD[kind]} here and not in the gateway's books")
-        await self._judge_news(news, seen)
+        self._judge_news(news, seen)
         return seen
 
     async def _ours(self, statement: str) -> Mapping[str, Record]:
@@ -112,18 +112,13 @@ class BooksLook:
             sums = f"{known['amount']} {known['currency']} here and {line.amount} {line.currency} there"
             seen.suspect(CHECK, GATEWAY, f"{line.reference} was {_WORD[line.kind]} with {sums}")
 
-    async def _judge_news(self, news: list[Line], seen: Seen) -> None:
-        """What the gateway has and we have not: lawful while young, or while we are about to ask."""
-        newest = datetime.now(UTC) - timedelta(seconds=self._patience.news_s)
-        old = [line for line in news if line.at < newest]
-        rows = await self._sources.database.fetch(
-            SQL["about_to_be_asked"], [line.reference for line in old], self._patience.news_s
-        )
-        asked = {row["reference"] for row in rows}
-        for line in old:
-            if line.reference not in asked:
-                sum_ = f"{line.amount} {line.currency}"
-                sentence = f"the gateway {_WORD[line.kind]} {sum_} for {line.reference} and we do not know it"
+    def _judge_news(self, news: list[Line], seen: Seen) -> None:
+        """What the gateway has and we have not."""
+        young = datetime.now(UTC) - timedelta(seconds=self._patience.news_s)
+        for line in news:
+            if line.at < young:
+                sums = f"{line.amount} {line.currency}"
+                sentence = f"the gateway {_WORD[line.kind]} {sums} for {line.reference} and we do not know it"
                 seen.suspect(CHECK, GATEWAY, sentence)
 
     @asynccontextmanager

@@ -66,7 +66,7 @@ class Patience:
     log_s: float = 120.0
     #: Captured money without tickets or a settled refund, and a gateway's word nobody acted on.
     money_s: float = 120.0
-    #: What a gateway knows and we do not: a lost webhook is found by asking.
+    #: What a gateway knows and we do not: a lost webhook is found by asking, at least once a minute.
     news_s: float = 120.0
     #: A rebuild under way: a map takes milliseconds, ten thousand of them half a minute.
     rebuild_s: float = 60.0

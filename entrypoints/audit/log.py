@@ -45,21 +45,22 @@ class LogLook:
         seen = Seen()
         rows = await self._database.fetch(SQL["positions_with_instants"])
         positions = {row["partition"]: (position_of(row["log_id"]), row["written_at"]) for row in rows}
-        raised_at: datetime = await self._database.fetchval(SQL["epoch_raised_at"])
+        epoch = await self._database.fetchrow(SQL["epoch_now"], self._patience.rebuild_s)
+        assert epoch is not None, "the epoch is one row from the first migration on"
         for partition in self._partitions:
             if subjects is None or str(partition) in subjects:
                 watch = _PartitionWatch(partition, self._patience, seen)
-                await self._look_at(watch, positions.get(partition), raised_at)
+                await self._look_at(watch, positions.get(partition), epoch)
         rows = await self._database.fetch(SQL["positions_with_instants"])
         for row in rows:
             self._must_not_go_back(row["partition"], position_of(row["log_id"]), positions, seen)
         return seen
 
     async def _look_at(
-        self, watch: _PartitionWatch, position: tuple[Position, datetime] | None, raised_at: datetime
+        self, watch: _PartitionWatch, position: tuple[Position, datetime] | None, epoch: Record
     ) -> None:
         state = await log_state(self._redis, watch.partition)
-        watch.state_agrees(state, position, raised_at)
+        watch.state_agrees(state, position, epoch)
         aside = await self._database.fetch(SQL["dead_letters_of"], watch.partition)
         dead_letters = {position_of(row["log_id"]) for row in aside}
         unread, met = 0, set()
@@ -104,18 +105,18 @@ class _PartitionWatch:
         self._seen.counted[CHECK] += entries
 
     def state_agrees(
-        self, state: LogState, position: tuple[Position, datetime] | None, raised_at: datetime
+        self, state: LogState, position: tuple[Position, datetime] | None, epoch: Record
     ) -> None:
-        """The reader is there, and PostgreSQL is not ahead of the log, unless the log was lost."""
+        """The reader is there, or about to be, and PostgreSQL is not ahead of a log that was not lost."""
         self._seen.counted[CHECK] += 1
-        if not state.has_group:
+        if not state.has_group and not epoch["is_fresh"]:
             self._say("nobody reads the log: it has no group of order writers")
         if position is None:
             return
         place, written_at = position
         # Written for a log that is lost: just before the maps were rebuilt, or by a writer that had read
         # its entries before.
-        was_lost = raised_at > written_at - timedelta(seconds=self._patience.log_s)
+        was_lost = epoch["raised_at"] > written_at - timedelta(seconds=self._patience.log_s)
         if place[0] > state.now_ms + _SKEW_MS:
             self._say(f"PostgreSQL's position {text_of(place)} is of the future")
         elif place > state.last and not was_lost:

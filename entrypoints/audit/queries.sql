@@ -331,11 +331,7 @@ ORDER BY partition, log_id;
 
 -- name: epoch_now
 -- PostgreSQL's epoch, and whether it was raised so lately that maps may still be on their way.
-SELECT epoch, raised_at > now() - make_interval(secs => $1::float8) AS is_fresh FROM reservation.epoch;
-
--- name: epoch_raised_at
--- Since when the data in Redis is what it is.
-SELECT raised_at FROM reservation.epoch;
+SELECT epoch, raised_at > now() - make_interval(secs => $1::float8) AS is_fresh, raised_at FROM reservation.epoch;
 
 -- name: showtimes_on_sale
 -- Every sale with its size, to look at in portions.
@@ -394,13 +390,3 @@ WHERE p.gateway = $1::text AND ($2::text IS NULL OR o.showtime_id = $2::text);
 SELECT r.refund_id AS reference, r.amount, r.currency, r.state = 'completed' AS moved
 FROM checkout.refunds r JOIN checkout.payments p USING (payment_id) JOIN checkout.orders o ON o.order_id = p.order_id
 WHERE p.gateway = $1::text AND ($2::text IS NULL OR o.showtime_id = $2::text);
-
--- name: about_to_be_asked
--- Payments and refunds the gateway will be asked about before long, by the completers' own calendar.
-SELECT payment_id AS reference FROM checkout.payments
-WHERE payment_id = ANY ($1::text[]) AND state IN ('initiated', 'pending', 'unknown')
-  AND coalesce(asked_at, created_at) + make_interval(secs => least(3 * 2 ^ asked_times, 600) + $2::float8) > now()
-UNION ALL
-SELECT refund_id FROM checkout.refunds
-WHERE refund_id = ANY ($1::text[]) AND state <> 'completed'
-  AND coalesce(asked_at, requested_at) + make_interval(secs => least(2 * 2 ^ asked_times, 600) + $2::float8) > now();

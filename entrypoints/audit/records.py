@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from checkout.entries import Claim, Confirm, Entry, EntryTooNew, decode
+from checkout.entries import UNDECODABLE, Claim, Confirm, Entry, EntryTooNew, decode
 from entrypoints.audit.findings import Patience, Seen
 from kernel import states
 from runtime.postgres import Connection, Database, Record
@@ -103,7 +103,7 @@ def claimed_order(data: bytes) -> str | None:
     """The order an entry claims seats for, also when the entry is newer than this code."""
     try:
         entry = msgspec.json.decode(data, type=_SomeEntry)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNDECODABLE:
         return None
     return entry.order_id if entry.kind == "claim" else None
 
@@ -112,5 +112,5 @@ def read_entry(data: bytes) -> Entry | None:
     """An entry of the log, or None for what this code cannot read."""
     try:
         return decode(data)
-    except (EntryTooNew, msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
+    except (EntryTooNew, *UNDECODABLE):
         return None

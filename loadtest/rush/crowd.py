@@ -28,6 +28,7 @@ from loadtest.rush.plan import IN_FLIGHT_MAX, Fan
 
 _GRACE_S: Final = 5.0
 _LOOK_AT_DOOR_S: Final = 1.0
+_PURCHASES_MAX: Final = 10  # of one mopper: the last seats of a hall, not half a stadium
 _IDLE_ROUNDS_MAX: Final = 6
 _IDLE_PAUSE_S: Final = 0.2
 
@@ -41,6 +42,7 @@ class Crowd:
         self._tokens = tokens
         self._outcomes: dict[int, Outcome] = {}
         self._moppers: deque[Fan] = deque()
+        self._mopped: Counter[int] = Counter()
         self._playing: set[asyncio.Task[None]] = set()
         self._errors: list[BaseException] = []
         self.seconds = 0.0
@@ -133,5 +135,7 @@ class Crowd:
             self._outcomes[fan.number] = outcome
         if not visit and fan.pays and outcome in {"sold_out", "gave_up"}:
             self._moppers.append(fan)
-        if visit and outcome == "limited":
+        if visit and outcome == "bought":
+            self._mopped[fan.number] += 1
+        if visit and (outcome == "limited" or self._mopped[fan.number] == _PURCHASES_MAX):
             self._moppers.remove(fan)

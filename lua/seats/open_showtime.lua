@@ -9,7 +9,7 @@
   ARGV  1 showtime_id  2 seat_count  3 opens_at_ms  4 closes_at_ms (0 = never)  5 buyer_seats_max
         6 phase ('open', 'paused' or 'closed')
   RETURNS  opened {version} | already_open {version} | inventory_rebuilding
-  COST  at most 7 commands ]]
+  COST  at most 6 commands ]]
 
 -- Read
 local terms = redis.call('HMGET', KEYS[1], 'epoch', 'version')

@@ -14,7 +14,7 @@ import asyncio
 import itertools
 import socket
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,9 +92,14 @@ class RunningPlatform:
         for name in names or tuple(self.roles):
             task = self.roles.pop(name, None)
             if task is not None:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+                await _end(task)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel until it is over: `asyncio.wait_for` of Python 3.11, under redis-py, may swallow one cancel."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=0.2)
 
 
 @asynccontextmanager
@@ -122,6 +127,7 @@ async def run_platform(
             platform_for(known, Addresses(redis_url, database_url, gateway.url))
         )
         await platform.rebuilder.rebuild("test")
+        await platform.order_log.ensure_groups()
         platform.commits.start()
         stack.push_async_callback(platform.commits.close)
         stack.push_async_callback(platform.maps.close)
@@ -138,9 +144,7 @@ async def run_platform(
             yield running
         finally:
             await running.stop()
-            following.cancel()
-            with suppress(asyncio.CancelledError):
-                await following
+            await _end(following)
 
 
 async def migrated(url: str) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -196,6 +196,7 @@ class Shop:
     platform: Platform
     gateway: PaperGateway
     _keys: Any = field(default_factory=itertools.count)
+    _rows: Iterator[tuple[str, str]] = field(default_factory=lambda: iter(()))
 
     @property
     def store(self) -> Any:
@@ -209,6 +210,14 @@ class Shop:
         return await add_showtime(
             self.platform, ImportedLayout(imported.layout, (), "csv_grid"), orphan_rule="off", **terms
         )
+
+    async def row(self) -> tuple[str, str]:
+        """A showtime and a row of it that nobody has sat in; many tests share a showtime that way."""
+        for showtime_id, row in self._rows:
+            return showtime_id, row
+        showtime_id = await self.showtime()
+        self._rows = ((showtime_id, row) for row in "ABCDEFGH")
+        return await self.row()
 
     @staticmethod
     def fan() -> str:
@@ -299,7 +308,7 @@ class Shop:
     async def write(self) -> int:
         """Let the order writer take everything there is on the log; answers how many entries."""
         taken = 0
-        while entries := await self.platform.order_log.read(1_000, 1):
+        while entries := await self.platform.order_log.read(1_000, None):
             await self.platform.order_writer.write(entries)
             taken += len(entries)
         return taken
@@ -314,6 +323,11 @@ class Shop:
             if not await self.write() + sum((await self.complete()).values()):
                 return
         raise AssertionError("there is always something left to do")
+
+    async def settle_money(self) -> None:
+        """The completers alone, a few rounds: for as long as the log cannot be written to."""
+        for _ in range(3):
+            await self.complete()
 
     # What there is
 
@@ -549,8 +563,3 @@ async def shop(
     folder = tmp_path_factory.mktemp("shop")
     async with open_shop(valkey_url, await make_database(migrated), folder) as opened:
         yield opened
-
-
-def sequence(found: Mapping[str, Sequence[Any]]) -> dict[str, int]:
-    """How many rows each table has."""
-    return {table: len(rows) for table, rows in found.items()}

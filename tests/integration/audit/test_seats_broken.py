@@ -35,9 +35,9 @@ async def _sell_again_for_nothing(scene: Sold) -> str:
     for index in ("seat_claims_one_owner", "tickets_one_per_seat"):
         await scene.sql(f"DROP INDEX checkout.{index}")
     await scene.sql(
-        "INSERT INTO checkout.orders (order_id, showtime_id, account_id, epoch, state, currency, total, pay_by,"
-        " paid_at, confirmed_at) SELECT $2, showtime_id, account_id, epoch, state, currency, 0, pay_by, paid_at,"
-        " confirmed_at FROM checkout.orders WHERE order_id = $1",
+        "INSERT INTO checkout.orders (order_id, showtime_id, account_id, epoch, state, currency, total,"
+        " pay_by, paid_at, confirmed_at) SELECT $2, showtime_id, account_id, epoch, state, currency, 0,"
+        " pay_by, paid_at, confirmed_at FROM checkout.orders WHERE order_id = $1",
         scene.order_id,
         order_id,
     )
@@ -51,8 +51,8 @@ async def _sell_again_for_nothing(scene: Sold) -> str:
             order_id,
         )
     await scene.sql(
-        "INSERT INTO checkout.tickets SELECT replace(ticket_id, 'tkt_', 'tkt_2'), $2, account_id, showtime_id,"
-        " seat_index, label, state, issued_at FROM checkout.tickets WHERE order_id = $1",
+        "INSERT INTO checkout.tickets SELECT replace(ticket_id, 'tkt_', 'tkt_2'), $2, account_id,"
+        " showtime_id, seat_index, label, state, issued_at FROM checkout.tickets WHERE order_id = $1",
         scene.order_id,
         order_id,
     )
@@ -87,8 +87,8 @@ async def test_a_seat_in_two_live_holds_is_found(scene: Sold) -> None:
 async def test_two_live_tickets_for_a_seat_are_found(scene: Sold) -> None:
     await scene.sql("DROP INDEX checkout.tickets_one_per_seat")
     await scene.sql(
-        "INSERT INTO checkout.tickets SELECT 'tkt_second', order_id, account_id, showtime_id, seat_index, label,"
-        " state FROM checkout.tickets WHERE seat_index = 0"
+        "INSERT INTO checkout.tickets SELECT 'tkt_second', order_id, account_id, showtime_id, seat_index,"
+        " label, state FROM checkout.tickets WHERE seat_index = 0"
     )
     found = await broken(scene.running)
     assert found.keys() == {"no_seat_has_two_owners"}
@@ -150,8 +150,8 @@ async def test_a_sold_seat_without_its_ticket_is_found(scene: Sold) -> None:
 
 async def test_a_ticket_for_a_seat_nobody_bought_is_found(scene: Sold) -> None:
     await scene.sql(
-        "INSERT INTO checkout.tickets SELECT 'tkt_gift', order_id, account_id, showtime_id, $1::int, 'E1', state"
-        " FROM checkout.tickets WHERE seat_index = 0",
+        "INSERT INTO checkout.tickets SELECT 'tkt_gift', order_id, account_id, showtime_id, $1::int, 'E1',"
+        " state FROM checkout.tickets WHERE seat_index = 0",
         FREE,
     )
     assert await broken(scene.running) == {

@@ -16,6 +16,7 @@ from entrypoints.audit import run_audit
 from entrypoints.audit.records import SQL
 from kernel.errors import NotFound, PersistenceUnavailable, SeatsUnavailable
 from kernel.ids import hold_id_of, new_showtime_id
+from reservation import keys_of
 from tests.integration.audit.scenes import broken, counted, expired, sold
 from tests.support.engines import DatabaseMaker
 from tests.support.platform import RunningPlatform, migrated, run_platform
@@ -59,10 +60,6 @@ async def test_every_kind_of_order_together_keeps_every_promise(running: Running
 
 async def test_one_showtime_can_be_looked_at_alone(running: RunningPlatform) -> None:
     good, bad = await sold(running), await running.add_showtime()
-    keys = f"showtime {bad}"
-    assert keys
-    from reservation import keys_of
-
     await running.platform.redis.setbit(keys_of(bad).taken, 7, 1)
     assert await broken(running, good.showtime_id) == {}
     assert (await broken(running, bad)).keys() == {"seat_maps_agree"}

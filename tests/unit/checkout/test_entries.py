@@ -56,7 +56,8 @@ def test_an_entry_comes_back_as_it_was(entry: Claim | Confirm) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"{}", b"null", b"[]", b'{"kind":"claim"}', b'{"kind":"gift","order_id":"ord_1"}', b"\xff\xfe"]
+    "data",
+    [b"", b"{}", b"null", b"[]", b'{"kind":"claim"}', b'{"kind":"gift","order_id":"ord_1"}', b"\xff\xfe"],
 )
 def test_what_never_was_an_entry_is_undecodable(data: bytes) -> None:
     with pytest.raises((msgspec.DecodeError, UnicodeDecodeError)):

@@ -87,6 +87,18 @@ async def test_too_few_fans_are_no_failure() -> None:
     assert (report.sold, report.exit_code) == (6, 0)
 
 
+async def test_few_who_went_without_do_not_buy_a_hall_for_nobody() -> None:
+    first_order = [Answer(503, {"code": "persistence_unavailable"})]
+
+    def once(kind: str, _: int) -> Answer | None:
+        return first_order.pop() if kind == "order" and first_order else None
+
+    office = BoxOffice(layout_of(*["s" * 40] * 10), refuses=once)
+    report = await rush(office, RushPlan(3, (2,), seed=3))
+    assert 6 <= report.sold <= 60
+    assert report.exit_code == 0
+
+
 async def test_seats_nobody_can_get_although_fans_are_left_are_an_objective_missed() -> None:
     report = await rush(BoxOffice(HALL, sells_accessible=False), RushPlan(150, seed=3))
     assert (report.sold, report.exit_code) == (29, 4)
