@@ -79,12 +79,11 @@ class PaymentService:
             if order.state != "pending_payment":
                 raise errors.InvalidState(state=order.state)
             await self._store.add_payment(connection, payment_id, order_id, gateway.name, order.total)
-        pay_by = await self._pay_by(order_id)
         session = await gateway.open_session(
             payment_id=payment_id,
             order_id=order_id,
             amount=order.total,
-            expires_at=pay_by,
+            expires_at=self._page_closes_at(order.pay_by),
             return_url=return_url,
         )
         payment = Payment(
@@ -168,11 +167,13 @@ class PaymentService:
 
     async def _reopen(self, gateway: Gateway, payment: Payment) -> None:
         """We crashed around `open_session`: repeating it finds the session, or makes the only one."""
+        order = await self._store.find_order(payment.order_id)
+        assert order is not None, "an order is never deleted"
         session = await gateway.open_session(
             payment_id=payment.payment_id,
             order_id=payment.order_id,
             amount=payment.amount,
-            expires_at=await self._pay_by(payment.order_id),
+            expires_at=self._page_closes_at(order.pay_by),
             return_url=None,
         )
         async with self._store.transaction() as connection:
@@ -219,12 +220,10 @@ class PaymentService:
             )
         return "captured_again", None
 
-    async def _pay_by(self, order_id: str) -> datetime:
+    def _page_closes_at(self, pay_by: datetime) -> datetime:
         """When the gateway's page must close: before the claim does, so nobody pays too late (rule R12)."""
-        order = await self._store.find_order(order_id)
-        assert order is not None
-        left = order.pay_by - self._clock.now()
-        return order.pay_by - min(timedelta(seconds=120), left / 4)
+        left = pay_by - self._clock.now()
+        return pay_by - min(timedelta(seconds=120), left / 4)
 
 
 def payment_id_for(request: RequestKey, order_id: str, gateway_name: str) -> str:

@@ -41,6 +41,7 @@ class LockedOrder:
     account_id: str
     state: str
     total: Money
+    pay_by: datetime
     overdue: bool
 
 
@@ -169,7 +170,13 @@ class CheckoutStore:
             return None
         total = Money(row["total"], row["currency"])
         return LockedOrder(
-            row["order_id"], row["showtime_id"], row["account_id"], row["state"], total, row["overdue"]
+            row["order_id"],
+            row["showtime_id"],
+            row["account_id"],
+            row["state"],
+            total,
+            row["pay_by"],
+            row["overdue"],
         )
 
     # Repeated requests.

@@ -38,7 +38,7 @@ FAILED, DOWN = 1, 69
 
 _ACCOUNTS: Final = "Rush fan"
 _SHOWN_MAX: Final = 20
-_VISIBLE_WITHIN_S: Final = 5.0
+_VISIBLE_WITHIN_S: Final = 2.0
 _ASK_AGAIN_S: Final = 0.1
 _ROWS: Final = 13
 _NARROW_ROWS: Final = 3

@@ -76,7 +76,7 @@ class Settings(BaseSettings):
     claim_ttl_ms: int = Field(
         900_000, ge=2_000, le=7_200_000, description="How long an order may wait for its payment."
     )
-    database_pool_max: int = Field(4, ge=1, le=64, description="PostgreSQL connections of one process.")
+    database_pool_max: int = Field(8, ge=1, le=64, description="PostgreSQL connections of one process.")
     redis_pool_max: int = Field(64, ge=1, le=4096, description="Redis connections of one process.")
     statement_cache: int = Field(
         256, ge=0, description="Prepared statements kept per connection; 0 behind a pgbouncer."

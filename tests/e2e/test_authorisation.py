@@ -168,11 +168,7 @@ async def test_what_everybody_has_needs_a_token_and_shows_ones_own(
 
 @pytest.mark.parametrize(
     "operation",
-    [
-        OPERATIONS[name]
-        for name, row in MATRIX.items()
-        if row.to == OPEN and OPERATIONS[name].method == "GET"
-    ],
+    [OPERATIONS[name] for name, row in MATRIX.items() if row.to == OPEN and OPERATIONS[name].method == "GET"],
     ids=lambda each: each.name,
 )
 async def test_what_is_open_is_the_same_for_everybody(service: Service, operation: Operation) -> None:

@@ -29,7 +29,9 @@ with_id = pytest.mark.parametrize(
 with_query = pytest.mark.parametrize(
     "operation", [each for each in OPERATIONS.values() if each.query], ids=lambda each: each.name
 )
-paged = pytest.mark.parametrize("path", ["/films?", "/cinemas?", "/search?q=%E5%BD%B1&", "/showtimes?", "/orders?"])
+paged = pytest.mark.parametrize(
+    "path", ["/films?", "/cinemas?", "/search?q=%E5%BD%B1&", "/showtimes?", "/orders?"]
+)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -211,7 +213,9 @@ async def test_a_call_without_parameters_takes_none(
     service: Service, things: Belongings, operation: Operation
 ) -> None:
     path = things.path(operation)
-    refused(await ask(service, things, operation, f"{path}?{CANARY}=1&limit=1"), 422, "validation_failed", sent=())
+    refused(
+        await ask(service, things, operation, f"{path}?{CANARY}=1&limit=1"), 422, "validation_failed", sent=()
+    )
 
 
 ODD_FILTERS: Final[dict[str, tuple[str, int]]] = {
@@ -311,7 +315,10 @@ async def test_a_cursor_that_was_changed_or_brought_elsewhere_is_refused(
     other_list = "/films?" if "films" not in path else "/cinemas?"
     for changed in (cursor[:-1], f"{cursor}A", cursor.swapcase(), cursor[4:], f"{cursor}%3D"):
         refused(
-            await send(service, "GET", f"{path}cursor={changed}", headers=headers), 400, "invalid_cursor", sent=()
+            await send(service, "GET", f"{path}cursor={changed}", headers=headers),
+            400,
+            "invalid_cursor",
+            sent=(),
         )
     refused(await send(service, "GET", f"{other_list}cursor={cursor}"), 400, "invalid_cursor", sent=())
 
@@ -379,7 +386,9 @@ async def test_b55_headers_nobody_asked_for_change_nothing(
     assert len(answer.headers["X-Request-ID"]) <= 64
 
 
-@pytest.mark.parametrize("last", ["", "x", "-1", "0-0", "99999999999999999999-1", f"1-{'9' * 400}", "1-é", "*"])
+@pytest.mark.parametrize(
+    "last", ["", "x", "-1", "0-0", "99999999999999999999-1", f"1-{'9' * 400}", "1-é", "*"]
+)
 async def test_a_viewer_with_an_odd_last_event_gets_the_whole_picture(
     service: Service, things: Belongings, last: str
 ) -> None:

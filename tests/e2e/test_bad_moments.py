@@ -45,7 +45,10 @@ class Past:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def hasty() -> AsyncIterator[Service]:
-    lives = {"SEATRUSH_HOLD_TTL_MS": str(int(HOLD_S * 1000)), "SEATRUSH_CLAIM_TTL_MS": str(int(CLAIM_S * 1000))}
+    lives = {
+        "SEATRUSH_HOLD_TTL_MS": str(int(HOLD_S * 1000)),
+        "SEATRUSH_CLAIM_TTL_MS": str(int(CLAIM_S * 1000)),
+    }
     async with running_service("--no-demo", **lives) as service:
         yield service
 

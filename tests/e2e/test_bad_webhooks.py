@@ -52,7 +52,9 @@ class Waiting:
     def secret(self) -> SigningKeys:
         return SigningKeys.parse(keys.gateway_secret(load(self.service.environment)))
 
-    def signed(self, body: bytes, *, at: datetime | None = None, event_id: str | None = None) -> dict[str, str]:
+    def signed(
+        self, body: bytes, *, at: datetime | None = None, event_id: str | None = None
+    ) -> dict[str, str]:
         return sign(self.secret, event_id or f"evt_{self.service.new_key()}", body, at or datetime.now(UTC))
 
     async def tell(self, body: bytes | None, headers: Mapping[str, str], path: str = PATH) -> Answer:
@@ -108,7 +110,10 @@ def _spoilt(waiting: Waiting, what: str, body: bytes) -> tuple[list[tuple[str, s
         "no timestamp": {k: v for k, v in good.items() if k != "webhook-timestamp"},
         "another secret": sign(SigningKeys.parse(new_secret()), "evt_1", body, datetime.now(UTC)),
         "another body": waiting.signed(body + b" "),
-        "a mutated signature": {**good, "webhook-signature": first[:-2] + ("A=" if first[-2] != "A" else "B=")},
+        "a mutated signature": {
+            **good,
+            "webhook-signature": first[:-2] + ("A=" if first[-2] != "A" else "B="),
+        },
         "a signature in another case": {**good, "webhook-signature": first.swapcase()},
         "another version": {**good, "webhook-signature": first.replace("v1,", "v2,")},
         "an empty signature": {**good, "webhook-signature": ""},

@@ -70,7 +70,9 @@ def values_of(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> st.S
         case "integer":
             return st.integers(schema.get("minimum", -10), min(schema.get("maximum", 12), 12))
         case "string":
-            return st.one_of(odd_texts, st.sampled_from([f"{row}{seat}" for row in "DEF" for seat in (5, 6, 7)]))
+            return st.one_of(
+                odd_texts, st.sampled_from([f"{row}{seat}" for row in "DEF" for seat in (5, 6, 7)])
+            )
         case "array":
             return st.lists(values_of(schema["items"], definitions), max_size=12)
         case "object":
@@ -118,11 +120,16 @@ def requests(draw: st.DrawFn, operation: Operation, things: Belongings, key: str
         pairs = draw(st.lists(st.tuples(names, texts), max_size=3))
         if operation.name == "search" and draw(st.booleans()):
             pairs.append(("q", draw(odd_texts)))
-        path += "?" + urlencode([(n.encode("utf-8", "replace"), t.encode("utf-8", "replace")) for n, t in pairs])
+        path += "?" + urlencode(
+            [(n.encode("utf-8", "replace"), t.encode("utf-8", "replace")) for n, t in pairs]
+        )
     headers = [("Authorization", f"Bearer {things.owner.token if draw(st.integers(0, 9)) else 'x'}")]
     headers.append(("Idempotency-Key", draw(st.sampled_from([key, key, key, "again", ""]))))
     headers.append(
-        ("Content-Type", draw(st.sampled_from(["application/json"] * 8 + ["text/plain", "application/json;x"])))
+        (
+            "Content-Type",
+            draw(st.sampled_from(["application/json"] * 8 + ["text/plain", "application/json;x"])),
+        )
     )
     body = None
     if operation in WITH_BODY:

@@ -55,7 +55,10 @@ async def test_the_second_time_nothing_changes(
     url = await make_database(migrated)
     before = await _schema(postgres_engine, url), await _fetch(url, "SELECT * FROM seatrush.migrations")
     assert await migrate(url) == []
-    assert (await _schema(postgres_engine, url), await _fetch(url, "SELECT * FROM seatrush.migrations")) == before
+    assert (
+        await _schema(postgres_engine, url),
+        await _fetch(url, "SELECT * FROM seatrush.migrations"),
+    ) == before
 
 
 async def test_the_history_comes_to_the_schema_that_is_committed(
@@ -170,7 +173,8 @@ def test_a_number_given_twice_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["1_pre_a.sql", "0001_a_create.sql", "0001_pre_.sql", "0001_during_a_create.sql", "0001_pre_A.sql"]
+    "name",
+    ["1_pre_a.sql", "0001_a_create.sql", "0001_pre_.sql", "0001_during_a_create.sql", "0001_pre_A.sql"],
 )
 def test_a_name_of_another_form_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(MigrationRefused, match="not a migration's name"):
@@ -178,7 +182,9 @@ def test_a_name_of_another_form_is_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_the_generated_schema_is_no_migration(tmp_path: Path) -> None:
-    assert [each.version for each in load_migrations(_files(tmp_path, "0001_pre_a_create.sql", "schema.sql"))] == [1]
+    assert [
+        each.version for each in load_migrations(_files(tmp_path, "0001_pre_a_create.sql", "schema.sql"))
+    ] == [1]
 
 
 async def test_a_file_may_ask_for_more_time_with_a_reason(make_database: DatabaseMaker) -> None:

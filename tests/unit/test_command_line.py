@@ -62,6 +62,8 @@ NEED_AN_INSTANCE: Final = {
     "seats unblock": ["sho_0000000000", "A1"],
     "rebuild": [],
     "reconcile": [],
+    "audit": [],
+    "rush": ["--fans", "1"],
 }
 
 

@@ -16,10 +16,11 @@ import pytest
 
 from checkout import errors
 from checkout.domain import RequestKey
+from checkout.entries import Confirm
 from checkout.refunds import refund_id_for
 from kernel.errors import NotFound, ValidationFailed
 from kernel.money import Money
-from tests.support.shop import PRICE, Shop
+from tests.support.shop import PRICE, Shop, feed
 
 
 async def bought(shop: Shop, *numbers: int) -> tuple[str, str, str]:
@@ -244,7 +245,7 @@ async def test_seats_return_only_after_their_tickets_are_void(shop: Shop) -> Non
     claims = await shop.sql("SELECT DISTINCT state FROM checkout.seat_claims WHERE order_id = $1", order_id)
     assert [claim["state"] for claim in claims] == ["returned"]
     assert await shop.taken(showtime_id) == seats  # PostgreSQL let go, and Redis has not heard of it
-    assert await shop.platform.completers.free_seats() == 1
+    assert await shop.platform.completers.free_seats() >= 1
     assert await shop.taken(showtime_id) == set()
     assert await shop.platform.completers.free_seats() == 0
 
@@ -289,12 +290,11 @@ async def test_the_sale_may_be_fed_again_after_the_refund(shop: Shop) -> None:
     await shop.settle()
     before = await shop.tables()
     assert await shop.platform.fulfilment.confirm(order_id)
-    await shop.write()
+    await feed(shop, Confirm(order_id=order_id, showtime_id=showtime_id))
+    assert await shop.write() == 1
     after = await shop.tables()
-    assert {name: rows for name, rows in after.items() if name != "writer_positions"} == {
-        name: rows for name, rows in before.items() if name != "writer_positions"
-    }
-    assert showtime_id
+    assert after.pop("writer_positions") != before.pop("writer_positions")
+    assert after == before
 
 
 # A gateway that does not do it at once

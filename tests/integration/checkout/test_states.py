@@ -1,0 +1,246 @@
+"""Goal: things that cost money move only along the arrows of the state tables, whoever pushes.
+
+Method: every statement that moves something is run against a thing in every state there is, in a transaction
+that is undone; where it ends is held against the table of the kernel. A missing arrow is a test of its own, and
+each statement must move at least something, so that none is held back by a mistake of the test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import pytest
+
+from checkout import CheckoutStore, WriterStore
+from checkout.entries import Confirm
+from checkout.writer.store import Batch, EntryRefused
+from kernel import states
+from kernel.ids import new_hold_id, new_id, new_showtime_id, order_id_of
+from kernel.money import Money
+from runtime.postgres import Database
+from tests.support.shop import PRICE, Shop
+
+Push = Callable[["World"], Awaitable[Any]]
+
+
+class World(Database):
+    """One order, its payment, refund and ticket, inside a transaction that is undone."""
+
+    def __init__(self, connection: Any) -> None:
+        super().__init__("postgresql://none.invalid")
+        self.one = connection
+        self.showtime_id = new_showtime_id()
+        self.order_id = order_id_of(new_hold_id(self.showtime_id))
+        self.payment_id, self.refund_id = new_id("pay"), new_id("ref")
+        self.store, self.writer = CheckoutStore(self), WriterStore(self)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Any]:
+        yield self.one
+
+    async def build(self, order: str, payment: str, refund: str | None, *, overdue: bool = False) -> None:
+        """Rows in these states; what a state needs besides is given too."""
+        await self.one.execute(
+            "INSERT INTO checkout.orders (order_id, showtime_id, account_id, epoch, state, currency, total, pay_by,"
+            " paid_at, confirmed_at, ended_at) VALUES ($1, $2, 'acc_1', 1, $3, 'CNY', $4,"
+            " now() + make_interval(mins => $5), now(), CASE WHEN $3 IN ('confirmed', 'refunded') THEN now() END,"
+            " CASE WHEN $3 IN ('cancelled', 'expired', 'refunded') THEN now() END)",
+            self.order_id,
+            self.showtime_id,
+            order,
+            PRICE,
+            -5 if overdue else 5,
+        )
+        await self.one.execute(
+            "INSERT INTO checkout.order_lines VALUES ($1, 1, 'A1', 'stalls', $2)", self.order_id, PRICE
+        )
+        await self.one.execute(
+            "INSERT INTO checkout.seat_claims VALUES ($1, $2, 1, 'claimed')", self.order_id, self.showtime_id
+        )
+        await self.one.execute(
+            "INSERT INTO checkout.payments (payment_id, order_id, gateway, state, amount, currency, captured_at)"
+            " VALUES ($1, $2, 'paper', $3, $4, 'CNY', CASE WHEN $3 = 'captured' THEN now() END)",
+            self.payment_id,
+            self.order_id,
+            payment,
+            PRICE,
+        )
+        if refund is not None:
+            await self.one.execute(
+                "INSERT INTO checkout.refunds (refund_id, order_id, payment_id, state, reason, amount, currency,"
+                " completed_at) VALUES ($1, $2, $3, $4, 'asked', $5, 'CNY',"
+                " CASE WHEN $4 = 'completed' THEN now() END)",
+                self.refund_id,
+                self.order_id,
+                self.payment_id,
+                refund,
+                PRICE,
+            )
+
+    async def state(self, kind: str) -> str:
+        table, column, thing = {
+            "order": ("orders", "order_id", self.order_id),
+            "payment": ("payments", "payment_id", self.payment_id),
+            "refund": ("refunds", "refund_id", self.refund_id),
+            "ticket": ("tickets", "order_id", self.order_id),
+            "claim": ("seat_claims", "order_id", self.order_id),
+        }[kind]
+        return str(await self.one.fetchval(f"SELECT state FROM checkout.{table} WHERE {column} = $1", thing))
+
+
+@asynccontextmanager
+async def world(shop: Shop) -> AsyncIterator[World]:
+    async with shop.platform.database.connection() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            yield World(connection)
+        finally:
+            await transaction.rollback()
+
+
+async def confirm(world: World) -> None:
+    confirms = [Confirm(order_id=world.order_id, showtime_id=world.showtime_id)]
+    await world.writer.write(Batch(claims=[], confirms=confirms, positions={}))
+
+
+ORDER_PUSHES: dict[str, Push] = {
+    "mark_paid": lambda w: w.store.mark_paid(w.one, w.order_id),
+    "cancel_paid": lambda w: w.store.cancel_paid(w.one, w.order_id, "seat_taken"),
+    "confirm": confirm,
+    "expire_orders": lambda w: w.store.expire_orders(),
+    "mark_refunded": lambda w: w.store.mark_refunded(w.one, w.order_id),
+}
+PAYMENT_PUSHES: dict[str, Push] = {
+    "open_payment": lambda w: w.store.open_payment(w.one, w.payment_id, "ref", "https://page", None),
+    "capture_payment": lambda w: w.store.capture_payment(w.one, w.payment_id, "ref"),
+    "fail_payment": lambda w: w.store.fail_payment(w.one, w.payment_id),
+    "doubt_payment": lambda w: w.store.doubt_payment(w.one, w.payment_id),
+}
+REFUND_PUSHES: dict[str, Push] = {
+    "move to sent": lambda w: w.store.move_refund(w.one, w.refund_id, "sent"),
+    "move to completed": lambda w: w.store.move_refund(w.one, w.refund_id, "completed"),
+    "move to failed": lambda w: w.store.move_refund(w.one, w.refund_id, "failed"),
+}
+TABLES = {
+    "order": (states.ORDER, ORDER_PUSHES),
+    "payment": (states.PAYMENT, PAYMENT_PUSHES),
+    "refund": (states.REFUND, REFUND_PUSHES),
+}
+CASES = [
+    pytest.param(kind, source, push, id=f"{kind} {source}: {push}")
+    for kind, (table, pushes) in TABLES.items()
+    for source in table
+    for push in pushes
+]
+
+
+async def pushed(shop: Shop, kind: str, source: str, push: str) -> str:
+    """Where a thing ends that was pushed once."""
+    start = {"order": "confirmed", "payment": "captured", "refund": None} | {kind: source}
+    async with world(shop) as made:
+        await made.build(
+            str(start["order"]), str(start["payment"]), start["refund"], overdue=push == "expire_orders"
+        )
+        try:
+            await TABLES[kind][1][push](made)
+        except EntryRefused:
+            return source
+        return await made.state(kind)
+
+
+@pytest.mark.parametrize(("kind", "source", "push"), CASES)
+async def test_nothing_moves_but_along_an_arrow(shop: Shop, kind: str, source: str, push: str) -> None:
+    target = await pushed(shop, kind, source, push)
+    assert target == source or states.may_move(TABLES[kind][0], source, target)
+
+
+@pytest.mark.parametrize(
+    ("kind", "push"), [(kind, push) for kind, (_, pushes) in TABLES.items() for push in pushes]
+)
+async def test_every_push_moves_something_from_somewhere(shop: Shop, kind: str, push: str) -> None:
+    """The control: what stands still above does so because of its state."""
+    moved = [source for source in TABLES[kind][0] if await pushed(shop, kind, source, push) != source]
+    assert moved
+
+
+@pytest.mark.parametrize("refund", ["requested", "sent", "failed", "completed"])
+async def test_an_order_is_refunded_only_when_the_money_has_arrived(shop: Shop, refund: str) -> None:
+    async with world(shop) as made:
+        await made.build("confirmed", "captured", refund)
+        assert await made.store.mark_refunded(made.one, made.order_id) == (refund == "completed")
+
+
+async def test_a_payment_that_was_captured_is_captured_once(shop: Shop) -> None:
+    async with world(shop) as made:
+        await made.build("pending_payment", "pending", None)
+        assert await made.store.capture_payment(made.one, made.payment_id, "ref")
+        assert not await made.store.capture_payment(made.one, made.payment_id, "ref")
+
+
+async def test_tickets_and_claims_go_forward_only(shop: Shop) -> None:
+    async with world(shop) as made:
+        await made.build("paid", "captured", None)
+        await confirm(made)
+        assert (await made.state("ticket"), await made.state("claim")) == ("issued", "sold")
+        await made.one.execute(
+            "INSERT INTO checkout.refunds (refund_id, order_id, payment_id, state, reason, amount, currency)"
+            " VALUES ($1, $2, $3, 'requested', 'asked', $4, 'CNY')",
+            made.refund_id,
+            made.order_id,
+            made.payment_id,
+            PRICE,
+        )
+        assert await made.store.give_back_tickets(made.one, made.refund_id, made.order_id) == 1
+        assert (await made.state("ticket"), await made.state("claim")) == ("void", "returned")
+        await confirm(made)
+        assert await made.store.give_back_tickets(made.one, made.refund_id, made.order_id) == 0
+        assert (await made.state("ticket"), await made.state("claim")) == ("void", "returned")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE checkout.orders SET state = 'sold' WHERE order_id = $1",
+        "UPDATE checkout.orders SET state = 'paid', paid_at = NULL WHERE order_id = $1",
+        "UPDATE checkout.orders SET state = 'refunded', ended_at = NULL WHERE order_id = $1",
+        "UPDATE checkout.orders SET ended_at = now() WHERE order_id = $1",
+        "UPDATE checkout.seat_claims SET state = 'mine' WHERE order_id = $1",
+        "UPDATE checkout.payments SET state = 'captured', captured_at = NULL WHERE order_id = $1",
+        "UPDATE checkout.payments SET amount = -1 WHERE order_id = $1",
+        "UPDATE checkout.refunds SET state = 'completed' WHERE order_id = $1",
+        "UPDATE checkout.refunds SET reason = 'kindness' WHERE order_id = $1",
+    ],
+)
+async def test_the_database_refuses_what_no_table_knows(shop: Shop, statement: str) -> None:
+    async with world(shop) as made:
+        await made.build("confirmed", "captured", "requested")
+        with pytest.raises(asyncpg.IntegrityConstraintViolationError):
+            await made.one.execute(statement, made.order_id)
+
+
+async def test_money_of_a_refund_is_what_the_payment_was(shop: Shop) -> None:
+    async with world(shop) as made:
+        await made.build("confirmed", "captured", None)
+        payment = await made.store.find_payment(made.payment_id)
+        assert payment is not None
+        assert payment.amount == Money(PRICE, "CNY")
+        assert await made.store.add_refund(made.one, made.refund_id, payment, "asked")
+        assert not await made.store.add_refund(made.one, new_id("ref"), payment, "paid_twice")
+
+
+def test_the_tables_are_closed_and_lead_somewhere() -> None:
+    for table in (states.ORDER, states.PAYMENT, states.REFUND, states.TICKET, states.CLAIM):
+        for source, targets in table.items():
+            assert targets <= table.keys()
+            assert source not in targets
+        reached, todo = set(), [next(iter(table))]
+        while todo:
+            state = todo.pop()
+            if state not in reached:
+                reached.add(state)
+                todo += table[state]
+        assert reached == table.keys(), "a state nobody can reach"
