@@ -15,7 +15,6 @@ layout_file_bytes_max: Final = 32 * 1024 * 1024  # a 60,000-seat chart with labe
 hold_ttl_ms: Final = 8 * 60 * 1000  # from the first seat held; long enough to choose and sign in
 hold_lifetime_ms_max: Final = 30 * 60 * 1000  # extensions never reach beyond this
 claim_ttl_ms: Final = 15 * 60 * 1000  # a gateway's own minimum is about ten minutes
-expired_holds_per_call_max: Final = 16  # how many expired holds one hold call may take over
 sweep_batch_max: Final = 100  # holds a sweep frees in one script call: well under a millisecond
 alternatives_max: Final = 3  # a fan reads three offers, not ten
 best_available_tries_max: Final = 4  # picks that lose a race before the answer is a refusal
@@ -33,7 +32,6 @@ order_commit_wait_ms: Final = 1_500  # then 202 with a status link
 writer_batch_entries_max: Final = 1_000
 writer_block_ms: Final = 500
 writer_claim_idle_ms: Final = 10_000  # well above a batch's commit: a living writer is never robbed
-writer_deliveries_max: Final = 5
 log_retention_ms: Final = 24 * 60 * 60 * 1000  # kept behind PostgreSQL, so a rollback can be fed again
 
 # Money

@@ -35,14 +35,21 @@ class LuaSourceError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """What a header promises."""
+    """What a header promises. `open_ended`: the last argument stands for any number of them."""
 
     purpose: str
     keys: int
     arguments: int
+    open_ended: bool
     statuses: tuple[str, ...]
     log_kind: str | None
     cost: str
+
+    def takes(self, arguments: int) -> bool:
+        """Whether a call with so many arguments keeps the contract."""
+        if self.open_ended:
+            return arguments >= self.arguments - 1
+        return arguments == self.arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,7 @@ def _contract(path: Path, header: str) -> Contract:
         purpose=sections[""].split("\n")[0],
         keys=len(numbers["KEYS"]),
         arguments=len(numbers["ARGV"]),
+        open_ended=f"{len(numbers['ARGV'])}… " in sections.get("ARGV", ""),
         statuses=_statuses(sections["RETURNS"]),
         log_kind=log,
         cost=sections["COST"],

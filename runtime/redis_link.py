@@ -131,7 +131,7 @@ class ScriptRunner:
     def _check(self, verb: str, keys: Sequence[str], arguments: Sequence[Argument]) -> None:
         contract = self._scripts[verb].contract
         assert len(keys) == contract.keys, f"{verb} takes {contract.keys} keys"
-        assert len(arguments) >= contract.arguments - 1, f"{verb} lacks arguments"
+        assert contract.takes(len(arguments)), f"{verb} takes {contract.arguments} arguments"
         if self._epoch < 0:
             raise InventoryRebuilding(retry_after_s=1.0)
 

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from kernel import limits
 from runtime.paths import DEFAULT_DATA_DIR
 
 PREFIX: Final = "SEATRUSH_"
@@ -71,10 +72,13 @@ class Settings(BaseSettings):
         None, description="Ed25519 private key of ticket codes (PEM); else kept in the data folder."
     )
     hold_ttl_ms: int = Field(
-        480_000, ge=1_000, le=1_800_000, description="How long seats stay held before an order."
+        limits.hold_ttl_ms,
+        ge=1_000,
+        le=limits.hold_lifetime_ms_max,
+        description="How long seats stay held before an order.",
     )
     claim_ttl_ms: int = Field(
-        900_000, ge=2_000, le=7_200_000, description="How long an order may wait for its payment."
+        limits.claim_ttl_ms, ge=2_000, le=7_200_000, description="How long an order may wait for its payment."
     )
     database_pool_max: int = Field(8, ge=1, le=64, description="PostgreSQL connections of one process.")
     redis_pool_max: int = Field(64, ge=1, le=4096, description="Redis connections of one process.")

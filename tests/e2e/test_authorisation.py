@@ -82,7 +82,8 @@ def test_what_is_not_open_needs_a_token_by_its_declaration() -> None:
     }
 
 
-def _closed(to: str) -> Any:
+def those_open_to(to: str) -> pytest.MarkDecorator:
+    """For each operation of these rows."""
     names = [name for name, row in MATRIX.items() if row.to == to]
     return pytest.mark.parametrize("operation", [OPERATIONS[name] for name in names], ids=names)
 
@@ -109,7 +110,7 @@ def forged_token(fan: Fan) -> str:
     return jwt.encode(claims, b"f" * 32, algorithm="HS256", headers={"kid": header["kid"]})
 
 
-@_closed(OWN)
+@those_open_to(OWN)
 async def test_what_is_personal_exists_for_its_owner_only(service: Service, operation: Operation) -> None:
     owner, stranger = await service.fans(2)
     things = await something_of_everything(service, owner)
@@ -122,7 +123,7 @@ async def test_what_is_personal_exists_for_its_owner_only(service: Service, oper
     assert answer.status == MATRIX[operation.name].status, answer.body
 
 
-@_closed(OWN)
+@those_open_to(OWN)
 async def test_a_strangers_answer_is_that_of_a_thing_that_never_was(
     service: Service, operation: Operation
 ) -> None:
@@ -148,7 +149,7 @@ def _comparable(answer: Answer) -> Any:
     return answer.status, body, headers
 
 
-@_closed(EACH)
+@those_open_to(EACH)
 async def test_what_everybody_has_needs_a_token_and_shows_ones_own(
     service: Service, operation: Operation
 ) -> None:

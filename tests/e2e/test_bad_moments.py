@@ -57,7 +57,7 @@ async def hasty() -> AsyncIterator[Service]:
 async def past(hasty: Service) -> Past:
     showtime_id = await hasty.add_showtime()
     (fan,) = await hasty.fans(1)
-    orders = []
+    orders: list[str] = []
     for labels in (("A1", "A2"), ("B1", "B2")):
         hold = await fan.hold(showtime_id, *labels)
         orders.append((await fan.order(hold.body["hold_id"])).body["order_id"])
@@ -65,7 +65,8 @@ async def past(hasty: Service) -> Past:
     hold = await fan.hold(showtime_id, "C1", "C2")
     assert hold.status == 201
     url = payment.body["next"]["test"]["url"]
-    return Past(hasty, fan, showtime_id, hold.body["hold_id"], *orders, url, time.monotonic())
+    hold_id = hold.body["hold_id"]
+    return Past(hasty, fan, showtime_id, hold_id, orders[0], orders[1], url, time.monotonic())
 
 
 async def test_b22_an_expired_hold_is_gone_for_every_call(past: Past) -> None:

@@ -6,7 +6,6 @@ operation that takes one, so that a test can make exactly one thing wrong with i
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -52,21 +51,20 @@ class Belongings:
 
     def body_of(self, operation: Operation) -> dict[str, Any]:
         """A body this operation would accept."""
-        return copy.deepcopy(
-            {
-                "register": {
-                    "email": f"{CANARY}@example.com",
-                    "password": f"{CANARY} lamps over water",
-                    "display_name": CANARY,
-                },
-                "sign_in": {"login": f"{CANARY}@example.com", "password": CANARY},
-                "hold_seats": {"seats": ["H1", "H2"]},
-                "place_order": {"hold_id": self.hold_id},
-                "open_payment": {"gateway": "sandbox"},
-                "quote_refund": {"ticket_ids": list(self.ticket_ids)},
-                "request_refund": {"ticket_ids": list(self.ticket_ids)},
-            }[operation.name]
-        )
+        bodies: dict[str, dict[str, Any]] = {
+            "register": {
+                "email": f"{CANARY}@example.com",
+                "password": f"{CANARY} lamps over water",
+                "display_name": CANARY,
+            },
+            "sign_in": {"login": f"{CANARY}@example.com", "password": CANARY},
+            "hold_seats": {"seats": ["H1", "H2"]},
+            "place_order": {"hold_id": self.hold_id},
+            "open_payment": {"gateway": "sandbox"},
+            "quote_refund": {"ticket_ids": list(self.ticket_ids)},
+            "request_refund": {"ticket_ids": list(self.ticket_ids)},
+        }
+        return bodies[operation.name]
 
 
 #: Operations with a JSON body; a new one needs a line in `Belongings.body_of`.

@@ -158,7 +158,7 @@ def test_an_empty_value_is_no_value(variable: str) -> None:
 def test_settings_do_not_change_once_read() -> None:
     settings = load({})
     with pytest.raises(ValidationError):
-        settings.port = 1  # type: ignore[misc]
+        settings.port = 1
 
 
 def test_what_a_caller_overrides_wins_over_the_environment() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from entrypoints.check_sources import check_lua, check_migrations, check_queries
 from entrypoints.platform import Addresses
