@@ -2,7 +2,7 @@
 
 PostgreSQL owns, but an acknowledged claim may still be on the log, read or unread. So the log's unsettled
 tail is read first and PostgreSQL second: an entry that is written in between is then seen in PostgreSQL,
-and what PostgreSQL knows of an order always wins over its entry.
+and what PostgreSQL knows of an order always wins over its entry, also when it learnt of it just now.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from checkout.entries import UNDECODABLE, Claim, EntryTooNew, decode
 from checkout.log_redis import OrderLog
 from checkout.store import CheckoutStore
-from kernel.ids import PARTITIONS, hold_id_of
+from kernel.ids import PARTITIONS, hold_id_of, order_id_of
 from reservation import Possession
 
 
@@ -30,6 +30,7 @@ async def owners(store: CheckoutStore, log: OrderLog) -> Mapping[str, Sequence[P
                 claims[message.order_id] = message
     known = await store.known_orders(list(claims)) if claims else set()
     found = await store.owners()
+    known |= {order_id_of(possession.hold_id) for possession in found}
     found += [_possession(claim) for order_id, claim in claims.items() if order_id not in known]
     by_showtime: dict[str, list[Possession]] = {}
     for possession in found:
