@@ -70,16 +70,16 @@ def rush(
     as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
 ) -> None:
     """Simulate the opening of a sale with live progress, then judge it. Refused in production."""
-    from entrypoints.cli import (
+    from entrypoints.console import (
         BAD_SETTINGS,
         USAGE,
-        _read_layout,
         fail,
         print_json,
         settings_or_fail,
         with_platform,
     )
     from entrypoints.finding import find_base_url
+    from entrypoints.selling import read_layout
     from loadtest.rush import BadParties, RushPlan, parse_parties
 
     if showtime is not None and layout is not None:
@@ -91,7 +91,7 @@ def rush(
     settings = settings_or_fail()
     if settings.environment == "production":
         fail("a rush buys seats nobody wants; it is refused in production settings", BAD_SETTINGS)
-    imported = None if layout is None else _read_layout(layout, as_json)
+    imported = None if layout is None else read_layout(layout, as_json)
     plan = RushPlan(fans, sizes, pay_rate, secrets.randbelow(2**31) if seed is None else seed)
 
     async def inside(platform: Platform) -> Report:
@@ -144,7 +144,7 @@ async def rehearse(
 
 async def _fresh_showtime(platform: Platform, imported: ImportedLayout | None) -> str:
     """On sale at once, without a limit per buyer: the last seats go to whoever still comes."""
-    from entrypoints.cli import add_showtime
+    from entrypoints.selling import add_showtime
     from reservation import import_layout
 
     if imported is None:

@@ -22,7 +22,7 @@ import msgspec
 from checkout.gateways import SigningKeys
 from entrypoints.audit.findings import Patience, Seen
 from entrypoints.audit.records import SQL
-from entrypoints.audit.sources_redis import Sources
+from entrypoints.audit.sources import Sources
 from runtime import keys
 from runtime.postgres import Record
 

@@ -15,11 +15,11 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
-from checkout.entries import Claim, Confirm, Entry
+from entrypoints.audit.entries import Claim, Confirm, Entry, read_entry
 from entrypoints.audit.findings import Patience, Seen
 from entrypoints.audit.log_redis import LogState, Position, log_state, pages_of, position_of, text_of
-from entrypoints.audit.records import SQL, read_entry
-from entrypoints.audit.sources_redis import Sources
+from entrypoints.audit.records import SQL
+from entrypoints.audit.sources import Sources
 from kernel.ids import PARTITIONS, partition_of
 from runtime.postgres import Record
 
@@ -35,7 +35,7 @@ class LogLook:
 
     def __init__(self, sources: Sources, showtime_id: str | None, patience: Patience) -> None:
         self._database = sources.database
-        self._redis = sources.redis
+        self._server = sources.server
         self._partitions = range(PARTITIONS) if showtime_id is None else (partition_of(showtime_id),)
         self._patience = patience
         self._furthest: dict[int, Position] = {}
@@ -59,12 +59,12 @@ class LogLook:
     async def _look_at(
         self, watch: _PartitionWatch, position: tuple[Position, datetime] | None, epoch: Record
     ) -> None:
-        state = await log_state(self._redis, watch.partition)
+        state = await log_state(self._server, watch.partition)
         watch.state_agrees(state, position, epoch)
         aside = await self._database.fetch(SQL["dead_letters_of"], watch.partition)
         dead_letters = {position_of(row["log_id"]) for row in aside}
         unread, met = 0, set()
-        async for page in pages_of(self._redis, watch.partition, state.last):
+        async for page in pages_of(self._server, watch.partition, state.last):
             messages = [(place, read_entry(data)) for place, data in page if place not in dead_letters]
             order_ids = {message.order_id for _, message in messages if message is not None}
             rows = await self._database.fetch(SQL["written_orders"], list(order_ids))

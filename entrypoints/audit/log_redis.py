@@ -6,17 +6,14 @@ to the last that was there at that instant, so a log of a day never lies in memo
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-
-from redis.asyncio import Redis
-from redis.exceptions import ResponseError
 
 from checkout import GROUP
 from kernel.errors import SeatsUnavailable
 from reservation import log_key
-from runtime.redis_link import WEATHER
+from runtime.redis_link import WEATHER, ScriptRunner
 
 Position = tuple[int, int]
 _PAGE: Final = 1_000
@@ -50,42 +47,40 @@ def text_of(position: Position) -> str:
     return f"{position[0]}-{position[1]}"
 
 
-async def log_state(redis: Redis, partition: int) -> LogState:
+async def log_state(server: ScriptRunner, partition: int) -> LogState:
     """Raises SeatsUnavailable."""
     key = log_key(partition)
     try:
-        async with redis.pipeline(transaction=True) as pipeline:
+        async with server.redis.pipeline(transaction=True) as pipeline:
+            pipeline.time()
+            pipeline.exists(key)
             pipeline.xinfo_stream(key)
             pipeline.xinfo_groups(key)
-            pipeline.time()
-            stream, groups, (seconds, microseconds) = await pipeline.execute(raise_on_error=False)
-        group = _ours(groups)
-        pending = await _pending(redis, key) if group is not None and group["pending"] else frozenset()
+            (seconds, microseconds), exists, stream, groups = await pipeline.execute(raise_on_error=False)
+        group = _ours(groups) if exists else None
+        pending = await _pending(server, key) if group is not None and group["pending"] else frozenset()
     except WEATHER as error:
         raise SeatsUnavailable() from error
-    missing = isinstance(stream, ResponseError)
     return LogState(
         has_group=group is not None,
-        added=0 if missing else stream["entries-added"],
-        last=(0, 0) if missing else position_of(stream["last-generated-id"]),
-        delivered=(0, 0) if group is None else position_of(group["last-delivered-id"]),
-        read_count=None if group is None else group["entries-read"],
+        added=stream["entries-added"] if exists else 0,
+        last=position_of(stream["last-generated-id"]) if exists else (0, 0),
+        delivered=position_of(group["last-delivered-id"]) if group else (0, 0),
+        read_count=group["entries-read"] if group else None,
         pending=pending,
         now_ms=seconds * 1000 + microseconds // 1000,
     )
 
 
-def _ours(groups: Any) -> Mapping[str, Any] | None:
-    if isinstance(groups, ResponseError):
-        return None
+def _ours(groups: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     return next((group for group in groups if group["name"] == GROUP.encode()), None)
 
 
-async def _pending(redis: Redis, key: str) -> frozenset[Position]:
+async def _pending(server: ScriptRunner, key: str) -> frozenset[Position]:
     found: set[Position] = set()
     after = "-"
     while True:
-        page: Any = await redis.xpending_range(key, GROUP, min=after, max="+", count=_PAGE)
+        page: Any = await server.redis.xpending_range(key, GROUP, min=after, max="+", count=_PAGE)
         found |= {position_of(entry["message_id"]) for entry in page}
         if len(page) < _PAGE:
             return frozenset(found)
@@ -93,13 +88,15 @@ async def _pending(redis: Redis, key: str) -> frozenset[Position]:
 
 
 async def pages_of(
-    redis: Redis, partition: int, until: Position
+    server: ScriptRunner, partition: int, until: Position
 ) -> AsyncIterator[list[tuple[Position, bytes]]]:
     """The entries up to one, a page at a time, each with its data. Raises SeatsUnavailable."""
     after = "-"
     while True:
         try:
-            page: Any = await redis.xrange(log_key(partition), min=after, max=text_of(until), count=_PAGE)
+            page: Any = await server.redis.xrange(
+                log_key(partition), min=after, max=text_of(until), count=_PAGE
+            )
         except WEATHER as error:
             raise SeatsUnavailable() from error
         if page:

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
-from checkout.entries import UNDECODABLE, Claim, Confirm, Entry, EntryTooNew, decode
+from entrypoints.audit.entries import Claim, Confirm, Entry, read_entry
 from entrypoints.audit.findings import Patience, Seen
 from kernel import states
 from runtime.postgres import Connection, Database, Record
@@ -90,27 +88,3 @@ def _unaccounted(letter: Record, message: Entry | None, state_of: dict[str, str]
                 return None
             return f"order {order_id} was to be sold and is {state}"
     return None
-
-
-class _SomeEntry(msgspec.Struct):
-    """What an entry of any version has."""
-
-    kind: str
-    order_id: str
-
-
-def claimed_order(data: bytes) -> str | None:
-    """The order an entry claims seats for, also when the entry is newer than this code."""
-    try:
-        entry = msgspec.json.decode(data, type=_SomeEntry)
-    except UNDECODABLE:
-        return None
-    return entry.order_id if entry.kind == "claim" else None
-
-
-def read_entry(data: bytes) -> Entry | None:
-    """An entry of the log, or None for what this code cannot read."""
-    try:
-        return decode(data)
-    except (EntryTooNew, *UNDECODABLE):
-        return None

@@ -16,7 +16,7 @@ from entrypoints.audit.findings import AuditReport, Look, Patience, Seen, report
 from entrypoints.audit.log import LogLook
 from entrypoints.audit.records import prove_records
 from entrypoints.audit.seats import SeatsLook
-from entrypoints.audit.sources_redis import sources_of
+from entrypoints.audit.sources import sources_of
 from entrypoints.platform import Platform
 from kernel.errors import NotFound
 

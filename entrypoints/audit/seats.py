@@ -16,11 +16,12 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
+from entrypoints.audit.entries import Claim, read_entry
 from entrypoints.audit.findings import Patience, Seen
 from entrypoints.audit.possession import Books, Owner, Standing, judge, unowned_claims
-from entrypoints.audit.records import SQL, claimed_order
+from entrypoints.audit.records import SQL
 from entrypoints.audit.showtimes_redis import Picture, partitions_of, pictures_of
-from entrypoints.audit.sources_redis import Sources
+from entrypoints.audit.sources import Sources
 from kernel.clock import to_ms
 from kernel.ids import hold_id_of, order_id_of, partition_of, showtime_of
 from reservation import Terms
@@ -37,7 +38,7 @@ class SeatsLook:
 
     def __init__(self, sources: Sources, showtime_id: str | None, patience: Patience) -> None:
         self._database = sources.database
-        self._redis = sources.redis
+        self._server = sources.server
         self._log = sources.log
         self._showtime_id = showtime_id
         self._patience = patience
@@ -63,7 +64,7 @@ class SeatsLook:
 
     async def _look_at_partitions(self, known: Collection[str], opened: set[str], seen: Seen) -> None:
         epoch, is_fresh = await self._epoch()
-        epochs, listed = await partitions_of(self._redis)
+        epochs, listed = await partitions_of(self._server)
         seen.counted["epochs_agree"] += len(epochs)
         for partition, found in enumerate(epochs):
             if found != epoch and not is_fresh:
@@ -89,7 +90,7 @@ class SeatsLook:
             )
             owned = await connection.fetch(SQL["owners_of_sales"], list(showtime_ids))
         owners = _owners(owned)
-        pictures = await pictures_of(self._redis, showtime_ids)
+        pictures = await pictures_of(self._server, showtime_ids)
         open_sales = [
             sale
             for sale in sales
@@ -145,7 +146,9 @@ class SeatsLook:
         on_the_way: set[str] = set()
         for partition in sorted({partition_of(showtime_of(order_id)) for order_id in unknown}):
             for entry in await self._log.read_unsettled(partition, positions.get(partition, "0-0")):
-                on_the_way.add(claimed_order(entry.data) or "")
+                message = read_entry(entry.data)
+                if isinstance(message, Claim):
+                    on_the_way.add(message.order_id)
         return standings, on_the_way
 
 

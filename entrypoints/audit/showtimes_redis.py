@@ -16,12 +16,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from redis.asyncio import Redis
-
 from kernel.errors import SeatsUnavailable
 from kernel.ids import PARTITIONS
 from reservation import epoch_key, keys_of, showtimes_key
-from runtime.redis_link import WEATHER
+from runtime.redis_link import WEATHER, ScriptRunner
 
 _TERMS: Final = frozenset(
     {
@@ -83,23 +81,23 @@ def read_record(packed: bytes) -> HoldRecord:
     )
 
 
-async def pictures_of(redis: Redis, showtime_ids: Sequence[str]) -> dict[str, Picture]:
+async def pictures_of(server: ScriptRunner, showtime_ids: Sequence[str]) -> dict[str, Picture]:
     """A picture of each showtime, each of an instant of its own. Raises SeatsUnavailable."""
     turn = asyncio.Semaphore(_AT_ONCE)
 
     async def take(showtime_id: str) -> Picture:
         async with turn:
-            return await picture_of(redis, showtime_id)
+            return await picture_of(server, showtime_id)
 
     pictures = await asyncio.gather(*(take(showtime_id) for showtime_id in showtime_ids))
     return dict(zip(showtime_ids, pictures, strict=True))
 
 
-async def picture_of(redis: Redis, showtime_id: str) -> Picture:
+async def picture_of(server: ScriptRunner, showtime_id: str) -> Picture:
     """Everything Redis knows of a showtime. Raises SeatsUnavailable."""
     keys = keys_of(showtime_id)
     try:
-        async with redis.pipeline(transaction=True) as pipeline:
+        async with server.redis.pipeline(transaction=True) as pipeline:
             pipeline.hgetall(keys.showtime)
             pipeline.zrange(keys.expiry, 0, -1, withscores=True)
             for key in (keys.taken, keys.sold, keys.blocked):
@@ -130,10 +128,10 @@ async def picture_of(redis: Redis, showtime_id: str) -> Picture:
     )
 
 
-async def partitions_of(redis: Redis) -> tuple[list[str | None], set[str]]:
+async def partitions_of(server: ScriptRunner) -> tuple[list[str | None], set[str]]:
     """The epoch each partition's data is of, and every showtime the reaper would find."""
     try:
-        async with redis.pipeline(transaction=False) as pipeline:
+        async with server.redis.pipeline(transaction=False) as pipeline:
             for partition in range(PARTITIONS):
                 pipeline.get(epoch_key(partition))
                 pipeline.smembers(showtimes_key(partition))

@@ -25,8 +25,8 @@ import pytest_asyncio
 from aiohttp import web
 
 from entrypoints import sandbox_gateway
-from entrypoints.cli import add_showtime
 from entrypoints.platform import Addresses, Platform, platform_for
+from entrypoints.selling import add_showtime
 from entrypoints.serving import build
 from reservation import ImportedLayout, Layout, import_layout
 from runtime import keys

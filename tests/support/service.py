@@ -27,9 +27,9 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from entrypoints.cli import add_showtime
 from entrypoints.finding import find_addresses
 from entrypoints.platform import Platform, platform_for
+from entrypoints.selling import add_showtime
 from entrypoints.supervision import ServiceFile, read_service
 from reservation import import_layout
 from runtime.engines import free_port

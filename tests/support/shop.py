@@ -32,8 +32,8 @@ from checkout.gateways import SandboxGateway, SigningKeys, new_secret, sign
 from checkout.ports import GatewayEvent, GatewayPayment, GatewayRefund, GatewaySession, RefundState
 from checkout.schemas import order_bytes, payment_bytes, refund_bytes
 from checkout.service import Placed
-from entrypoints.cli import add_showtime
 from entrypoints.platform import Addresses, Platform, platform_for
+from entrypoints.selling import add_showtime
 from kernel import limits
 from kernel.clock import to_ms
 from kernel.ids import new_hold_id, new_id, order_id_of, partition_of
@@ -157,7 +157,9 @@ class PaperGateway:
             session.state = "failed"
         return self.news("payment.failed", payment_id)
 
-    def news(self, kind: str, reference: str, amount: Money | None = None, ref: str | None = None) -> Delivery:
+    def news(
+        self, kind: str, reference: str, amount: Money | None = None, ref: str | None = None
+    ) -> Delivery:
         """A signed event about a payment or a refund, true or not."""
         if reference in self.sessions:
             session = self.sessions[reference]
@@ -282,9 +284,7 @@ class Shop:
 
     async def ask_back(self, fan: str, order_id: str, key: str | None = None) -> Refund:
         """Ask for an order's money back."""
-        return await self.platform.refunds.request(
-            fan, order_id, None, self.request(fan, key), refund_bytes
-        )
+        return await self.platform.refunds.request(fan, order_id, None, self.request(fan, key), refund_bytes)
 
     # What the world does
 
@@ -554,7 +554,9 @@ async def open_shop(redis_url: str, database_url: str, folder: Path, **settings:
     await redis.aclose()
     known = load({}, **{"data_dir": folder, "database_pool_max": 8, **settings})
     async with AsyncExitStack() as stack:
-        platform = await stack.enter_async_context(platform_for(known, Addresses(redis_url, database_url, None)))
+        platform = await stack.enter_async_context(
+            platform_for(known, Addresses(redis_url, database_url, None))
+        )
         gateway = PaperGateway()
         platform.gateways = {gateway.name: gateway}
         await platform.rebuilder.rebuild("test")
@@ -570,9 +572,7 @@ async def migrated(url: str) -> None:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def shop(
-    valkey_url: str, make_database: DatabaseMaker, tmp_path_factory: Any
-) -> AsyncIterator[Shop]:
+async def shop(valkey_url: str, make_database: DatabaseMaker, tmp_path_factory: Any) -> AsyncIterator[Shop]:
     """One for all tests of a module: they meet only in what is everybody's (logs, completers, the ledger)."""
     folder = tmp_path_factory.mktemp("shop")
     async with open_shop(valkey_url, await make_database(migrated), folder) as opened:

@@ -15,7 +15,8 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from entrypoints.cli import BAD_SETTINGS, DOWN, FAILED, USAGE, app
+from entrypoints.cli import app
+from entrypoints.console import BAD_SETTINGS, DOWN, FAILED, USAGE
 
 #: The public contract's verbs, and those that came with it.
 VERBS: Final = {

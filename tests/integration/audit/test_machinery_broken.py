@@ -14,7 +14,7 @@ import pytest
 from checkout import GROUP
 from checkout.entries import Claim, Confirm, encode
 from entrypoints.audit.log import LogLook
-from entrypoints.audit.sources_redis import sources_of
+from entrypoints.audit.sources import sources_of
 from kernel.ids import new_hold_id, order_id_of, partition_of
 from reservation import epoch_key, log_key
 from tests.integration.audit.scenes import QUICK, Sold, broken, sold

@@ -41,7 +41,9 @@ def reachable(table: Table, start: str) -> set[str]:
 
 
 @each_table
-def test_a_table_leads_from_its_beginning_to_all_of_its_states_and_nowhere_else(name: str, table: Table) -> None:
+def test_a_table_leads_from_its_beginning_to_all_of_its_states_and_nowhere_else(
+    name: str, table: Table
+) -> None:
     beginning = next(iter(table))
     assert reachable(table, beginning) | {beginning} == table.keys()
 

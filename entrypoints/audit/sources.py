@@ -12,12 +12,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from redis.asyncio import Redis
-
 from checkout import OrderLog
 from entrypoints.platform import Platform
 from runtime.postgres import Database
-from runtime.redis_link import connect
+from runtime.redis_link import ScriptRunner, connect
 from runtime.settings import Settings
 
 #: Most things an audit asks are answered in milliseconds, a statement over a million orders in ten seconds.
@@ -30,10 +28,10 @@ _REDIS_POOL_MAX: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The servers, and what it takes to read a gateway's books."""
+    """The servers, and what it takes to read a gateway's books. No script is ever run."""
 
     database: Database
-    redis: Redis
+    server: ScriptRunner
     log: OrderLog
     settings: Settings
     gateway_url: str | None
@@ -53,7 +51,7 @@ async def sources_of(platform: Platform) -> AsyncIterator[Sources]:
     redis = connect(addresses.redis_url, pool_max=_REDIS_POOL_MAX, socket_timeout_s=_REPLY_TIMEOUT_S)
     try:
         log = OrderLog(redis, redis, consumer="audit")
-        yield Sources(database, redis, log, platform.settings, addresses.gateway_url)
+        yield Sources(database, ScriptRunner(redis, {}), log, platform.settings, addresses.gateway_url)
     finally:
         await redis.aclose()
         await database.close()
