@@ -14,7 +14,7 @@ from collections import defaultdict
 from contextlib import suppress
 from typing import Final, Literal
 
-import orjson
+import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -26,6 +26,16 @@ Outcome = Literal["committed", "refused"]
 ASK_INTERVAL_S: Final = 0.25
 
 _log = logging.getLogger(__name__)
+
+
+class _News(msgspec.Struct):
+    """What the order writer announces."""
+
+    committed: list[str]
+    refused: list[str]
+
+
+_read_news: Final = msgspec.json.Decoder(_News).decode
 
 
 class Commits:
@@ -90,14 +100,13 @@ class Commits:
 
     def _hear(self, data: bytes) -> None:
         try:
-            news = orjson.loads(data)
-            committed, refused = news["committed"], news["refused"]
-        except (ValueError, LookupError, TypeError):
+            news = _read_news(data)
+        except (msgspec.DecodeError, UnicodeDecodeError):
             _log.warning("an announcement nobody here can read: %.100r", data)
             return
-        for order_id in committed:
+        for order_id in news.committed:
             self._settle(order_id, "committed")
-        for order_id in refused:
+        for order_id in news.refused:
             self._settle(order_id, "refused")
 
     async def _ask(self) -> None:

@@ -102,7 +102,7 @@ class OrderLog:
                     raise
 
     async def read(self, count: int, block_ms: int | None) -> list[LogEntry]:
-        """New entries, up to `count` of each partition, waiting up to `block_ms` (if at all) for the first."""
+        """New entries, up to `count` of each partition, waiting up to `block_ms`, if at all, for one."""
         return await self._read_group(">", count, block_ms)
 
     async def read_own_pending(self, count: int) -> list[LogEntry]:

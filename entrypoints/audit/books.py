@@ -84,7 +84,7 @@ class BooksLook:
             return Seen()
         for kind, reference in unmet:
             seen.suspect(CHECK, GATEWAY, f"{reference} is {_WORD[kind]} here and not in the gateway's books")
-        self._judge_news(news, seen)
+        await self._judge_news(news, seen)
         return seen
 
     async def _ours(self, statement: str) -> Mapping[str, Record]:
@@ -112,14 +112,18 @@ class BooksLook:
             sums = f"{known['amount']} {known['currency']} here and {line.amount} {line.currency} there"
             seen.suspect(CHECK, GATEWAY, f"{line.reference} was {_WORD[line.kind]} with {sums}")
 
-    def _judge_news(self, news: list[Line], seen: Seen) -> None:
-        """What the gateway has and we have not."""
+    async def _judge_news(self, news: list[Line], seen: Seen) -> None:
+        """What the gateway has and we have not, though PostgreSQL was there to hear of it."""
         young = datetime.now(UTC) - timedelta(seconds=self._patience.news_s)
-        for line in news:
-            if line.at < young:
-                sums = f"{line.amount} {line.currency}"
-                sentence = f"the gateway {_WORD[line.kind]} {sums} for {line.reference} and we do not know it"
-                seen.suspect(CHECK, GATEWAY, sentence)
+        old = [line for line in news if line.at < young]
+        if old:
+            epoch = await self._sources.database.fetchrow(SQL["epoch_now"], self._patience.rebuild_s)
+            assert epoch is not None, "the epoch is one row from the first migration on"
+            old = old if epoch["up_s"] > self._patience.news_s else []
+        for line in old:
+            sums = f"{line.amount} {line.currency}"
+            sentence = f"the gateway {_WORD[line.kind]} {sums} for {line.reference} and we do not know it"
+            seen.suspect(CHECK, GATEWAY, sentence)
 
     @asynccontextmanager
     async def _pages(self) -> AsyncIterator[AsyncIterator[list[Line]]]:

@@ -51,13 +51,17 @@ class AuditReport:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long something may be on its way, in seconds, before it counts as broken."""
+    """How long something may be on its way, in seconds, before it counts as broken.
+
+    Time in which PostgreSQL was not there is held against nobody.
+    """
 
     #: Pauses between looks at what is suspected: long enough for a batch of the order writer to commit
     #: and for the reaper to come round; three seconds in all.
     settle_s: tuple[float, ...] = (0.3, 0.7, 2.0)
-    #: A hold past its time: the reaper comes every half second, and one restart of it is two seconds.
-    hold_s: float = 5.0
+    #: A hold past its time: the reaper comes every half second, and on a busy machine its restart takes a few
+    #: seconds. Meanwhile whoever wants the seats takes them over.
+    hold_s: float = 10.0
     #: A claim past its deadline: 500 are ended each half second, so a minute ends a whole stadium's.
     claim_s: float = 60.0
     #: Seats PostgreSQL gave up and Redis still keeps: 200 orders each half second.

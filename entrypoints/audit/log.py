@@ -49,7 +49,7 @@ class LogLook:
         assert epoch is not None, "the epoch is one row from the first migration on"
         for partition in self._partitions:
             if subjects is None or str(partition) in subjects:
-                watch = _PartitionWatch(partition, self._patience, seen)
+                watch = _PartitionWatch(partition, self._patience, epoch["up_s"], seen)
                 await self._look_at(watch, positions.get(partition), epoch)
         rows = await self._database.fetch(SQL["positions_with_instants"])
         for row in rows:
@@ -91,11 +91,12 @@ class LogLook:
 
 
 class _PartitionWatch:
-    """The judgement of one partition."""
+    """The judgement of one partition. `up_s` is how long PostgreSQL has been there to write anything."""
 
-    def __init__(self, partition: int, patience: Patience, seen: Seen) -> None:
+    def __init__(self, partition: int, patience: Patience, up_s: float, seen: Seen) -> None:
         self.partition = partition
         self._patience = patience
+        self._up_s = up_s
         self._seen = seen
 
     def _say(self, sentence: str) -> None:
@@ -130,7 +131,8 @@ class _PartitionWatch:
         if problem is None:
             return
         if place > state.delivered or place in state.pending:
-            if place[0] < state.now_ms - int(self._patience.log_s * 1000):
+            patience_s = self._patience.log_s
+            if self._up_s > patience_s and place[0] < state.now_ms - int(patience_s * 1000):
                 self._say(f"entry {text_of(place)} still waits to be written: {problem}")
         else:
             self._say(f"entry {text_of(place)} was acknowledged: {problem}")

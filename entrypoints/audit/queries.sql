@@ -1,7 +1,8 @@
 -- Statements of the audit. The first group are promises PostgreSQL can prove alone: each takes the
 -- showtime to look at (null: all) and answers one row: how many things were looked at, how many break
--- the promise, and the first of them as a sentence. They run on one snapshot. Where a unique index makes
--- the same promise, keys are glued to '' so that no index can answer in place of the rows.
+-- the promise, and the first hundred of them as sentences. Where a unique index makes the same promise,
+-- keys are glued to '' so that no index can answer in place of the rows. An age is not held against
+-- anybody for the time PostgreSQL was not there: hence pg_postmaster_start_time.
 
 -- name: no_seat_has_two_owners
 -- Live claims and live tickets by seat, counted past the unique indexes.
@@ -18,7 +19,9 @@ WITH owned AS (
                 min(order_id), max(order_id)) AS sentence
   FROM owned GROUP BY kind, showtime_id, seat_index HAVING count(*) > 1
 )
-SELECT (SELECT count(*) FROM owned) AS counted, count(*) AS offenders, min(sentence) AS offender FROM offenders;
+SELECT (SELECT count(*) FROM owned) AS counted, count(*) AS offenders,
+       (array_agg(sentence ORDER BY sentence))[1:100] AS sentences
+FROM offenders;
 
 -- name: every_order_has_all_its_seats
 -- Lines, claims and the order's state and total tell the same story.
@@ -61,7 +64,9 @@ WITH chosen AS (
   END AS sentence
   FROM chosen o LEFT JOIN seats s USING (order_id)
 )
-SELECT count(*) AS counted, count(sentence) AS offenders, min(sentence) AS offender FROM offenders;
+SELECT count(*) AS counted, count(sentence) AS offenders,
+       (array_agg(sentence ORDER BY sentence) FILTER (WHERE sentence IS NOT NULL))[1:100] AS sentences
+FROM offenders;
 
 -- name: confirmed_orders_have_tickets
 -- One live ticket for each sold seat, and no live ticket without a sold seat and captured money.
@@ -88,7 +93,8 @@ WITH sold AS (
       WHERE p.state = 'captured' AND r.payment_id IS NULL)
 )
 SELECT (SELECT count(*) FROM sold) + (SELECT count(*) FROM live) AS counted, count(*) AS offenders,
-       min(sentence) AS offender FROM offenders;
+       (array_agg(sentence ORDER BY sentence))[1:100] AS sentences
+FROM offenders;
 
 -- name: nobody_owns_beyond_the_limit
 -- Claims and sales of one buyer at one showtime, in PostgreSQL.
@@ -102,7 +108,9 @@ WITH owned AS (
                 buyer_seats_max) AS sentence
   FROM owned JOIN reservation.inventories USING (showtime_id) WHERE seats > buyer_seats_max
 )
-SELECT (SELECT count(*) FROM owned) AS counted, count(*) AS offenders, min(sentence) AS offender FROM offenders;
+SELECT (SELECT count(*) FROM owned) AS counted, count(*) AS offenders,
+       (array_agg(sentence ORDER BY sentence))[1:100] AS sentences
+FROM offenders;
 
 -- name: possessions_end
 -- Claims past their deadline, and seats given up that were never put back on sale.
@@ -112,12 +120,18 @@ WITH open AS (
     AND ($1::text IS NULL OR showtime_id = $1::text)
 ), offenders AS (
   SELECT format('order %s should have been paid by %s and still claims its seats', order_id, pay_by) AS sentence
-  FROM open WHERE state = 'pending_payment' AND pay_by < now() - make_interval(secs => $2::float8)
+  FROM open
+  WHERE state = 'pending_payment'
+    AND greatest(pay_by, pg_postmaster_start_time()) < now() - make_interval(secs => $2::float8)
   UNION ALL
   SELECT format('order %s gave its seats up at %s and they are not back on sale', order_id, seats_given_up_at)
-  FROM open WHERE seats_given_up_at < now() - make_interval(secs => $3::float8)
+  FROM open
+  WHERE seats_given_up_at IS NOT NULL
+    AND greatest(seats_given_up_at, pg_postmaster_start_time()) < now() - make_interval(secs => $3::float8)
 )
-SELECT (SELECT count(*) FROM open) AS counted, count(*) AS offenders, min(sentence) AS offender FROM offenders;
+SELECT (SELECT count(*) FROM open) AS counted, count(*) AS offenders,
+       (array_agg(sentence ORDER BY sentence))[1:100] AS sentences
+FROM offenders;
 
 -- name: ledger_has_what_happened
 -- The entries that payments, orders and refunds call for are there, and no others.
@@ -159,10 +173,13 @@ WITH chosen AS (
   FROM wanted w FULL JOIN entries e USING (transaction_id, line)
   WHERE (w.account, w.amount, w.currency, w.order_id) IS DISTINCT FROM (e.account, e.amount, e.currency, e.order_id)
 )
-SELECT (SELECT count(*) FROM entries) AS counted, count(*) AS offenders, min(sentence) AS offender FROM offenders;
+SELECT (SELECT count(*) FROM entries) AS counted, count(*) AS offenders,
+       (array_agg(sentence ORDER BY sentence))[1:100] AS sentences
+FROM offenders;
 
 -- name: ledger_adds_up
--- Transactions have two lines and sum to zero, orders keep open what their state says, refunds stay within what was captured.
+-- Transactions have two lines and sum to zero, orders keep open what their state says, refunds stay within
+-- what was captured.
 WITH chosen AS (
   SELECT order_id, state, total FROM checkout.orders WHERE $1::text IS NULL OR showtime_id = $1::text
 ), entries AS (
@@ -187,7 +204,9 @@ WITH chosen AS (
   FROM checkout.refunds r JOIN chosen USING (order_id) LEFT JOIN checkout.refund_lines l USING (refund_id)
   WHERE r.reason = 'asked' GROUP BY r.refund_id, r.amount HAVING r.amount <> coalesce(sum(l.amount), 0)
 )
-SELECT (SELECT count(*) FROM chosen) AS counted, count(*) AS offenders, min(sentence) AS offender FROM offenders;
+SELECT (SELECT count(*) FROM chosen) AS counted, count(*) AS offenders,
+       (array_agg(sentence ORDER BY sentence))[1:100] AS sentences
+FROM offenders;
 
 -- name: money_has_a_home
 -- Captured money is tickets, or on its way to them, or has a refund; and every refund arrives.
@@ -204,18 +223,23 @@ WITH captured AS (
                 amount, currency, order_id, state) AS sentence
   FROM captured
   WHERE refund_id IS NULL AND state <> 'confirmed'
-    AND NOT (state = 'paid' AND paid_at >= now() - make_interval(secs => $2::float8))
+    AND NOT (state = 'paid'
+             AND greatest(paid_at, pg_postmaster_start_time()) >= now() - make_interval(secs => $2::float8))
   UNION ALL
   SELECT format('refund %s of order %s is %s since it was asked for at %s', refund_id, order_id, state, requested_at)
-  FROM waiting WHERE state <> 'sent' AND requested_at < now() - make_interval(secs => $2::float8)
+  FROM waiting
+  WHERE state <> 'sent'
+    AND greatest(requested_at, pg_postmaster_start_time()) < now() - make_interval(secs => $2::float8)
   UNION ALL
   SELECT format('nobody knows what became of payment %s of order %s', p.payment_id, o.order_id)
   FROM checkout.payments p JOIN checkout.orders o USING (order_id)
-  WHERE p.state = 'unknown' AND p.created_at < now() - make_interval(secs => $2::float8)
+  WHERE p.state = 'unknown'
+    AND greatest(p.created_at, pg_postmaster_start_time()) < now() - make_interval(secs => $2::float8)
     AND ($1::text IS NULL OR o.showtime_id = $1::text)
 )
 SELECT (SELECT count(*) FROM captured) + (SELECT count(*) FROM waiting) AS counted, count(*) AS offenders,
-       min(sentence) AS offender FROM offenders;
+       (array_agg(sentence ORDER BY sentence))[1:100] AS sentences
+FROM offenders;
 
 -- name: states_are_legal
 -- Only states of the tables, and only combinations the arrows between them can make.
@@ -277,7 +301,9 @@ WITH orders AS (
   FROM tickets t LEFT JOIN asked a USING (order_id) WHERE t.state = 'void' AND a.order_id IS NULL
 )
 SELECT (SELECT count(*) FROM orders) + (SELECT count(*) FROM payments) + (SELECT count(*) FROM refunds)
-       + (SELECT count(*) FROM tickets) AS counted, count(*) AS offenders, min(sentence) AS offender FROM offenders;
+       + (SELECT count(*) FROM tickets) AS counted, count(*) AS offenders,
+       (array_agg(sentence ORDER BY sentence))[1:100] AS sentences
+FROM offenders;
 
 -- name: one_effect_per_event
 -- Nothing that must happen once stands twice, past the indexes (by hash: few things need a name); and every
@@ -305,12 +331,15 @@ WITH once AS (
   UNION ALL
   SELECT format('event %s of %s came at %s and nobody acted on it', event_id, gateway, received_at)
   FROM checkout.gateway_events
-  WHERE processed_at IS NULL AND received_at < now() - make_interval(secs => $1::float8)
+  WHERE processed_at IS NULL
+    AND greatest(received_at, pg_postmaster_start_time()) < now() - make_interval(secs => $1::float8)
   UNION ALL
   SELECT format('event %s of %s was acted on and nothing came of it', event_id, gateway)
   FROM checkout.gateway_events WHERE processed_at IS NOT NULL AND outcome IS NULL
 )
-SELECT (SELECT count(*) FROM once) AS counted, count(*) AS offenders, min(sentence) AS offender FROM offenders;
+SELECT (SELECT count(*) FROM once) AS counted, count(*) AS offenders,
+       (array_agg(sentence ORDER BY sentence))[1:100] AS sentences
+FROM offenders;
 
 -- name: no_order_is_of_the_future
 -- No order was claimed in an epoch that has not been.
@@ -319,19 +348,25 @@ WITH offenders AS (
   FROM checkout.orders o, reservation.epoch e
   WHERE o.epoch > e.epoch AND ($1::text IS NULL OR o.showtime_id = $1::text)
 )
-SELECT 0::bigint AS counted, count(*) AS offenders, min(sentence) AS offender FROM offenders;
+SELECT 0::bigint AS counted, count(*) AS offenders,
+       (array_agg(sentence ORDER BY sentence))[1:100] AS sentences
+FROM offenders;
 
 -- name: open_dead_letters
 -- Entries that could not be written and nobody has resolved.
-SELECT partition, log_id, data, reason, put_aside_at < now() - make_interval(secs => $1::float8) AS is_old
+SELECT partition, log_id, data, reason,
+       greatest(put_aside_at, pg_postmaster_start_time()) < now() - make_interval(secs => $1::float8) AS is_old
 FROM checkout.dead_letters WHERE resolved_at IS NULL
 ORDER BY partition, log_id;
 
 -- The second group reads what is compared with Redis and with gateways.
 
 -- name: epoch_now
--- PostgreSQL's epoch, and whether it was raised so lately that maps may still be on their way.
-SELECT epoch, raised_at > now() - make_interval(secs => $1::float8) AS is_fresh, raised_at FROM reservation.epoch;
+-- PostgreSQL's epoch, whether it was raised so lately that maps may still be on their way, and since when
+-- anybody could do anything at all.
+SELECT epoch, raised_at > now() - make_interval(secs => $1::float8) AS is_fresh, raised_at,
+       extract(epoch FROM now() - pg_postmaster_start_time())::float8 AS up_s
+FROM reservation.epoch;
 
 -- name: showtimes_on_sale
 -- Every sale with its size, to look at in portions.

@@ -1,82 +1,119 @@
-"""What PostgreSQL can prove alone, on one snapshot.
+"""What PostgreSQL can prove alone.
 
 Every change of orders and money is one transaction that leaves all its rows in agreement, so a snapshot
-never shows half of one: what is wrong on it is wrong, and needs no second look. Only a few sentences are
-about time (captured money without tickets, events nobody acted on); their ages are judged by
-PostgreSQL's clock, the one that stamped them.
+never shows half of one: what `prove_records` finds wrong on one is wrong, and needs no second look.
 
-The snapshot is read-only, may sort in memory what a few hundred thousand orders need, and is never
-compiled: that would take longer than most of the statements.
+Sentences about time are another matter: captured money that waits for its tickets, events nobody has acted
+on, claims past their deadline. A backlog after an outage is worked off in seconds, so these are looked at
+again like everything that is under way, by `RecordsLook`. Their ages are judged by PostgreSQL's clock, the
+one that stamped them.
+
+Snapshots are read-only, may sort in memory what a few hundred thousand orders need, and are never compiled:
+that would take longer than most of the statements.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
 from typing import Final
 
 from entrypoints.audit.entries import Claim, Confirm, Entry, read_entry
 from entrypoints.audit.findings import Patience, Seen
+from entrypoints.audit.sources import Sources
 from kernel import states
 from runtime.postgres import Connection, Database, Record
 from runtime.queries import load_queries
 
 SQL: Final = load_queries(__file__)
 
+#: Statements about what is true at every instant, and the check each belongs to.
+_PROOFS: Final[Mapping[str, str]] = {
+    "no_seat_has_two_owners": "no_seat_has_two_owners",
+    "every_order_has_all_its_seats": "every_order_has_all_its_seats",
+    "confirmed_orders_have_tickets": "confirmed_orders_have_tickets",
+    "nobody_owns_beyond_the_limit": "nobody_exceeds_the_limit",
+    "ledger_has_what_happened": "ledger_balances",
+    "ledger_adds_up": "ledger_balances",
+    "no_order_is_of_the_future": "epochs_agree",
+}
+_DEAD_LETTERS: Final = "dead_letters_are_accounted_for"
 #: The end of an order whose refused entry has therefore been taken care of.
 _SETTLED: Final = frozenset({"confirmed", "refunded", "cancelled"})
+_WORDS: Final = (states.ORDER, states.PAYMENT, states.REFUND, states.TICKET, states.CLAIM)
 
 
-async def prove_records(database: Database, showtime_id: str | None, patience: Patience) -> Seen:
-    """Every promise that rows alone can prove."""
+async def prove_records(database: Database, showtime_id: str | None) -> Seen:
+    """Every promise that rows alone can prove at any instant, on one snapshot."""
     seen = Seen()
-    words = [
-        list(table) for table in (states.ORDER, states.PAYMENT, states.REFUND, states.TICKET, states.CLAIM)
-    ]
-    proofs: tuple[tuple[str, str, tuple[object, ...]], ...] = (
-        ("no_seat_has_two_owners", "no_seat_has_two_owners", (showtime_id,)),
-        ("every_order_has_all_its_seats", "every_order_has_all_its_seats", (showtime_id,)),
-        ("confirmed_orders_have_tickets", "confirmed_orders_have_tickets", (showtime_id,)),
-        ("nobody_exceeds_the_limit", "nobody_owns_beyond_the_limit", (showtime_id,)),
-        ("holds_end", "possessions_end", (showtime_id, patience.claim_s, patience.freeing_s)),
-        ("ledger_balances", "ledger_has_what_happened", (showtime_id,)),
-        ("ledger_balances", "ledger_adds_up", (showtime_id,)),
-        ("money_has_a_home", "money_has_a_home", (showtime_id, patience.money_s)),
-        ("states_are_legal", "states_are_legal", (showtime_id, *words)),
-        ("one_effect_per_event", "one_effect_per_event", (patience.money_s,)),
-        ("epochs_agree", "no_order_is_of_the_future", (showtime_id,)),
-    )
+    async with _snapshot(database) as connection:
+        for statement, check in _PROOFS.items():
+            await _prove(connection, seen, check, statement, showtime_id)
+        words = [list(table) for table in _WORDS]
+        await _prove(connection, seen, "states_are_legal", "states_are_legal", showtime_id, *words)
+    return seen
+
+
+class RecordsLook:
+    """Promises about how long something may take."""
+
+    def __init__(self, sources: Sources, showtime_id: str | None, patience: Patience) -> None:
+        self._database = sources.database
+        self._patience = patience
+        self._timed: Mapping[str, tuple[str, tuple[object, ...]]] = {
+            "possessions_end": ("holds_end", (showtime_id, patience.claim_s, patience.freeing_s)),
+            "money_has_a_home": ("money_has_a_home", (showtime_id, patience.money_s)),
+            "one_effect_per_event": ("one_effect_per_event", (patience.money_s,)),
+        }
+
+    async def look(self, subjects: Collection[str] | None) -> Seen:
+        """See `Look.look`; subjects are statements, and the dead letters."""
+        seen = Seen()
+        async with _snapshot(self._database) as connection:
+            for statement, (check, arguments) in self._timed.items():
+                if subjects is None or statement in subjects:
+                    await _prove(connection, seen, check, statement, *arguments)
+            if subjects is None or _DEAD_LETTERS in subjects:
+                await self._account_for_dead_letters(connection, seen)
+        return seen
+
+    async def _account_for_dead_letters(self, connection: Connection, seen: Seen) -> None:
+        """An entry put aside is accounted for when its order came to an end all the same."""
+        letters = await connection.fetch(SQL["open_dead_letters"], self._patience.log_s)
+        messages = [read_entry(letter["data"]) for letter in letters]
+        order_ids = [message.order_id for message in messages if message is not None]
+        found = await connection.fetch(SQL["standing_of_orders"], order_ids)
+        state_of = {row["order_id"]: row["state"] for row in found}
+        seen.counted[_DEAD_LETTERS] += len(letters)
+        for letter, message in zip(letters, messages, strict=True):
+            problem = _unaccounted(letter, message, state_of)
+            if problem is not None:
+                name = f"entry {letter['log_id']} of partition {letter['partition']:02d}"
+                sentence = f"{name} was put aside ({letter['reason']}): {problem}"
+                seen.suspect(_DEAD_LETTERS, _DEAD_LETTERS, sentence)
+
+
+@asynccontextmanager
+async def _snapshot(database: Database) -> AsyncIterator[Connection]:
     async with (
         database.connection() as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
         await connection.execute("SET LOCAL jit = off; SET LOCAL work_mem = '64MB'")
-        for check, statement, arguments in proofs:
-            row = await connection.fetchrow(SQL[statement], *arguments)
-            assert row is not None, f"{statement} answers one row"
-            seen.counted[check] += row["counted"]
-            if row["offenders"]:
-                seen.suspect(check, statement, row["offender"])
-                seen.unnamed[check] += row["offenders"] - 1
-        await _account_for_dead_letters(connection, patience, seen)
-    return seen
+        yield connection
 
 
-async def _account_for_dead_letters(connection: Connection, patience: Patience, seen: Seen) -> None:
-    """An entry put aside is accounted for when its order came to an end all the same."""
-    check = "dead_letters_are_accounted_for"
-    letters = await connection.fetch(SQL["open_dead_letters"], patience.log_s)
-    messages = [read_entry(letter["data"]) for letter in letters]
-    order_ids = [message.order_id for message in messages if message is not None]
-    found = await connection.fetch(SQL["standing_of_orders"], order_ids)
-    state_of = {row["order_id"]: row["state"] for row in found}
-    for letter, message in zip(letters, messages, strict=True):
-        seen.counted[check] += 1
-        problem = _unaccounted(letter, message, state_of)
-        if problem is not None:
-            name = f"entry {letter['log_id']} of partition {letter['partition']:02d}"
-            seen.suspect(check, name, f"{name} was put aside ({letter['reason']}): {problem}")
+async def _prove(connection: Connection, seen: Seen, check: str, statement: str, *arguments: object) -> None:
+    row = await connection.fetchrow(SQL[statement], *arguments)
+    assert row is not None, f"{statement} answers one row"
+    seen.counted[check] += row["counted"]
+    sentences = row["sentences"] or ()
+    for sentence in sentences:
+        seen.suspect(check, statement, sentence)
+    seen.unnamed[check] += row["offenders"] - len(sentences)
 
 
-def _unaccounted(letter: Record, message: Entry | None, state_of: dict[str, str]) -> str | None:
+def _unaccounted(letter: Record, message: Entry | None, state_of: Mapping[str, str]) -> str | None:
     match message:
         case None:
             return "nobody can read it"

@@ -14,7 +14,7 @@ from typing import Any
 from entrypoints.audit.books import BooksLook
 from entrypoints.audit.findings import AuditReport, Look, Patience, Seen, report_of
 from entrypoints.audit.log import LogLook
-from entrypoints.audit.records import prove_records
+from entrypoints.audit.records import RecordsLook, prove_records
 from entrypoints.audit.seats import SeatsLook
 from entrypoints.audit.sources import sources_of
 from entrypoints.platform import Platform
@@ -34,11 +34,12 @@ async def run_audit(
         raise NotFound(f"no showtime {showtime_id} was ever on sale")
     async with sources_of(platform) as sources:
         looks: list[Look] = [
+            RecordsLook(sources, showtime_id, patience),
             SeatsLook(sources, showtime_id, patience),
             LogLook(sources, showtime_id, patience),
             BooksLook(sources, showtime_id, patience),
         ]
-        proving = prove_records(sources.database, showtime_id, patience)
+        proving = prove_records(sources.database, showtime_id)
         return report_of(await _side_by_side(proving, settle(looks, patience.settle_s)))
 
 

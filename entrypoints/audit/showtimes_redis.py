@@ -21,18 +21,6 @@ from kernel.ids import PARTITIONS
 from reservation import epoch_key, keys_of, showtimes_key
 from runtime.redis_link import WEATHER, ScriptRunner
 
-_TERMS: Final = frozenset(
-    {
-        b"epoch",
-        b"version",
-        b"seat_count",
-        b"opens_at_ms",
-        b"closes_at_ms",
-        b"buyer_seats_max",
-        b"phase",
-        b"losses_until_ms",
-    }
-)
 _SEATS_FROM: Final = 14
 #: Pictures taken at once: enough to hide the way to the server, few enough to leave it to the sale.
 _AT_ONCE: Final = 8
@@ -112,10 +100,10 @@ async def picture_of(server: ScriptRunner, showtime_id: str) -> Picture:
     for name, value in fields.items():
         if name.startswith(b"hld_"):
             records[name.decode()] = read_record(value)
-        elif name in _TERMS:
-            terms[name.decode()] = value.decode()
-        else:
+        elif name[3:4] == b"_":  # an id: three letters and an underscore; no word of the terms looks so
             counters[name.decode()] = int(value)
+        else:
+            terms[name.decode()] = value.decode()
     return Picture(
         terms=terms,
         records=records,

@@ -21,8 +21,8 @@ from runtime.settings import Settings
 #: Most things an audit asks are answered in milliseconds, a statement over a million orders in ten seconds.
 _REPLY_TIMEOUT_S: Final = 120.0
 _CONNECT_TIMEOUT_S: Final = 10.0
-#: The proof of the records and the three looks go on side by side.
-_DATABASE_POOL_MAX: Final = 4
+#: The proof of the records and the four looks go on side by side.
+_DATABASE_POOL_MAX: Final = 5
 _REDIS_POOL_MAX: Final = 16
 
 

@@ -230,26 +230,53 @@ async def test_an_extension_never_reaches_beyond_the_longest_life(hasty: Service
     assert longer.body["expires_at"] >= hold.body["expires_at"]
 
 
-async def test_a_gateway_that_does_not_exist_and_an_odd_way_back_open_no_payment(hasty: Service) -> None:
-    showtime_id = await hasty.add_showtime()
-    (fan,) = await hasty.fans(1)
+async def _path_to_pay(service: Service) -> tuple[Fan, str, str]:
+    showtime_id = await service.add_showtime()
+    (fan,) = await service.fans(1)
     hold = await fan.hold(showtime_id, "D5", "D6")
-    path = f"/orders/{(await fan.order(hold.body['hold_id'])).body['order_id']}/payments"
+    order = await fan.order(hold.body["hold_id"])
+    return fan, showtime_id, f"/orders/{order.body['order_id']}/payments"
+
+
+async def test_a_gateway_that_does_not_exist_opens_no_payment(hasty: Service) -> None:
+    fan, showtime_id, path = await _path_to_pay(hasty)
     async with nothing_changes(hasty, showtime_id):
         for gateway in ("paypal", "Sandbox", "sandbox ", "../sandbox", "x" * 40):
-            refused(await fan.call("POST", path, {"gateway": gateway}), 422, "unknown_gateway")
-        for return_url in (
-            "not an address",
-            "javascript:alert(1)",
-            "data:text/html,x",
-            "file:///etc/passwd",
-            "//evil.example",
-            "/relative",
-            "http://",
-            "ftp://example.com/x",
-            "https://user:password@example.com/",
-            "https://exa mple.com/",
-        ):
-            body = {"gateway": "sandbox", "return_url": return_url}
-            answer = await fan.call("POST", path, body)
-            refused(answer, 422, "validation_failed", sent=(return_url,))
+            refused(
+                await fan.call("POST", path, {"gateway": gateway}), 422, "unknown_gateway", sent=(gateway,)
+            )
+
+
+ODD_WAYS_BACK = (
+    "not an address",
+    "javascript:alert(1)",
+    "data:text/html,x",
+    "file:///etc/passwd",
+    "//evil.example",
+    "/relative",
+    "http://",
+    "https:///path",
+    "ftp://example.com/x",
+    "https://user:password@example.com/",
+    "https://exa mple.com/",
+    "https://example.com/ü",
+)
+
+
+async def test_a_way_back_that_is_no_web_address_opens_no_payment(hasty: Service) -> None:
+    fan, showtime_id, path = await _path_to_pay(hasty)
+    wrong = []
+    async with nothing_changes(hasty, showtime_id):
+        for return_url in ODD_WAYS_BACK:
+            answer = await fan.call("POST", path, {"gateway": "sandbox", "return_url": return_url})
+            try:
+                refused(answer, 422, "validation_failed", sent=(return_url,))
+            except AssertionError as error:
+                wrong.append(f"{return_url}: {error}")
+    assert not wrong, "\n".join(wrong)
+
+
+async def test_control_a_web_address_is_a_way_back(hasty: Service) -> None:
+    fan, _, path = await _path_to_pay(hasty)
+    body = {"gateway": "sandbox", "return_url": "https://tickets.example:8443/back?order=1#top"}
+    assert (await fan.call("POST", path, body)).status == 201

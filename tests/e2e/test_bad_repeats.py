@@ -51,6 +51,22 @@ async def test_b27_a_key_belongs_to_one_request(service: Service, operation: Ope
                 refused(other, 422, "idempotency_key_reused", sent=(key,))
 
 
+@pytest.mark.parametrize("name", ["hold_seats", "open_payment", "request_refund"])
+async def test_b27_the_same_words_about_another_thing_are_another_request(
+    service: Service, name: str
+) -> None:
+    operation = OPERATIONS[name]
+    things = await something_of_everything(service)
+    others = await something_of_everything(service, things.owner)
+    body = {} if name == "request_refund" else things.body_of(operation)
+    key = service.new_key()
+    first = await things.owner.call("POST", things.path(operation), body, key=key)
+    assert first.status in operation.answers, first.body
+    async with nothing_changes(service, others.showtime_id):
+        other = await things.owner.call("POST", others.path(operation), body, key=key)
+        refused(other, 422, "idempotency_key_reused", sent=(key,))
+
+
 @each_with_key
 async def test_a_final_refusal_is_repeated_too(service: Service, operation: Operation) -> None:
     owner, stranger = await service.fans(2)

@@ -14,12 +14,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 import pytest_asyncio
@@ -48,6 +48,16 @@ from tests.support.service import SMALL_HALL
 PRICE = 4990
 SECRET = new_secret()
 KEYS = SigningKeys.parse(SECRET)
+
+
+T = TypeVar("T")
+
+
+async def until(condition: Callable[[], Awaitable[object]], within_s: float = 5.0) -> None:
+    """Wait for something that says no word when it happens."""
+    async with asyncio.timeout(within_s):
+        while not await condition():
+            await asyncio.sleep(0.01)
 
 
 # The gateway on paper
@@ -239,13 +249,17 @@ class Shop:
 
     async def place(self, fan: str, hold_id: str, key: str | None = None) -> Placed:
         """Turn a hold into an order, with the order writer working for as long as that takes."""
-        placing = asyncio.create_task(
+        return await self.writing(
             self.platform.orders.place(fan, hold_id, self.request(fan, key), order_bytes)
         )
-        while not placing.done():
+
+    async def writing(self, work: Coroutine[Any, Any, T]) -> T:
+        """Something that waits for the order writer, with the order writer working."""
+        task = asyncio.create_task(work)
+        while not task.done():
             await self.write()
-            await asyncio.sleep(0.001)
-        return await placing
+            await asyncio.wait([task], timeout=0.001)
+        return await task
 
     async def place_unwritten(self, fan: str, hold_id: str, key: str | None = None) -> Placed:
         """Turn a hold into an order while no order writer is there: the claim stays on the log."""
@@ -394,9 +408,8 @@ class Shop:
             "idempotency_keys",
             "writer_positions",
         ):
-            rows = await self.sql(
-                f"SELECT (to_jsonb(t){ignored.get(table, '')})::text AS row FROM checkout.{table} t ORDER BY 1"
-            )
+            row = f"(to_jsonb(t){ignored.get(table, '')})::text"
+            rows = await self.sql(f"SELECT {row} AS row FROM checkout.{table} t ORDER BY 1")
             found[table] = [row["row"] for row in rows]
         return found
 
@@ -414,8 +427,8 @@ class Shop:
 
     async def _possession_is_sound(self) -> None:
         twice = await self.sql(
-            "SELECT showtime_id, seat_index FROM checkout.seat_claims WHERE state || '' IN ('claimed', 'sold')"
-            " GROUP BY 1, 2 HAVING count(*) > 1"
+            "SELECT showtime_id, seat_index FROM checkout.seat_claims"
+            " WHERE state || '' IN ('claimed', 'sold') GROUP BY 1, 2 HAVING count(*) > 1"
         )
         assert not twice, f"seats with two owners: {twice}"
         orders = await self.sql(

@@ -34,7 +34,6 @@ LONG: Final = {
     "docs/openapi.json": "generated",
     "migrations/schema.sql": "generated",
     "requirements.lock": "generated",
-    "entrypoints/cli.py": "one verb after the other, each a few lines",
 }
 
 #: Where this was written and what it was installed from. Spelt in pieces: this file is in the tree, too.

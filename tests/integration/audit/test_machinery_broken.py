@@ -105,7 +105,7 @@ async def test_an_entry_that_waits_too_long_is_found(scene: Sold, given: bool) -
     await put(scene, a_claim(scene, new_order(scene)), log=log, log_id="1000-1")
     if given:
         await read(scene, acknowledge=False, log=log)
-    found = await broken(scene.running)
+    found = await broken(scene.running, log_s=1.0)
     assert found.keys() == {LOG}
     assert "entry 1000-1 still waits to be written" in found[LOG]
 

@@ -106,7 +106,7 @@ async def test_captured_money_that_goes_nowhere_is_found(running: RunningPlatfor
     scene = await _paid(running)
     assert await broken(running) == {}
     await scene.sql("UPDATE checkout.orders SET paid_at = now() - interval '10 minutes'")
-    found = await broken(running)
+    found = await broken(running, money_s=1.0)
     assert found.keys() == {"money_has_a_home"}
     assert scene.payment_id in found["money_has_a_home"]
     assert f"order {scene.order_id} is paid" in found["money_has_a_home"]
@@ -118,7 +118,7 @@ async def test_a_refund_that_does_not_arrive_is_found(scene: Sold, state: str) -
     await scene.sql(
         "UPDATE checkout.refunds SET state = $1, requested_at = now() - interval '10 minutes'", state
     )
-    found = await broken(scene.running)
+    found = await broken(scene.running, money_s=1.0)
     assert found.keys() == {"money_has_a_home"}
     assert f"of order {scene.order_id} is {state} since" in found["money_has_a_home"]
 
@@ -126,7 +126,7 @@ async def test_a_refund_that_does_not_arrive_is_found(scene: Sold, state: str) -
 async def test_a_refund_the_gateway_works_on_may_take_its_time(scene: Sold) -> None:
     assert (await scene.fan.call("POST", f"/orders/{scene.order_id}/refunds", {})).status == 202
     await scene.sql("UPDATE checkout.refunds SET state = 'sent', requested_at = now() - interval '3 days'")
-    assert await broken(scene.running) == {}
+    assert await broken(scene.running, money_s=1.0) == {}
 
 
 async def _declined(scene: Sold) -> str:
@@ -153,7 +153,7 @@ async def test_a_payment_nobody_knows_the_end_of_is_found(scene: Sold) -> None:
         " WHERE payment_id = $1",
         payment_id,
     )
-    found = await broken(scene.running)
+    found = await broken(scene.running, money_s=1.0)
     assert found.keys() == {"money_has_a_home"}
     assert f"nobody knows what became of payment {payment_id}" in found["money_has_a_home"]
 
@@ -276,7 +276,7 @@ async def test_a_gateways_word_nobody_acted_on_is_found(scene: Sold) -> None:
         "UPDATE checkout.gateway_events SET processed_at = NULL, outcome = NULL,"
         " received_at = now() - interval '10 minutes'"
     )
-    found = await broken(scene.running)
+    found = await broken(scene.running, money_s=1.0)
     assert found.keys() == {"one_effect_per_event"}
     assert "nobody acted on it" in found["one_effect_per_event"]
 

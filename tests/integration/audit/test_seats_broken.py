@@ -330,7 +330,7 @@ async def test_a_claim_past_its_deadline_is_found(running: RunningPlatform) -> N
     order = await fan.order((await fan.hold(showtime_id, "C1")).body["hold_id"])
     await running.stop()
     await running.platform.database.execute("UPDATE checkout.orders SET pay_by = now() - interval '1 hour'")
-    found = await broken(running)
+    found = await broken(running, claim_s=1.0)
     assert found.keys() == {"holds_end"}
     assert order.body["order_id"] in found["holds_end"]
 
@@ -341,6 +341,6 @@ async def test_seats_nobody_puts_back_on_sale_are_found(running: RunningPlatform
     assert refund.status == 202
     assert await broken(running) == {}
     await scene.sql("UPDATE checkout.orders SET seats_given_up_at = now() - interval '1 hour'")
-    found = await broken(running)
+    found = await broken(running, freeing_s=1.0)
     assert found.keys() == {"holds_end"}
     assert f"order {scene.order_id} gave its seats up" in found["holds_end"]

@@ -95,6 +95,21 @@ async def test_seats_given_up_and_not_yet_freed_are_lawful(running: RunningPlatf
     assert await broken(running) == {}
 
 
+async def test_time_without_postgresql_is_held_against_nobody(running: RunningPlatform) -> None:
+    """After an outage of an hour everything is overdue, and nobody had a chance to do anything about it."""
+    scene = await sold(running)
+    assert (await scene.fan.call("POST", f"/orders/{scene.order_id}/refunds", {})).status == 202
+    await scene.sql(
+        "UPDATE checkout.orders SET pay_by = now() - interval '1 hour',"
+        " seats_given_up_at = now() - interval '1 hour'"
+    )
+    await scene.sql("UPDATE checkout.refunds SET requested_at = now() - interval '1 hour'")
+    up_s = await scene.value("SELECT extract(epoch FROM now() - pg_postmaster_start_time())::float8")
+    ages = dict.fromkeys(("claim_s", "freeing_s", "money_s", "log_s", "news_s"), up_s + 60.0)
+    assert await broken(running, **ages) == {}
+    assert (await broken(running, freeing_s=1.0, money_s=1.0)).keys() == {"holds_end", "money_has_a_home"}
+
+
 async def test_a_hold_just_past_its_time_is_lawful(running: RunningPlatform) -> None:
     showtime_id = await running.add_showtime()
     await running.platform.inventory.hold(

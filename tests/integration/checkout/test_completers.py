@@ -1,8 +1,8 @@
-"""Goal: what a crash, a lost message or a slow gateway left half done is finished, and nothing else is touched.
+"""Goal: what a crash, a lost message or a slow gateway left half done is finished, and nothing else.
 
-Method: PostgreSQL's own clock for the deadline of one short claim; everywhere else its instants are moved into
-the past. Races between a completer and a late payment are planted by hand: the completer is stopped between
-its two stores, the payment goes all the way, the completer goes on.
+Method: PostgreSQL's own clock for the deadline of one short claim; everywhere else its instants are moved
+into the past. Races between a completer and a late payment are planted by hand: the completer is stopped
+between its two stores, the payment goes all the way, the completer goes on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kernel import limits
 from kernel.clock import ManualClock, SystemClock
 from kernel.errors import SeatsUnavailable
 from kernel.ids import showtime_of
-from tests.support.shop import Shop
+from tests.support.shop import Shop, until
 
 PAY_BY_S = limits.claim_ttl_ms / 1_000
 
@@ -40,11 +40,8 @@ def orders_with(shop: Shop, *, claim_ttl_ms: int, clock: Any = None) -> OrderSer
 
 
 async def place(shop: Shop, orders: OrderService, fan: str, hold_id: str) -> str:
-    placing = asyncio.create_task(orders.place(fan, hold_id, shop.request(fan), order_bytes))
-    while not placing.done():
-        await shop.write()
-        await asyncio.sleep(0.001)
-    return (await placing).order.order_id
+    placed = await shop.writing(orders.place(fan, hold_id, shop.request(fan), order_bytes))
+    return placed.order.order_id
 
 
 # Deadlines
@@ -57,9 +54,8 @@ async def test_an_unpaid_order_ends_by_postgres_clock_and_its_seats_return(shop:
     order_id = await place(shop, orders, fan, await shop.hold(fan, showtime_id, "D5", "D6"))
     assert await shop.platform.completers.expire_orders() == 0
     assert await shop.state(order_id) == "pending_payment"
-    async with asyncio.timeout(5):
-        while not await shop.one("SELECT now() > pay_by FROM checkout.orders WHERE order_id = $1", order_id):
-            await asyncio.sleep(0.05)
+    overdue = "SELECT now() > pay_by FROM checkout.orders WHERE order_id = $1"
+    await until(lambda: shop.one(overdue, order_id))
     assert await shop.platform.completers.expire_orders() == 1
     order = await shop.find(order_id)
     assert (order.state, order.end_reason) == ("expired", "not_paid")
@@ -164,7 +160,9 @@ async def test_without_the_fence_of_states_it_would_put_sold_seats_on_sale(
     assert len(await shop.taken(showtime_id)) == 2
 
 
-async def test_a_completer_that_slept_through_a_payment_and_a_refund_still_frees_the_seats(shop: Shop) -> None:
+async def test_a_completer_that_slept_through_a_payment_and_a_refund_still_frees_the_seats(
+    shop: Shop,
+) -> None:
     """It frees nothing for the expiry it has seen; the refund it has not seen must not count as done."""
     showtime_id, order_id, freeing, go_on = await overtaken(shop)
     fan = (await shop.find(order_id)).account_id
@@ -187,13 +185,15 @@ async def test_a_seat_sold_to_another_meanwhile_is_not_freed(shop: Shop) -> None
     await shop.time_passes(PAY_BY_S + 5)
     await shop.platform.completers.expire_orders()
     await shop.sql(  # a second owner of one of the seats, written by another way in
-        "INSERT INTO checkout.orders (order_id, showtime_id, account_id, epoch, state, currency, total, pay_by)"
-        " VALUES ($1, $2, 'acc_other', 1, 'pending_payment', 'CNY', 4990, now() + interval '1 hour')",
+        "INSERT INTO checkout.orders"
+        " (order_id, showtime_id, account_id, epoch, state, currency, total, pay_by) VALUES ($1, $2, 'acc_other', 1, 'pending_payment', 'CNY', 4990, now() + interval '1 hour')",
         other := f"ord_{showtime_id[4:]}{'7' * 16}",
         showtime_id,
     )
     await shop.sql("INSERT INTO checkout.order_lines VALUES ($1, $2, 'D5', 'stalls', 4990)", other, shared)
-    await shop.sql("INSERT INTO checkout.seat_claims VALUES ($1, $2, $3, 'claimed')", other, showtime_id, shared)
+    await shop.sql(
+        "INSERT INTO checkout.seat_claims VALUES ($1, $2, $3, 'claimed')", other, showtime_id, shared
+    )
     await shop.platform.completers.free_seats()
     assert await shop.taken(showtime_id) == {shared}
     assert await shop.state(loser) == "expired"
@@ -246,7 +246,9 @@ async def test_one_showtime_that_cannot_be_freed_keeps_no_other_waiting(
 # All jobs together
 
 
-async def test_a_gateway_that_hangs_keeps_no_seat_from_sale(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_gateway_that_hangs_keeps_no_seat_from_sale(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fan, showtime_id = shop.fan(), await shop.showtime()
     order_id = await shop.order(fan, showtime_id, "A1")
     await shop.open_payment(fan, order_id)
@@ -263,9 +265,11 @@ async def test_a_gateway_that_hangs_keeps_no_seat_from_sale(shop: Shop, monkeypa
         running = asyncio.create_task(shop.platform.completers.run())
         await asyncio.wait_for(asked.wait(), 5)
         await shop.time_passes(200)
-        async with asyncio.timeout(5):
-            while await shop.taken(showtime_id):
-                await asyncio.sleep(0.05)
+
+        async def back_on_sale() -> bool:
+            return not await shop.taken(showtime_id)
+
+        await until(back_on_sale)
         assert await shop.state(unpaid) == "expired"
         while not running.done():
             running.cancel()

@@ -86,7 +86,9 @@ async def test_without_the_trigger_the_ledger_could_be_rewritten(shop: Shop) -> 
         await connection.execute(
             "ALTER TABLE checkout.ledger_entries DISABLE TRIGGER ledger_entries_append_only"
         )
-        assert await connection.execute("UPDATE checkout.ledger_entries SET amount = amount * 2") != "UPDATE 0"
+        assert (
+            await connection.execute("UPDATE checkout.ledger_entries SET amount = amount * 2") != "UPDATE 0"
+        )
     await shop.sound()
 
 

@@ -386,7 +386,9 @@ async def test_after_most_of_a_day_a_refund_the_gateway_never_had_is_made(shop: 
     await shop.sound()
 
 
-async def test_a_refund_that_hangs_keeps_no_other_from_its_money(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_refund_that_hangs_keeps_no_other_from_its_money(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stuck, stuck_id = (await bought(shop))[::2]
     fan, _, order_id = await bought(shop)
     first = (await shop.ask_back(stuck, stuck_id)).refund_id

@@ -1,8 +1,8 @@
 """Goal: things that cost money move only along the arrows of the state tables, whoever pushes.
 
-Method: every statement that moves something is run against a thing in every state there is, in a transaction
-that is undone; where it ends is held against the table of the kernel. A missing arrow is a test of its own, and
-each statement must move at least something, so that none is held back by a mistake of the test.
+Method: every statement that moves something is run against a thing in every state there is, in a
+transaction that is undone; where it ends is held against the table of the kernel. A missing arrow is a test
+of its own, and each statement must move at least something, so that none is held back by a mistake here.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class World(Database):
     async def build(self, order: str, payment: str, refund: str | None, *, overdue: bool = False) -> None:
         """Rows in these states; what a state needs besides is given too."""
         await self.one.execute(
-            "INSERT INTO checkout.orders (order_id, showtime_id, account_id, epoch, state, currency, total, pay_by,"
-            " paid_at, confirmed_at, ended_at) VALUES ($1, $2, 'acc_1', 1, $3, 'CNY', $4,"
-            " now() + make_interval(mins => $5), now(), CASE WHEN $3 IN ('confirmed', 'refunded') THEN now() END,"
-            " CASE WHEN $3 IN ('cancelled', 'expired', 'refunded') THEN now() END)",
+            "INSERT INTO checkout.orders (order_id, showtime_id, account_id, epoch, state, currency, total,"
+            " pay_by, paid_at, confirmed_at, ended_at) VALUES ($1, $2, 'acc_1', 1, $3, 'CNY', $4,"
+            " now() + make_interval(mins => $5), now(),"
+            " CASE WHEN $3 IN ('confirmed', 'refunded') THEN now() END, CASE WHEN $3 IN ('cancelled', 'expired', 'refunded') THEN now() END)",
             self.order_id,
             self.showtime_id,
             order,
@@ -61,8 +61,8 @@ class World(Database):
             "INSERT INTO checkout.seat_claims VALUES ($1, $2, 1, 'claimed')", self.order_id, self.showtime_id
         )
         await self.one.execute(
-            "INSERT INTO checkout.payments (payment_id, order_id, gateway, state, amount, currency, captured_at)"
-            " VALUES ($1, $2, 'paper', $3, $4, 'CNY', CASE WHEN $3 = 'captured' THEN now() END)",
+            "INSERT INTO checkout.payments"
+            " (payment_id, order_id, gateway, state, amount, currency, captured_at) VALUES ($1, $2, 'paper', $3, $4, 'CNY', CASE WHEN $3 = 'captured' THEN now() END)",
             self.payment_id,
             self.order_id,
             payment,
@@ -70,8 +70,8 @@ class World(Database):
         )
         if refund is not None:
             await self.one.execute(
-                "INSERT INTO checkout.refunds (refund_id, order_id, payment_id, state, reason, amount, currency,"
-                " completed_at) VALUES ($1, $2, $3, $4, 'asked', $5, 'CNY',"
+                "INSERT INTO checkout.refunds (refund_id, order_id, payment_id, state, reason, amount,"
+                " currency, completed_at) VALUES ($1, $2, $3, $4, 'asked', $5, 'CNY',"
                 " CASE WHEN $4 = 'completed' THEN now() END)",
                 self.refund_id,
                 self.order_id,

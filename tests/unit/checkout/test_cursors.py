@@ -18,7 +18,7 @@ from kernel.errors import InvalidCursor
 from kernel.ids import ALPHABET
 
 ORDER_ID = f"ord_{'0' * 26}"
-instants = st.datetimes(datetime(2001, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+instants = st.datetimes(datetime(2001, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))
 order_ids = st.text(ALPHABET, min_size=26, max_size=26).map(lambda tail: f"ord_{tail}")
 
 

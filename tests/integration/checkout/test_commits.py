@@ -1,0 +1,317 @@
+"""Goal: a fan is told "created" when PostgreSQL has the order, never before, and soon after in any weather.
+
+Method: the order writer's announcement is lost, garbled, cut off or too early; PostgreSQL is kept from
+committing by somebody who holds the very row; waiters come in twos and go away. The last tests do it through
+the order service, as a handler would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+import pytest
+
+from checkout import Commits, OrderLog
+from checkout.errors import SeatTaken
+from checkout.log_redis import COMMITTED_CHANNEL
+from kernel.errors import NotFound, PersistenceUnavailable, SeatsUnavailable
+from kernel.ids import new_showtime_id
+from tests.support.shop import Shop, claim_of, feed, until
+
+
+class MuteLog(OrderLog):
+    """The log of a writer whose announcements nobody hears."""
+
+    async def announce(self, committed: Sequence[str], refused: Sequence[str]) -> None:
+        return
+
+
+def mute_writer(shop: Shop) -> Any:
+    return shop.writer(log=MuteLog(shop.platform.redis, shop.platform.blocking_redis, consumer="writer-1"))
+
+
+@pytest.fixture
+def commits(shop: Shop) -> Commits:
+    return shop.platform.commits
+
+
+# The wake-up call
+
+
+async def test_the_writers_word_wakes_who_waits_at_once(shop: Shop, commits: Commits) -> None:
+    claim = claim_of(new_showtime_id(), 1)
+    waiting = commits.expect(claim.order_id)
+    await feed(shop, claim)
+    began = time.monotonic()
+    await shop.write()
+    assert await commits.wait(waiting, 5.0) == "committed"
+    assert time.monotonic() - began < 1.0
+
+
+async def test_a_lost_wake_up_call_is_made_good_by_asking(shop: Shop, commits: Commits) -> None:
+    claim = claim_of(new_showtime_id(), 1)
+    waiting = commits.expect(claim.order_id)
+    await feed(shop, claim)
+    await mute_writer(shop).write(await shop.log().read(10, None))
+    assert await commits.wait(waiting, 2.0) == "committed"
+
+
+async def test_without_asking_a_lost_wake_up_call_would_be_waited_for_in_vain(shop: Shop) -> None:
+    """The control: somebody who listens and never asks."""
+    deaf = Commits(shop.platform.blocking_redis, shop.store)
+    deaf._tasks = [asyncio.create_task(deaf._listen())]
+    await asyncio.sleep(0.05)
+    claim = claim_of(new_showtime_id(), 1)
+    waiting = deaf.expect(claim.order_id)
+    await feed(shop, claim)
+    await mute_writer(shop).write(await shop.log().read(10, None))
+    assert await deaf.wait(waiting, 0.6) is None
+    await deaf.close()
+
+
+async def test_a_refusal_is_told_as_one_whether_heard_or_asked_for(shop: Shop, commits: Commits) -> None:
+    showtime_id = await shop.showtime()
+    await shop.order(shop.fan(), showtime_id, "A1")
+    for writer in (shop.writer(), mute_writer(shop)):
+        refused = claim_of(showtime_id, 0)
+        waiting = commits.expect(refused.order_id)
+        await feed(shop, refused)
+        await writer.write(await shop.log().read(10, None))
+        assert await commits.wait(waiting, 2.0) == "refused"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"", b"\xff", b"null", b"[]", b"{}", b'{"committed": 1}', b'{"committed": [[]], "refused": null}'],
+)
+async def test_an_announcement_nobody_understands_ends_nothing(
+    shop: Shop, commits: Commits, said: bytes
+) -> None:
+    await shop.platform.redis.publish(COMMITTED_CHANNEL, said)
+    await asyncio.sleep(0.02)
+    assert not any(task.done() for task in commits._tasks)
+    waiting = commits.expect("ord_nobody")
+    await shop.platform.redis.publish(
+        COMMITTED_CHANNEL, orjson.dumps({"committed": ["ord_nobody"], "refused": []})
+    )
+    assert await commits.wait(waiting, 2.0) == "committed"
+
+
+async def test_a_listener_that_was_cut_off_listens_again(shop: Shop, commits: Commits) -> None:
+    await shop.platform.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    claim = claim_of(new_showtime_id(), 1)
+    waiting = commits.expect(claim.order_id)
+    await feed(shop, claim)
+    await shop.write()  # announced to nobody
+    assert await commits.wait(waiting, 2.0) == "committed"
+
+    async def listened_to() -> bool:
+        return bool((await shop.platform.redis.pubsub_numsub(COMMITTED_CHANNEL))[0][1])
+
+    await until(listened_to)
+
+
+async def test_while_postgres_is_away_nothing_is_said_and_asking_goes_on(
+    shop: Shop, commits: Commits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = claim_of(new_showtime_id(), 1)
+    waiting = commits.expect(claim.order_id)
+    await feed(shop, claim)
+    await mute_writer(shop).write(await shop.log().read(10, None))
+
+    async def away(*_: Any) -> Any:
+        raise PersistenceUnavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shop.store, "order_states", away)
+        await asyncio.sleep(0.4)
+        assert not waiting.done()
+    assert await commits.wait(waiting, 2.0) == "committed"
+
+
+# Never before
+
+
+@asynccontextmanager
+async def row_held(shop: Shop, claim: Any) -> AsyncIterator[None]:
+    """Somebody has inserted this very order and does not commit: whoever writes it has to wait."""
+    async with shop.platform.database.connection() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute(
+            "INSERT INTO checkout.orders"
+            " (order_id, showtime_id, account_id, epoch, state, currency, total, pay_by) VALUES ($1, $2, $3, 1, 'pending_payment', 'CNY', 1, now())",
+            claim.order_id,
+            claim.showtime_id,
+            claim.account_id,
+        )
+        try:
+            yield
+        finally:
+            await transaction.rollback()
+
+
+async def test_nothing_is_said_to_be_committed_before_it_is(shop: Shop, commits: Commits) -> None:
+    claim = claim_of(new_showtime_id(), 1)
+    waiting = commits.expect(claim.order_id)
+    await feed(shop, claim)
+    entries = await shop.log().read(10, None)
+    async with row_held(shop, claim):
+        writing = asyncio.create_task(shop.writer().write(entries))
+        assert await commits.wait(commits.expect(claim.order_id), 0.6) is None  # longer than asking takes
+        assert not waiting.done()
+    await writing
+    assert await commits.wait(waiting, 2.0) == "committed"
+    assert await shop.state(claim.order_id) == "pending_payment"
+
+
+async def test_a_writer_that_announced_first_would_speak_too_early(
+    shop: Shop, commits: Commits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control: the same row, and a writer that says so before PostgreSQL does."""
+    claim = claim_of(new_showtime_id(), 1)
+    waiting = commits.expect(claim.order_id)
+    await feed(shop, claim)
+    entries = await shop.log().read(10, None)
+    writer = shop.writer()
+    write = writer._store.write
+
+    async def announce_and_write(batch: Any) -> Any:
+        await shop.log().announce([claim.order_id], [])
+        return await write(batch)
+
+    monkeypatch.setattr(writer._store, "write", announce_and_write)
+    async with row_held(shop, claim):
+        writing = asyncio.create_task(writer.write(entries))
+        assert await commits.wait(waiting, 2.0) == "committed"
+        assert await shop.store.find_order(claim.order_id) is None
+    await writing
+
+
+# Waiters
+
+
+async def test_one_who_goes_away_does_not_disturb_the_other(shop: Shop, commits: Commits) -> None:
+    claim = claim_of(new_showtime_id(), 1)
+    gone, stays = commits.expect(claim.order_id), commits.expect(claim.order_id)
+    gone.cancel()
+    await feed(shop, claim)
+    await shop.write()
+    assert await commits.wait(stays, 2.0) == "committed"
+
+
+async def test_nobody_is_remembered_who_waits_no_longer(shop: Shop, commits: Commits) -> None:
+    assert await commits.wait(commits.expect("ord_never"), 0.01) is None
+    fan, (showtime_id, row) = shop.fan(), await shop.row()
+    hold_id = await shop.hold(fan, showtime_id, f"{row}5")
+    handler = asyncio.create_task(
+        shop.platform.orders.place(fan, hold_id, shop.request(fan), lambda _: b"{}")
+    )
+    await until(lambda: asyncio.sleep(0, bool(commits._waiting)))
+    handler.cancel()
+    await asyncio.wait([handler])
+    await asyncio.sleep(0.01)
+    assert not commits._waiting
+    await shop.write()
+
+
+# Through the order service
+
+
+async def test_while_no_writer_is_there_an_order_is_accepted_shown_and_then_created(shop: Shop) -> None:
+    fan, (showtime_id, row) = shop.fan(), await shop.row()
+    hold_id = await shop.hold(fan, showtime_id, f"{row}5", f"{row}6")
+    placed = await shop.place_unwritten(fan, hold_id)
+    assert not placed.committed
+    order_id = placed.order.order_id
+    seen = await shop.platform.orders.find(fan, order_id)
+    assert (seen.state, seen.total, seen.pay_by) == ("claiming", placed.order.total, placed.order.pay_by)
+    assert [line.label for line in seen.lines] == [f"{row}5", f"{row}6"]
+    with pytest.raises(NotFound):
+        await shop.platform.orders.find(shop.fan(), order_id)
+    await shop.write()
+    assert (await shop.platform.orders.find(fan, order_id)).state == "pending_payment"
+
+
+async def test_a_hold_becomes_one_order_however_many_ask_at_once(shop: Shop) -> None:
+    fan, (showtime_id, row) = shop.fan(), await shop.row()
+    hold_id = await shop.hold(fan, showtime_id, f"{row}5")
+    placed = await asyncio.gather(*(shop.place(fan, hold_id) for _ in range(10)))
+    assert {one.order.order_id for one in placed} == {f"ord_{hold_id[4:]}"}
+    assert all(one.committed for one in placed)
+    assert len({(one.order.total, one.order.pay_by, one.order.state) for one in placed}) == 1
+    claims = await shop.one(
+        "SELECT count(*) FROM checkout.seat_claims WHERE order_id = $1", f"ord_{hold_id[4:]}"
+    )
+    assert claims == 1
+
+
+async def test_one_whose_redis_call_failed_does_not_take_the_answer_from_the_other(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fan, (showtime_id, row) = shop.fan(), await shop.row()
+    hold_id = await shop.hold(fan, showtime_id, f"{row}5")
+    claim = shop.platform.inventory.claim
+    calls = 0
+
+    async def second_fails(*arguments: Any, **named: Any) -> bool:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise SeatsUnavailable
+        return await claim(*arguments, **named)
+
+    monkeypatch.setattr(shop.platform.inventory, "claim", second_fails)
+    service = shop.platform.orders
+    first, second = [
+        asyncio.create_task(service.place(fan, hold_id, shop.request(fan), lambda _: b"{}")) for _ in range(2)
+    ]
+    with pytest.raises(SeatsUnavailable):
+        await second
+    await shop.write()
+    assert (await first).committed
+
+
+async def test_a_claim_postgres_refused_is_told_to_its_fan(shop: Shop) -> None:
+    fan, showtime_id = shop.fan(), await shop.showtime()
+    layout = (await shop.platform.halls.showtime(showtime_id)).hall.layout
+    hold_id = await shop.hold(fan, showtime_id, "D5", "D6")
+    await feed(shop, claim_of(showtime_id, layout.index_of["D6"]))  # Redis knew nothing of this owner
+    with pytest.raises(SeatTaken):
+        await shop.place(fan, hold_id)
+    assert (await shop.platform.orders.find(fan, f"ord_{hold_id[4:]}")).state == "cancelled"
+    with pytest.raises(SeatTaken):
+        await shop.place(fan, hold_id)
+    await shop.settle()  # what the loser had of others' seats stays theirs, the rest is free again
+    assert layout.index_of["D5"] not in await shop.taken(showtime_id)
+
+
+async def test_the_frozen_price_is_what_the_order_costs(shop: Shop) -> None:
+    fan, showtime_id = shop.fan(), await shop.showtime(price=1_234)
+    placed = await shop.place(fan, await shop.hold(fan, showtime_id, "A1", "A2", "A3"))
+    kept = await shop.find(placed.order.order_id)
+    assert kept.total.amount == placed.order.total.amount == 3 * 1_234
+    assert kept.pay_by == placed.order.pay_by
+    assert kept.lines == placed.order.lines
+
+
+async def test_pages_of_orders_miss_none_that_were_written_together(shop: Shop) -> None:
+    """One batch is one instant: the page's end must be found among orders of the same microsecond."""
+    fan, showtime_id = shop.fan(), new_showtime_id()
+    await feed(shop, *(claim_of(showtime_id, seat, fan=fan) for seat in range(30)))
+    await shop.write()
+    assert (
+        await shop.one("SELECT count(DISTINCT created_at) FROM checkout.orders WHERE account_id = $1", fan)
+        == 1
+    )
+    seen, before = [], None
+    while page := await shop.platform.orders.list(fan, before, 7):
+        seen += [order.order_id for order, _ in page]
+        before = page[-1][1], page[-1][0].order_id
+    assert len(seen) == len(set(seen)) == 30
+    assert seen == sorted(seen, reverse=True)
