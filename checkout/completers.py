@@ -31,8 +31,8 @@ AT_ONCE_MAX: Final = 8  # items of one job under way: a slow gateway is asked ab
 _RETURNABLE: Final[dict[str, frozenset[ReturnableState]]] = {
     "expired": frozenset({"claimed"}),
     "cancelled": frozenset({"claimed", "sold"}),
-    "confirmed": frozenset({"sold"}),
-    "refunded": frozenset({"sold"}),
+    "confirmed": frozenset({"claimed", "sold"}),  # claimed: a rebuild came before the sale was written
+    "refunded": frozenset({"claimed", "sold"}),
 }
 
 T = TypeVar("T")

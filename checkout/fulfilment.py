@@ -55,7 +55,10 @@ class Fulfilment:
             return False
 
     async def _take_again(self, hold_id: str, account_id: str, seats: list[int]) -> None:
-        """The same seats under the same hold. Raises Refused when somebody else has them."""
+        """The same seats under the same hold, whatever the hour.
+
+        Raises Refused when somebody else has them, or the buyer has bought up to the limit meanwhile.
+        """
         await self._inventory.return_seats(hold_id, states=frozenset({"expired"}))
         try:
             await self._inventory.hold(
@@ -64,7 +67,7 @@ class Fulfilment:
                 account_id,
                 seats,
                 ttl_ms=limits.claim_ttl_ms,
-                at_counter=True,
+                guards="late",
             )
         except Refused as refusal:
             if refusal.status != "hold_claimed":  # else a twin of this call took and sold them just now

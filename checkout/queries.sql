@@ -56,6 +56,15 @@ WHERE o.order_id = ANY ($1::text[]) AND o.total > 0;
 -- Where some orders stand.
 SELECT order_id, state FROM checkout.orders WHERE order_id = ANY ($1::text[]);
 
+-- name: known_claims
+-- Orders that were there before their claim came, and the deadline that tells one claim from another.
+SELECT order_id, state, pay_by FROM checkout.orders WHERE order_id = ANY ($1::text[]);
+
+-- name: give_up_again
+-- A claim that met an older order of its own name: Redis still has to put its seats back on sale.
+UPDATE checkout.orders SET seats_given_up_at = now(), seats_freed_at = NULL
+WHERE order_id = $1::text AND ended_at IS NOT NULL;
+
 -- name: move_positions
 -- PostgreSQL has each log up to here; written with the batch itself.
 INSERT INTO checkout.writer_positions (partition, log_id)
@@ -92,11 +101,15 @@ UPDATE checkout.orders SET end_reason = $2::text WHERE order_id = $1::text AND s
 SELECT order_id FROM checkout.orders WHERE order_id = ANY ($1::text[]);
 
 -- name: owners
--- Everybody who owns seats now, for a rebuild.
+-- Everybody who owns seats now, for a rebuild; with late payments whose sale is on its way to us.
 SELECT c.showtime_id, c.order_id, o.account_id, o.pay_by,
        bool_or(c.state = 'sold') AS sold, array_agg(c.seat_index ORDER BY c.seat_index) AS seats
 FROM checkout.seat_claims c JOIN checkout.orders o USING (order_id)
 WHERE c.state IN ('claimed', 'sold')
+   OR (c.state = 'released' AND o.state = 'paid' AND NOT EXISTS (
+         SELECT FROM checkout.seat_claims other
+         WHERE other.showtime_id = c.showtime_id AND other.seat_index = c.seat_index
+           AND other.state IN ('claimed', 'sold')))
 GROUP BY c.showtime_id, c.order_id, o.account_id, o.pay_by;
 
 -- name: find_order

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Coroutine
-from contextlib import suppress
 from typing import Any
 
 from entrypoints import sandbox_gateway
@@ -23,14 +22,18 @@ async def until_told(*works: Coroutine[Any, Any, None]) -> None:
     stopping = asyncio.create_task(stop.wait())
     tasks = [asyncio.create_task(work) for work in works]
     done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
-    for task in (*tasks, stopping):
-        task.cancel()
-    for task in (*tasks, stopping):
-        with suppress(asyncio.CancelledError):
-            if task not in done:
-                await task
+    await _end(*tasks, stopping)
     for task in done - {stopping}:
         task.result()
+
+
+async def _end(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel until they have ended: Python 3.11's `wait_for` can swallow one cancellation."""
+    pending = {task for task in tasks if not task.done()}
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=0.5)
 
 
 async def write_orders(platform: Platform) -> None:

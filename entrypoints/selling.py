@@ -74,7 +74,7 @@ def showtime_add(
     film: Annotated[str | None, typer.Option(help="Title, in either language.")] = None,
     starts_at: Annotated[str | None, typer.Option(help="RFC 3339 instant; in a week.")] = None,
     opens_at: Annotated[str | None, typer.Option(help="Opening of the sale; now.")] = None,
-    price: Annotated[int, typer.Option(min=0, max=10**9, help="Minor units, all areas.")] = 4990,
+    price: Annotated[int, typer.Option(min=1, max=10**9, help="Minor units, all areas.")] = 4990,
     seats_per_buyer: Annotated[
         int, typer.Option(min=1, max=seats_per_buyer_max, help="Most seats of one buyer.")
     ] = seats_per_buyer_default,

@@ -16,6 +16,7 @@ from kernel.ids import partition_of, showtime_of
 from reservation.domain import OrphanRule
 from reservation.packing import plane_of
 from reservation.ports import (
+    Guards,
     Held,
     HoldState,
     Possession,
@@ -151,7 +152,7 @@ class MemoryInventory:
         rule: OrphanRule = "off",
         stretches: Stretches = (),
         area_stretches: Stretches = (),
-        at_counter: bool = False,
+        guards: Guards = "buyer",
         now_ms: int | None = None,
     ) -> Held:
         showtime, now = self._showtime(showtime_id), self._now(now_ms)
@@ -159,7 +160,7 @@ class MemoryInventory:
         existing = showtime.records.get(hold_id)
         if existing is not None:
             return self._repeat(showtime, existing, buyer_id, tuple(seats), now)
-        if not at_counter:
+        if guards == "buyer":
             if terms.phase == "closed" or 0 < terms.closes_at_ms <= now:
                 raise Refused("sale_closed", numbers=(terms.closes_at_ms,))
             if terms.phase == "paused" or now < terms.opens_at_ms:
@@ -169,7 +170,7 @@ class MemoryInventory:
             for other_id, record in showtime.records.items()
             if record.state == "held"
             and record.expires_at_ms <= now
-            and (set(record.seats) & set(seats) or (record.buyer_id == buyer_id and not at_counter))
+            and (set(record.seats) & set(seats) or (record.buyer_id == buyer_id and guards != "counter"))
         ]
         dead = {seat for other_id in overdue for seat in showtime.records[other_id].seats}
         mine = sum(
@@ -177,11 +178,11 @@ class MemoryInventory:
         )
         limit = terms.buyer_seats_max
         contested = bool(showtime.taken() & set(seats))
-        over = not at_counter and showtime.owned_by(buyer_id) + len(seats) > limit
+        over = guards != "counter" and showtime.owned_by(buyer_id) + len(seats) > limit
         if not contested and not over:
             overdue, dead, mine = [], set(), 0
         owned = showtime.owned_by(buyer_id) - mine
-        if not at_counter and owned + len(seats) > limit:
+        if guards != "counter" and owned + len(seats) > limit:
             raise Refused("seat_limit_exceeded", numbers=(owned, limit))
         taken = showtime.taken() - dead
         judged = showtime.plane(taken)

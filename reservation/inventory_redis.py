@@ -11,6 +11,7 @@ from reservation.domain import OrphanRule
 from reservation.keys import keys_of
 from reservation.packing import pack_numbers, unpack_numbers
 from reservation.ports import (
+    Guards,
     Held,
     HoldState,
     Possession,
@@ -72,7 +73,7 @@ class RedisInventory:
         rule: OrphanRule = "off",
         stretches: Stretches = (),
         area_stretches: Stretches = (),
-        at_counter: bool = False,
+        guards: Guards = "buyer",
         now_ms: int | None = None,
     ) -> Held:
         keys = keys_of(showtime_id)
@@ -88,7 +89,7 @@ class RedisInventory:
                 rule,
                 b"" if rule == "off" else _pack_stretches(stretches),
                 _pack_stretches(area_stretches) if rule == "strict" else b"",
-                "counter" if at_counter else "buyer",
+                guards,
             ),
         )
         if status in {"held", "already_held"}:

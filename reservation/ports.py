@@ -14,6 +14,9 @@ from typing import Literal, Protocol
 from reservation.domain import OrphanRule
 
 Phase = Literal["open", "paused", "closed"]
+#: Which rules a hold must keep: a fan's all of them; one paid after its time the limit but not the window;
+#: the cinema's own counter neither.
+Guards = Literal["buyer", "late", "counter"]
 ReturnableState = Literal["claimed", "sold", "expired"]
 #: Ranges of ordinary seats without an aisle or an accessible seat between them: start, length, area number.
 Stretches = Sequence[tuple[int, int, int]]
@@ -122,10 +125,10 @@ class SeatInventory(Protocol):
         rule: OrphanRule = "off",
         stretches: Stretches = (),
         area_stretches: Stretches = (),
-        at_counter: bool = False,
+        guards: Guards = "buyer",
         now_ms: int | None = None,
     ) -> Held:
-        """Hold all seats or none. `at_counter` skips sale window and buyer limit."""
+        """Hold all seats or none. `guards` says which of sale window and buyer limit apply."""
 
     async def extend(
         self, hold_id: str, buyer_id: str, *, ttl_ms: int, lifetime_ms_max: int, now_ms: int | None = None

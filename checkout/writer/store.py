@@ -79,9 +79,20 @@ class WriterStore:
         new = [claim for claim in unique if claim.order_id in inserted]
         if new:
             await self._write_new(connection, new)
-        known = [claim.order_id for claim in unique if claim.order_id not in inserted]
-        states = await self._states(connection, known) if known else {}
-        return {order_id for order_id, state in states.items() if state == "cancelled"}
+        known = [claim for claim in unique if claim.order_id not in inserted]
+        return await self._check_known(connection, known) if known else set()
+
+    async def _check_known(self, connection: Connection, claims: Sequence[Claim]) -> set[str]:
+        """Claims whose order is there: repeats, told from a hold key used again after its order ended.
+
+        Answers those that were refused before. Raises EntryRefused.
+        """
+        rows = await connection.fetch(_SQL["known_claims"], [claim.order_id for claim in claims])
+        deadlines = {row["order_id"]: row["pay_by"] for row in rows}
+        for claim in claims:
+            if deadlines[claim.order_id] != from_ms(claim.pay_by_ms):
+                raise EntryRefused(claim.order_id, "hold_key_reused")
+        return {row["order_id"] for row in rows if row["state"] == "cancelled"}
 
     async def _states(self, connection: Connection, order_ids: Sequence[str]) -> dict[str, str]:
         rows = await connection.fetch(_SQL["order_states"], list(order_ids))
@@ -166,6 +177,8 @@ class WriterStore:
         )
         if row is not None:
             await self._write_lines(connection, [claim])
+        else:
+            await connection.execute(_SQL["give_up_again"], claim.order_id)
 
     async def _move_positions(self, connection: Connection, positions: Mapping[int, str]) -> None:
         if positions:

@@ -13,7 +13,8 @@
         6 orphan_rule ('off', 'lenient' or 'strict')
         7 stretches the seats touch, packed start, length and area number, 2 bytes each ('' when off)
         8 stretches of the areas they are in, the same form ('' unless strict)
-        9 guards ('buyer': sale window and buyer limit apply; 'counter': they do not)
+        9 guards ('buyer': sale window and buyer limit apply; 'late': only the limit, for seats paid after
+          their time; 'counter': neither)
   RETURNS  held {expires_at_ms, version} | already_held {expires_at_ms, version}
            | inventory_rebuilding | idempotency_key_reused | hold_expired | hold_claimed
            | sale_not_open {opens_at_ms} | sale_closed {closes_at_ms} | seat_limit_exceeded {already, most}
@@ -95,7 +96,7 @@ local function is_contested()
   return false
 end
 
-local counts = ARGV[9] == 'buyer'
+local counts = ARGV[9] ~= 'counter'
 local limit = counts and tonumber(terms[6]) or math.huge
 local overdue, freed = {}, {}
 if is_contested() or owned + #seats > limit then

@@ -99,7 +99,7 @@ async def test_a_seat_that_is_held_claimed_sold_or_blocked_is_taken(
     await candidate.open()
     await possess(candidate, [4])
 
-    assert await status_of(candidate.held([4], at_counter=True)) == "seat_taken"
+    assert await status_of(candidate.held([4], guards="counter")) == "seat_taken"
 
 
 async def test_the_same_hold_again_gets_the_same_answer(candidate: Candidate) -> None:
@@ -187,7 +187,7 @@ async def test_seats_are_held_only_inside_the_window(
         refusal = await refusal_of(candidate.held([3]))
 
     assert (refusal.status, refusal.numbers) == refused
-    await candidate.held([3], at_counter=True)
+    await candidate.held([3], guards="counter")
     assert (await candidate.seats()).taken == {3}
 
 
@@ -250,11 +250,22 @@ async def test_what_is_let_go_or_returned_or_expired_counts_no_more(candidate: C
 
 async def test_the_counter_knows_no_limit_but_what_it_takes_counts(candidate: Candidate) -> None:
     await candidate.open(most=2)
-    await candidate.hold(candidate.new_hold(), "acc_a", [0, 1, 2], at_counter=True)
+    await candidate.hold(candidate.new_hold(), "acc_a", [0, 1, 2], guards="counter")
 
     refusal = await refusal_of(candidate.hold(candidate.new_hold(), "acc_a", [5]))
 
     assert refusal.numbers == (3, 2)
+
+
+async def test_what_was_paid_late_needs_no_open_sale_but_keeps_the_limit(candidate: Candidate) -> None:
+    await candidate.open(most=2)
+    await candidate.hold(candidate.new_hold(), "acc_a", [0])
+    await candidate.open(most=2, phase="closed")
+
+    refusal = await refusal_of(candidate.hold(candidate.new_hold(), "acc_a", [4, 5], guards="late"))
+    assert (refusal.status, refusal.numbers) == ("seat_limit_exceeded", (1, 2))
+    await candidate.hold(candidate.new_hold(), "acc_a", [4], guards="late")
+    assert (await candidate.seats()).taken == {0, 4}
 
 
 async def test_refusals_come_in_a_fixed_order(candidate: Candidate) -> None:
@@ -266,7 +277,7 @@ async def test_refusals_come_in_a_fixed_order(candidate: Candidate) -> None:
         return await status_of(call)
 
     await candidate.open(most=1, phase="paused")
-    await candidate.held([6], at_counter=True)
+    await candidate.held([6], guards="counter")
     assert await choose(1, 6) == "sale_not_open"
     await candidate.open(most=1)
     assert await choose(1, 6) == "seat_limit_exceeded"

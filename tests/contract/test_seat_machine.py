@@ -34,7 +34,7 @@ from reservation.inventory_memory import MemoryInventory
 from reservation.inventory_redis import RedisInventory
 from reservation.keys import keys_of
 from reservation.packing import seats_in
-from reservation.ports import Phase, Possession, Refused, SeatInventory, Stretches, Terms
+from reservation.ports import Guards, Phase, Possession, Refused, SeatInventory, Stretches, Terms
 from runtime.redis_link import ScriptRunner, connect
 from tests.support.inventories import EPOCH, NOW_MS, TOMBSTONE_MS, TTL_MS, Picture, picture_of
 
@@ -175,7 +175,7 @@ class SeatMachine(RuleBasedStateMachine):
         self.both(lambda inventory: inventory.open_showtime(terms))
 
     def _hold(
-        self, hold_id: str, buyer: str, chosen: Sequence[int], ttl_ms: int, by: OrphanRule, counter: bool
+        self, hold_id: str, buyer: str, chosen: Sequence[int], ttl_ms: int, by: OrphanRule, guards: Guards
     ) -> None:
         touched = [row for row in ROWS if set(range(row[0], row[0] + row[1])) & set(chosen)]
         areas = {area for _, _, area in touched}
@@ -189,39 +189,43 @@ class SeatMachine(RuleBasedStateMachine):
                 rule=by,
                 stretches=touched,
                 area_stretches=[row for row in ROWS if row[2] in areas],
-                at_counter=counter,
+                guards=guards,
                 now_ms=self.now_ms,
             )
         )
 
-    def _hold_afresh(self, chosen: Sequence[int], ttl_ms: int, by: OrphanRule, counter: bool) -> None:
+    def _hold_afresh(self, chosen: Sequence[int], ttl_ms: int, by: OrphanRule, guards: Guards) -> None:
         unused = [hold_id for hold_id in self.hold_ids if hold_id not in self.picture.records]
         if unused:
-            self._hold(unused[0], self.owner(unused[0]), chosen, ttl_ms, by, counter)
+            self._hold(unused[0], self.owner(unused[0]), chosen, ttl_ms, by, guards)
 
     @rule(chosen=neighbours)
     def ask_for_neighbours(self, chosen: list[int]) -> None:
         """The first rule in hypothesis's order (fewest arguments, then name), hence the likeliest."""
-        self._hold_afresh(chosen, TTL_MS, "lenient", False)
+        self._hold_afresh(chosen, TTL_MS, "lenient", "buyer")
 
     @rule(chosen=neighbours, ttl_ms=spans_ms, by=rules)
     def hold_neighbours(self, chosen: list[int], ttl_ms: int, by: OrphanRule) -> None:
-        self._hold_afresh(chosen, ttl_ms, by, False)
+        self._hold_afresh(chosen, ttl_ms, by, "buyer")
 
     @rule(chosen=few_seats, ttl_ms=spans_ms, by=rules)
     def hold_scattered_seats(self, chosen: list[int], ttl_ms: int, by: OrphanRule) -> None:
-        self._hold_afresh(chosen, ttl_ms, by, False)
+        self._hold_afresh(chosen, ttl_ms, by, "buyer")
 
     @rule(chosen=neighbours, ttl_ms=spans_ms)
     def hold_at_the_counter(self, chosen: list[int], ttl_ms: int) -> None:
-        self._hold_afresh(chosen, ttl_ms, "off", True)
+        self._hold_afresh(chosen, ttl_ms, "off", "counter")
+
+    @rule(chosen=neighbours, ttl_ms=spans_ms)
+    def hold_what_was_paid_late(self, chosen: list[int], ttl_ms: int) -> None:
+        self._hold_afresh(chosen, ttl_ms, "off", "late")
 
     @rule(hold=holds, stranger=strangers, other_seats=st.one_of(st.none(), neighbours))
     def hold_again(self, hold: int, stranger: int, other_seats: list[int] | None) -> None:
         hold_id, buyer = self.meant(hold, stranger)
         known = self.picture.records.get(hold_id)
         if chosen := other_seats or (known.seats if known else None):
-            self._hold(hold_id, buyer, chosen, TTL_MS, "strict", False)
+            self._hold(hold_id, buyer, chosen, TTL_MS, "strict", "buyer")
 
     @rule(hold=holds, stranger=strangers, ttl_ms=spans_ms, lifetime_ms_max=spans_ms)
     def extend(self, hold: int, stranger: int, ttl_ms: int, lifetime_ms_max: int) -> None:

@@ -80,7 +80,7 @@ class Careless:
         if owned + len(seats) > LIMIT:
             raise Refused("seat_limit_exceeded")
         await self._inventory.hold(
-            self._town.showtime_id, self._town.new_hold(), buyer, seats, ttl_ms=MINUTE_MS, at_counter=True
+            self._town.showtime_id, self._town.new_hold(), buyer, seats, ttl_ms=MINUTE_MS, guards="counter"
         )
 
     async def confirm(self, hold_id: str) -> bool:

@@ -56,7 +56,7 @@ T = TypeVar("T")
 async def until(condition: Callable[[], Awaitable[object]], within_s: float = 5.0) -> None:
     """Wait for something that says no word when it happens."""
     async with asyncio.timeout(within_s):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
@@ -545,7 +545,7 @@ def claim_of(
 
 async def feed(shop: Shop, *entries: Claim | Confirm | bytes, partition: int | None = None) -> list[str]:
     """Put entries on their partitions' logs, in this order; their ids."""
-    log_ids = []
+    log_ids: list[Any] = []
     for entry in entries:
         data = entry if isinstance(entry, bytes) else encode(entry)
         place = partition

@@ -19,6 +19,7 @@ import pytest
 from checkout import Commits, OrderLog
 from checkout.errors import SeatTaken
 from checkout.log_redis import COMMITTED_CHANNEL
+from checkout.schemas import order_bytes
 from kernel.errors import NotFound, PersistenceUnavailable, SeatsUnavailable
 from kernel.ids import new_showtime_id
 from tests.support.shop import Shop, claim_of, feed, until
@@ -103,7 +104,7 @@ async def test_an_announcement_nobody_understands_ends_nothing(
 
 
 async def test_a_listener_that_was_cut_off_listens_again(shop: Shop, commits: Commits) -> None:
-    await shop.platform.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    await shop.platform.redis.client_kill_filter(_type="pubsub")
     claim = claim_of(new_showtime_id(), 1)
     waiting = commits.expect(claim.order_id)
     await feed(shop, claim)
@@ -145,7 +146,8 @@ async def row_held(shop: Shop, claim: Any) -> AsyncIterator[None]:
         await transaction.start()
         await connection.execute(
             "INSERT INTO checkout.orders"
-            " (order_id, showtime_id, account_id, epoch, state, currency, total, pay_by) VALUES ($1, $2, $3, 1, 'pending_payment', 'CNY', 1, now())",
+            " (order_id, showtime_id, account_id, epoch, state, currency, total, pay_by)"
+            " VALUES ($1, $2, $3, 1, 'pending_payment', 'CNY', 1, now())",
             claim.order_id,
             claim.showtime_id,
             claim.account_id,
@@ -257,24 +259,27 @@ async def test_one_whose_redis_call_failed_does_not_take_the_answer_from_the_oth
     fan, (showtime_id, row) = shop.fan(), await shop.row()
     hold_id = await shop.hold(fan, showtime_id, f"{row}5")
     claim = shop.platform.inventory.claim
-    calls = 0
+    arrived = 0
+    both = asyncio.Event()
 
-    async def second_fails(*arguments: Any, **named: Any) -> bool:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
+    async def fails_for_the_second(*arguments: Any, **named: Any) -> bool:
+        nonlocal arrived
+        arrived += 1
+        mine = arrived
+        if mine == 2:
+            both.set()
+        await both.wait()
+        if mine == 2:
             raise SeatsUnavailable
         return await claim(*arguments, **named)
 
-    monkeypatch.setattr(shop.platform.inventory, "claim", second_fails)
-    service = shop.platform.orders
-    first, second = [
-        asyncio.create_task(service.place(fan, hold_id, shop.request(fan), lambda _: b"{}")) for _ in range(2)
-    ]
-    with pytest.raises(SeatsUnavailable):
-        await second
-    await shop.write()
-    assert (await first).committed
+    monkeypatch.setattr(shop.platform.inventory, "claim", fails_for_the_second)
+    twins = [shop.platform.orders.place(fan, hold_id, shop.request(fan), order_bytes) for _ in range(2)]
+    answers = await shop.writing(asyncio.wait_for(asyncio.gather(*twins, return_exceptions=True), 5))
+    (refusal,) = [answer for answer in answers if isinstance(answer, BaseException)]
+    (placed,) = [answer for answer in answers if not isinstance(answer, BaseException)]
+    assert isinstance(refusal, SeatsUnavailable)
+    assert placed.committed
 
 
 async def test_a_claim_postgres_refused_is_told_to_its_fan(shop: Shop) -> None:

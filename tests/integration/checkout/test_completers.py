@@ -186,7 +186,8 @@ async def test_a_seat_sold_to_another_meanwhile_is_not_freed(shop: Shop) -> None
     await shop.platform.completers.expire_orders()
     await shop.sql(  # a second owner of one of the seats, written by another way in
         "INSERT INTO checkout.orders"
-        " (order_id, showtime_id, account_id, epoch, state, currency, total, pay_by) VALUES ($1, $2, 'acc_other', 1, 'pending_payment', 'CNY', 4990, now() + interval '1 hour')",
+        " (order_id, showtime_id, account_id, epoch, state, currency, total, pay_by)"
+        " VALUES ($1, $2, 'acc_other', 1, 'pending_payment', 'CNY', 4990, now() + interval '1 hour')",
         other := f"ord_{showtime_id[4:]}{'7' * 16}",
         showtime_id,
     )

@@ -67,8 +67,7 @@ def are_orders(
     shop: Shop, order_ids: Sequence[str], state: str = "pending_payment"
 ) -> Callable[[], Awaitable[bool]]:
     async def reached() -> bool:
-        found = await shop.store.order_states(order_ids)
-        return found == dict.fromkeys(order_ids, state)
+        return bool(await shop.store.order_states(order_ids) == dict.fromkeys(order_ids, state))
 
     return reached
 
@@ -500,7 +499,8 @@ async def test_a_connection_that_dies_in_the_middle_is_not_the_entrys_fault(shop
             killed += len(
                 await other.fetch(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE backend_type = 'client backend' AND datname = current_database() AND pid <> pg_backend_pid()"
+                    " WHERE backend_type = 'client backend' AND datname = current_database()"
+                    " AND pid <> pg_backend_pid()"
                 )
             )
 

@@ -25,7 +25,7 @@ from tests.support.shop import Shop, claim_of, feed
 async def asked(shop: Shop, showtime_id: str) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Who owns what at a showtime: state and seats by order. Fails when an order is named twice."""
     found: Sequence[Possession] = (await owners(shop.store, shop.platform.order_log)).get(showtime_id, ())
-    by_order = {f"ord_{one.hold_id[4:]}": (one.state, one.seats) for one in found}
+    by_order = {f"ord_{one.hold_id[4:]}": (str(one.state), one.seats) for one in found}
     assert len(by_order) == len(found), "an owner is seen twice"
     return by_order
 

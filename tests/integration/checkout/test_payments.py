@@ -42,8 +42,8 @@ async def captures_of(shop: Shop, payment_id: str) -> int:
     )
 
 
-async def outcome_of(shop: Shop, news: Delivery) -> str | None:
-    found: str | None = await shop.one(
+async def outcome_of(shop: Shop, news: Delivery) -> Any:
+    found: Any = await shop.one(
         "SELECT outcome FROM checkout.gateway_events WHERE event_id = $1", news.event_id
     )
     return found
@@ -539,7 +539,7 @@ async def test_two_who_confirm_the_same_late_order_at_once_do_not_cancel_each_ot
 # While something is away
 
 
-def raising(error: Exception) -> Callable[..., Any]:
+def raising(error: BaseException) -> Callable[..., Any]:
     async def broken(*_: object, **__: object) -> Any:
         raise error
 

@@ -47,7 +47,8 @@ class World(Database):
             "INSERT INTO checkout.orders (order_id, showtime_id, account_id, epoch, state, currency, total,"
             " pay_by, paid_at, confirmed_at, ended_at) VALUES ($1, $2, 'acc_1', 1, $3, 'CNY', $4,"
             " now() + make_interval(mins => $5), now(),"
-            " CASE WHEN $3 IN ('confirmed', 'refunded') THEN now() END, CASE WHEN $3 IN ('cancelled', 'expired', 'refunded') THEN now() END)",
+            " CASE WHEN $3 IN ('confirmed', 'refunded') THEN now() END,"
+            " CASE WHEN $3 IN ('cancelled', 'expired', 'refunded') THEN now() END)",
             self.order_id,
             self.showtime_id,
             order,
@@ -62,7 +63,8 @@ class World(Database):
         )
         await self.one.execute(
             "INSERT INTO checkout.payments"
-            " (payment_id, order_id, gateway, state, amount, currency, captured_at) VALUES ($1, $2, 'paper', $3, $4, 'CNY', CASE WHEN $3 = 'captured' THEN now() END)",
+            " (payment_id, order_id, gateway, state, amount, currency, captured_at)"
+            " VALUES ($1, $2, 'paper', $3, $4, 'CNY', CASE WHEN $3 = 'captured' THEN now() END)",
             self.payment_id,
             self.order_id,
             payment,
