@@ -8,7 +8,6 @@ settings. Verbs find the running service through `SEATRUSH_DATA_DIR` or the two 
 from __future__ import annotations
 
 import dataclasses
-import sys
 import tempfile
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -30,6 +29,7 @@ from entrypoints.console import (
     run,
     settings_or_fail,
     with_platform,
+    write_all,
 )
 from entrypoints.finding import find_addresses
 from entrypoints.platform import Platform, platform_for
@@ -277,7 +277,7 @@ def openapi() -> None:
             return api_document(platform)
 
     with tempfile.TemporaryDirectory() as folder:  # a platform makes keys; these are for nothing
-        sys.stdout.buffer.write(run(inside(Path(folder))))
+        write_all(run(inside(Path(folder))))
 
 
 @app.command()

@@ -49,7 +49,14 @@ def settings_or_fail(**overrides: Any) -> Settings:
 
 
 def print_json(value: object) -> None:
-    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    write_all(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+
+def write_all(data: bytes) -> None:
+    """Write to stdout, all of it: with PYTHONUNBUFFERED a single write may take only what a pipe has room for."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[sys.stdout.buffer.write(rest) or 0 :]
     sys.stdout.flush()
 
 

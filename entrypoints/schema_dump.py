@@ -12,11 +12,11 @@ from __future__ import annotations
 import asyncio
 import re
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Final
 
+from entrypoints.console import write_all
 from runtime.engines import PostgresEngine
 from runtime.migrations import migrate
 
@@ -71,7 +71,7 @@ def main() -> None:
     """Write the schema to stdout."""
     with tempfile.TemporaryDirectory(prefix="seatrush-schema-") as parent:
         Path(parent).chmod(0o711)  # the data folder inside may belong to another user
-        sys.stdout.write(asyncio.run(schema_of_history(Path(parent) / "data")))
+        write_all(asyncio.run(schema_of_history(Path(parent) / "data")).encode())
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ The page is committed because people read it before they have installed anything
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
@@ -15,6 +14,7 @@ from typing import Any, Final, Literal, get_args, get_origin
 from annotated_types import Ge, Le
 from pydantic.fields import FieldInfo
 
+from entrypoints.console import write_all
 from runtime.paths import ROOT
 from runtime.settings import PREFIX, Settings, variable_of
 
@@ -69,4 +69,4 @@ def _range(field: FieldInfo) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(page())
+    write_all(page().encode())

@@ -241,7 +241,7 @@ async def test_every_script_is_known_to_the_server_by_the_sha_computed_here(runn
 # Callers are held to the contract.
 
 
-async def test_a_call_with_another_number_of_keys_or_arguments_never_leaves_the_process(folder: Folder) -> None:
+async def test_a_call_that_breaks_the_contract_never_leaves_the_process(folder: Folder) -> None:
     nobody = connect("redis://127.0.0.1:1/0")
     runner = ScriptRunner(nobody, {"answer_word": folder.load("return { 'done' }\n")})
     runner.adopt_epoch(1)
