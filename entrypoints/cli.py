@@ -24,6 +24,7 @@ from entrypoints.console import (
     Json,
     err,
     fail,
+    let_go_of_a_closed_terminal,
     out,
     print_json,
     run,
@@ -288,7 +289,10 @@ def version() -> None:
 
 def main() -> None:
     """The console script."""
-    app()
+    try:
+        app()
+    finally:
+        let_go_of_a_closed_terminal()
 
 
 if __name__ == "__main__":

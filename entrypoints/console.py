@@ -6,6 +6,7 @@ one sentence here, so a verb is only what it does when things go right.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Annotated, Any, Final, NoReturn, TypeVar
@@ -48,12 +49,21 @@ def settings_or_fail(**overrides: Any) -> Settings:
         fail(str(error), BAD_SETTINGS)
 
 
+def let_go_of_a_closed_terminal() -> None:
+    """Whoever looked on may be gone; that must not turn a clean end into the interpreter's exit code 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def print_json(value: object) -> None:
     write_all(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 
 
 def write_all(data: bytes) -> None:
-    """Write to stdout, all of it: with PYTHONUNBUFFERED a single write may take only what a pipe has room for."""
+    """Write to stdout, all of it: an unbuffered stream may take only what its pipe has room for."""
     rest = memoryview(data)
     while rest:
         rest = rest[sys.stdout.buffer.write(rest) or 0 :]

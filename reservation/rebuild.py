@@ -15,8 +15,9 @@ Only one rebuild runs at a time: a PostgreSQL advisory lock, held for the whole 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kernel import limits
 from kernel.clock import Clock, to_ms
@@ -24,8 +25,10 @@ from kernel.errors import InventoryRebuilding
 from kernel.ids import PARTITIONS
 from reservation.keys import epoch_key
 from reservation.ports import Possession, SeatInventory
-from reservation.store import ReservationStore
+from reservation.store import ReservationStore, Sale
 from runtime.redis_link import ScriptRunner
+
+_log = logging.getLogger(__name__)
 
 #: Asks the order side who owns what, by showtime.
 Owners = Callable[[], Awaitable[Mapping[str, Sequence[Possession]]]]
@@ -40,6 +43,15 @@ class Rebuilt:
     seats_owned: int
     holds_kept: int
     holds_dropped: int
+
+
+def _in_the_hall(sale: Sale, possessions: Sequence[Possession]) -> list[Possession]:
+    """One row about a seat that does not exist must not keep every gate closed."""
+    seat_count = sale.terms.seat_count
+    odd = [one.hold_id for one in possessions if max(one.seats, default=0) >= seat_count]
+    if odd:
+        _log.error("owners of seats that %s does not have: %s", sale.showtime_id, odd)
+    return [replace(one, seats=tuple(seat for seat in one.seats if seat < seat_count)) for one in possessions]
 
 
 class Rebuilder:
@@ -99,7 +111,7 @@ class Rebuilder:
         losses_until_ms = to_ms(self._clock.now()) + limits.hold_lifetime_ms_max if epoch > 1 else 0
         kept = dropped = seats_owned = 0
         for sale in sales:
-            possessions = owners.get(sale.showtime_id, ())
+            possessions = _in_the_hall(sale, owners.get(sale.showtime_id, ()))
             seats_owned += sum(len(possession.seats) for possession in possessions)
             counts = await self._inventory.restore(
                 sale.terms,

@@ -31,6 +31,7 @@ from entrypoints.finding import find_addresses
 from entrypoints.platform import Platform, platform_for
 from entrypoints.selling import add_showtime
 from entrypoints.supervision import ServiceFile, read_service
+from kernel.errors import InventoryRebuilding, SeatsUnavailable
 from reservation import import_layout
 from runtime.engines import free_port
 from runtime.paths import ROOT
@@ -164,7 +165,12 @@ class Service:
     async def add_showtime(self, layout: str = SMALL_HALL, **terms: Any) -> str:
         """A showtime of its own on a CSV layout; what `seatrush showtime add` does, without a process."""
         assert self.platform is not None
-        return await add_showtime(self.platform, import_layout(layout.encode(), name="hall"), **terms)
+        imported = import_layout(layout.encode(), name="hall")
+        for _ in range(50):  # an engine may be coming back from what an earlier test did to it
+            with suppress(SeatsUnavailable, InventoryRebuilding):
+                return await add_showtime(self.platform, imported, **terms)
+            await asyncio.sleep(0.2)
+        return await add_showtime(self.platform, imported, **terms)
 
     async def fans(self, count: int) -> list[Fan]:
         """That many fans nobody else is; what `seatrush token` does, without a process."""

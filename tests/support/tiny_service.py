@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from entrypoints.console import let_go_of_a_closed_terminal
 from entrypoints.supervisor import Addresses, AlreadyRunning, Child, ServiceFile, StartFailed, Supervisor
 from runtime.engines import LogFile
 from tests.support.engines import postgres_engine_in, valkey_engine
@@ -81,4 +82,6 @@ if __name__ == "__main__":
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("--postgres", action="store_true")
     parser.add_argument("--child", action="append", default=[], choices=sorted(_KINDS))
-    sys.exit(asyncio.run(main(parser.parse_args())))
+    exit_code = asyncio.run(main(parser.parse_args()))
+    let_go_of_a_closed_terminal()
+    sys.exit(exit_code)

@@ -6,7 +6,9 @@ run inside this process on a data folder where nothing runs; `tests/e2e/test_com
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +17,7 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
+from entrypoints import console
 from entrypoints.cli import app
 from entrypoints.console import BAD_SETTINGS, DOWN, FAILED, USAGE
 
@@ -210,3 +213,24 @@ def test_the_version_is_one_line() -> None:
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.strip().count(".") == 2
     assert done.stdout.count("\n") == 1
+
+
+def test_all_of_the_data_is_written_where_a_stream_takes_little_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Pipe(io.RawIOBase):
+        """What stdout is with PYTHONUNBUFFERED: a write takes what fits, and says how much."""
+
+        taken = b""
+
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Any) -> int:
+            self.taken += bytes(data[:10])
+            return min(10, len(data))
+
+    pipe = Pipe()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(pipe, write_through=True))  # type: ignore[type-var]
+    console.write_all(bytes(range(256)))
+    assert pipe.taken == bytes(range(256))
