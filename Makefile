@@ -2,10 +2,9 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-SERVE_PORT := $(or $(PORT),8080)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast test-lua test-races lint format bench lock openapi schema settings audit doctor clean
+.PHONY: help run test test-engines test-fast test-lua test-races lint format bench lock openapi schema settings audit doctor clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,9 +20,18 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 run: $(VENV)/.installed ## start everything on http://localhost:8080
 	@exec $(BIN)/seatrush up
 
-test: $(VENV)/.installed lint ## lint, then every test on real engines
-	$(BIN)/python -m pytest tests/unit tests/lua tests/contract
-	$(BIN)/python -m pytest tests/races tests/integration tests/e2e
+test: $(VENV)/.installed lint ## lint, then every test on real engines, also Debian's where found
+	$(BIN)/python -m pytest tests/unit tests/lua tests/contract tests/races
+	$(BIN)/python -m pytest tests/integration tests/e2e
+	@$(MAKE) --no-print-directory test-engines
+
+# Redis and PostgreSQL as a distribution ships them: what talks to an engine, once more on those.
+DEBIAN_REDIS    := $(wildcard /usr/bin/redis-server)
+DEBIAN_POSTGRES := $(wildcard /usr/lib/postgresql/15/bin)
+ON_ENGINES      := tests/lua tests/contract tests/races tests/integration/checkout tests/integration/test_queries.py tests/integration/test_migrations.py
+
+test-engines: $(VENV)/.installed ## the engine tests on Debian's Redis 7.0 and PostgreSQL 15, where found
+	$(if $(DEBIAN_REDIS)$(DEBIAN_POSTGRES),TEST_REDIS_BINARY=$(DEBIAN_REDIS) TEST_POSTGRES_BIN=$(DEBIAN_POSTGRES) $(BIN)/python -m pytest $(ON_ENGINES),@echo "no other engines here")
 
 test-fast: $(VENV)/.installed ## only what needs no service
 	$(BIN)/python -m pytest tests/unit

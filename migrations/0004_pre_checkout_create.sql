@@ -91,6 +91,9 @@ CREATE TABLE checkout.payments (
   CONSTRAINT payments_captured_has_instant CHECK ((state = 'captured') = (captured_at IS NOT NULL))
 );
 CREATE INDEX payments_of_order ON checkout.payments (order_id);
+-- A failed try may be followed by a second card on the same page, so failed payments are asked about for a
+-- while; without this the question would read every failed payment there ever was.
+CREATE INDEX payments_failed ON checkout.payments (created_at) WHERE state = 'failed';
 CREATE INDEX payments_open ON checkout.payments (created_at) WHERE state IN ('initiated', 'pending', 'unknown');
 
 -- What a gateway told us, word for word, before we act on it. The key makes a repeat harmless.

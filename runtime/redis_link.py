@@ -9,10 +9,12 @@ does becomes one of two refusals: `inventory_rebuilding` or `seats_unavailable`.
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Connection, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -38,9 +40,28 @@ Argument = str | bytes | int
 #: What the server or the way to it does; everything else is a bug of ours.
 WEATHER: Final = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OSError)
 
-#: Beginnings of error replies that speak of the server's state, not of our command.
-_SERVER_TROUBLE: Final = ("MISCONF", "BUSY", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN")
+#: Words of error replies that speak of the server's state, not of our command; pipelines put text before.
+_SERVER_TROUBLE: Final = re.compile(r"\b(?:MISCONF|BUSY|NOREPLICAS|MASTERDOWN|CLUSTERDOWN)\b")
 _CALLS_PER_TRIP: Final = 500  # bounds the bytes of one write and the server's turn
+
+
+class _Connection(Connection):
+    """A connection whose writes can be cancelled.
+
+    The library bounds a write with `asyncio.wait_for`, which on Python 3.11 loses a cancellation that
+    arrives as the write ends (and costs a task per command). `asyncio.timeout` does neither.
+    """
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        timeout_s, self.socket_timeout = self.socket_timeout, None
+        try:
+            async with asyncio.timeout(timeout_s):
+                await super().send_packed_command(command, check_health)
+        except TimeoutError:
+            await self.disconnect(nowait=True)
+            raise
+        finally:
+            self.socket_timeout = timeout_s
 
 
 def connect(url: str, *, pool_max: int = 64, socket_timeout_s: float | None = 2.0) -> Redis:
@@ -50,6 +71,7 @@ def connect(url: str, *, pool_max: int = 64, socket_timeout_s: float | None = 2.
     """
     pool = BlockingConnectionPool.from_url(
         url,
+        connection_class=_Connection,
         max_connections=pool_max,
         timeout=1.0,
         socket_timeout=socket_timeout_s,
@@ -151,5 +173,5 @@ def _refusal(error: Exception) -> Exception:
     if isinstance(error, OutOfMemoryError):
         return Overloaded(retry_after_s=2.0)
     if isinstance(error, ResponseError) and not isinstance(error, WEATHER):
-        return SeatsUnavailable(retry_after_s=1.0) if str(error).startswith(_SERVER_TROUBLE) else error
+        return SeatsUnavailable(retry_after_s=1.0) if _SERVER_TROUBLE.search(str(error)) else error
     return SeatsUnavailable(retry_after_s=1.0)

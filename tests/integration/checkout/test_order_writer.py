@@ -20,6 +20,7 @@ from typing import Any
 
 import orjson
 import pytest
+from redis.exceptions import ResponseError
 
 from checkout import GROUP, OrderLog, OrderWriter, WriterStore
 from checkout.entries import ENTRY_VERSION, Confirm, encode
@@ -586,7 +587,13 @@ async def test_a_server_that_is_busy_is_waited_for(shop: Shop, monkeypatch: pyte
     redis = shop.platform.redis
     claim = claim_of(new_showtime_id(), 1)
     await redis.config_set("busy-reply-threshold", 20)
-    slow = asyncio.create_task(redis.eval("local s = os.clock() while os.clock() - s < 0.4 do end", 0))
+    slow = asyncio.create_task(redis.eval("while true do end", 0))
+
+    async def end_it() -> None:
+        await asyncio.sleep(0.4)
+        await redis.script_kill()
+
+    ending = asyncio.create_task(end_it())
     try:
         await asyncio.sleep(0.1)
         with pytest.raises(SeatsUnavailable):  # the control: the server does say BUSY
@@ -595,7 +602,9 @@ async def test_a_server_that_is_busy_is_waited_for(shop: Shop, monkeypatch: pyte
         await feed(shop, claim)
         await run_until(shop.writer(), are_orders(shop, [claim.order_id]))
     finally:
-        await slow
+        await ending
+        with pytest.raises(ResponseError, match="killed"):
+            await slow
         await redis.config_set("busy-reply-threshold", 5_000)
 
 
