@@ -144,7 +144,7 @@ async def test_b52_what_is_not_signed_by_the_gateway_is_refused(waiting: Waiting
     await waiting.is_still_waiting()
 
 
-@pytest.mark.parametrize("age_s", [301, 3_600, -301, -86_400, 10**9])
+@pytest.mark.parametrize("age_s", [301, 3_600, -360, -86_400, 10**9])
 async def test_b52_a_delivery_of_another_time_is_refused(waiting: Waiting, age_s: int) -> None:
     body = waiting.event()
     headers = waiting.signed(body, at=datetime.now(UTC) - timedelta(seconds=age_s))

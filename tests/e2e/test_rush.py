@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -117,6 +119,36 @@ async def test_ctrl_c_ends_a_rush_with_what_is_known(running: Service) -> None:
     assert report["interrupted"]
     assert report["audit"]["ok"]
     assert report["verdict"]["read"] == report["orders_placed"]
+
+
+BIG_HALL = "\n".join(",".join(f"{row}-{seat}" for seat in range(1, 21)) for row in range(1, 16))
+
+
+@pytest.mark.timeout(180)
+async def test_the_order_writer_killed_in_the_middle_of_a_rush_loses_nothing(running: Service) -> None:
+    showtime_id = await running.add_showtime(BIG_HALL)
+    first = running.file.children["order-writer"]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "entrypoints.cli", "rush", "--showtime", showtime_id, "--fans", "1500"),
+        "--json",
+        env=running.environment,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    ended = asyncio.create_task(process.communicate())
+    while (await running.seats(showtime_id))["seats_left"] > 200:
+        assert not ended.done()
+        await asyncio.sleep(0.02)
+    for _ in range(2):  # and once more, as soon as the next one is at work
+        os.kill(running.file.children["order-writer"][0], signal.SIGKILL)
+        await asyncio.sleep(1.5)
+    output, _ = await ended
+    report = json.loads(output)
+    assert process.returncode == 0, report
+    assert (report["sold"], report["verdict"]["ok"], report["audit"]["ok"]) == (300, True, True)
+    assert running.file.children["order-writer"] != first
+    assert running.json("audit")["ok"]
 
 
 @pytest.mark.timeout(180)
