@@ -100,7 +100,7 @@ async def test_b17_an_id_of_no_shape_is_the_id_of_nothing(
                     )
                 except AssertionError as error:
                     wrong.append(f"{what}: {error}")
-    assert not wrong, "\n".join(wrong)
+        assert not wrong, "\n".join(wrong)
 
 
 @with_id

@@ -82,7 +82,7 @@ async def all_refused(
                 refused(answer, case.status, case.code, sent=case.sent)
             except AssertionError as error:
                 wrong.append(f"{case.what}: {error}")
-    assert not wrong, "\n".join(wrong)
+        assert not wrong, "\n".join(wrong)
 
 
 def unreadable(good: dict[str, Any]) -> Iterator[Case]:

@@ -273,7 +273,7 @@ async def test_a_way_back_that_is_no_web_address_opens_no_payment(hasty: Service
                 refused(answer, 422, "validation_failed", sent=(return_url,))
             except AssertionError as error:
                 wrong.append(f"{return_url}: {error}")
-    assert not wrong, "\n".join(wrong)
+        assert not wrong, "\n".join(wrong)
 
 
 async def test_control_a_web_address_is_a_way_back(hasty: Service) -> None:

@@ -15,10 +15,12 @@ import asyncpg
 import pytest
 
 from entrypoints import schema_dump
+from kernel.errors import PersistenceUnavailable
 from runtime.engines import PostgresEngine
 from runtime.migrations import Migration, MigrationRefused, load_migrations, migrate
 from runtime.paths import MIGRATIONS_DIR
-from tests.support.engines import DatabaseMaker
+from runtime.postgres import Database
+from tests.support.engines import DatabaseMaker, with_database
 from tests.support.platform import migrated
 
 HISTORY = [
@@ -152,6 +154,19 @@ async def test_a_table_somebody_holds_is_waited_for_only_shortly(make_database: 
         assert await migrate(url, HISTORY) == [HISTORY[2].name]
     finally:
         await holder.close()
+
+
+async def test_a_server_that_does_not_let_us_in_is_a_server_that_is_away(
+    make_database: DatabaseMaker,
+) -> None:
+    elsewhere = with_database(await make_database(), "nowhere")
+    for url in (elsewhere, "postgresql://nobody@127.0.0.1:1/nothing"):
+        with pytest.raises(PersistenceUnavailable):
+            await migrate(url)
+        database = Database(url)
+        with pytest.raises(PersistenceUnavailable):
+            await database.fetchval("SELECT 1")
+        await database.close()
 
 
 def _files(folder: Path, *names: str) -> Path:

@@ -140,4 +140,6 @@ async def nothing_changes(service: Service, *showtime_ids: str) -> AsyncIterator
     before = await rows_and_seats(service, showtime_ids)
     yield
     await asyncio.sleep(_PICTURE_AGE_S)
-    assert await rows_and_seats(service, showtime_ids) == before
+    after = await rows_and_seats(service, showtime_ids)
+    changed = {name: (before[name], after[name]) for name in before if before[name] != after[name]}
+    assert not changed, f"something changed: {changed}"
