@@ -16,12 +16,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 
 from checkout import errors
-from checkout.domain import Payment, RequestKey
+from checkout.domain import Order, Payment, RequestKey
 from checkout.fulfilment import Fulfilment
 from checkout.ports import Gateway, GatewayEvent, GatewayPayment
-from checkout.store import CheckoutStore
+from checkout.store import CheckoutStore, LockedOrder
 from kernel.clock import Clock
-from kernel.errors import NotFound, SeatRushError
+from kernel.errors import NotFound, PersistenceUnavailable, SeatRushError
 from runtime.postgres import Connection
 
 _log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class PaymentService:
         gateways: Mapping[str, Gateway],
         fulfilment: Fulfilment,
         refund_settled: Callable[[Connection, str, str], Awaitable[str]],
+        find_order: Callable[[str, str], Awaitable[Order]],
         clock: Clock,
         new_id: Callable[[str], str],
     ) -> None:
@@ -43,6 +44,7 @@ class PaymentService:
         self._gateways = gateways
         self._fulfilment = fulfilment
         self._refund_settled = refund_settled
+        self._find_order = find_order
         self._clock = clock
         self._new_id = new_id
 
@@ -64,21 +66,21 @@ class PaymentService:
     ) -> Payment:
         """Open a payment for an order. `render` gives the answer kept for a repeat.
 
-        Raises UnknownGateway, NotFound, AlreadyPaid, OrderExpired, InvalidState, GatewayUnavailable.
+        Raises UnknownGateway, NotFound, AlreadyPaid, OrderExpired, InvalidState, GatewayUnavailable, and
+        PersistenceUnavailable while the order's claim is on its way (an answer no repeat is given again).
         """
         gateway = self.gateway(gateway_name)
         payment_id = payment_id_for(request, order_id, gateway.name)
         async with self._store.transaction() as connection:
             order = await self._store.lock_order(connection, order_id)
-            if order is None or order.account_id != account_id:
-                raise NotFound()
-            if order.state in {"paid", "confirmed", "refunded"}:
-                raise errors.AlreadyPaid()
-            if order.state == "expired" or order.overdue:
-                raise errors.OrderExpired()
-            if order.state != "pending_payment":
-                raise errors.InvalidState(state=order.state)
-            await self._store.add_payment(connection, payment_id, order_id, gateway.name, order.total)
+            if order is not None:
+                _must_be_payable(order, account_id)
+                await self._store.add_payment(connection, payment_id, order_id, gateway.name, order.total)
+        if order is None:
+            await self._find_order(account_id, order_id)  # raises NotFound, unless it is claiming
+            raise PersistenceUnavailable(
+                "The order is still on its way; ask again in a moment.", retry_after_s=1.0
+            )
         session = await gateway.open_session(
             payment_id=payment_id,
             order_id=order_id,
@@ -234,6 +236,17 @@ def payment_id_for(request: RequestKey, order_id: str, gateway_name: str) -> str
     """
     material = f"{request.account_id}\n{request.key}\n{order_id}\n{gateway_name}"
     return f"pay_{hashlib.sha256(material.encode()).hexdigest()[:26]}"
+
+
+def _must_be_payable(order: LockedOrder, account_id: str) -> None:
+    if order.account_id != account_id:
+        raise NotFound()
+    if order.state in {"paid", "confirmed", "refunded"}:
+        raise errors.AlreadyPaid()
+    if order.state == "expired" or order.overdue:
+        raise errors.OrderExpired()
+    if order.state != "pending_payment":
+        raise errors.InvalidState(state=order.state)
 
 
 def _as_event(found: GatewayPayment) -> GatewayEvent:

@@ -33,7 +33,17 @@ class PaymentRequest(Model):
     EXAMPLE: ClassVar[Mapping[str, Any] | None] = {"gateway": "sandbox"}
 
     gateway: Annotated[str, Meta(min_length=1, max_length=40)]
-    return_url: Annotated[str, Meta(min_length=1, max_length=2_000)] | None = None
+    return_url: (
+        Annotated[
+            str,
+            Meta(
+                max_length=2_000,
+                pattern=r"^https?://[A-Za-z0-9.:\[\]-]+([/?#][!-~]*)?$",
+                description="Where the gateway sends the fan afterwards: a web address without a user.",
+            ),
+        ]
+        | None
+    ) = None
 
 
 class RefundRequest(Model):

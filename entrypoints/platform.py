@@ -166,7 +166,13 @@ class Platform:
     @cached_property
     def payments(self) -> checkout.PaymentService:
         return checkout.PaymentService(
-            self.checkout_store, self.gateways, self.fulfilment, self.refunds.settle, self.clock, new_id
+            self.checkout_store,
+            self.gateways,
+            self.fulfilment,
+            self.refunds.settle,
+            lambda account_id, order_id: self.orders.find(account_id, order_id),
+            self.clock,
+            new_id,
         )
 
     @cached_property

@@ -1,5 +1,5 @@
 -- Needs pg_trgm (contrib, trusted since PostgreSQL 13: the owner of the database may create it).
-CREATE EXTENSION IF NOT EXISTS pg_trgm;
+CREATE EXTENSION IF NOT EXISTS pg_trgm WITH SCHEMA public;
 
 CREATE SCHEMA catalogue;
 

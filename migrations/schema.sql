@@ -11,7 +11,7 @@ CREATE SCHEMA reservation;
 
 CREATE SCHEMA seatrush;
 
-CREATE EXTENSION IF NOT EXISTS pg_trgm WITH SCHEMA seatrush;
+CREATE EXTENSION IF NOT EXISTS pg_trgm WITH SCHEMA public;
 
 CREATE FUNCTION catalogue.prices_never_change() RETURNS trigger
     LANGUAGE plpgsql
@@ -415,11 +415,11 @@ ALTER TABLE ONLY seatrush.migrations
 
 CREATE INDEX cinemas_by_name ON catalogue.cinemas USING btree (name_en, cinema_id);
 
-CREATE INDEX cinemas_search ON catalogue.cinemas USING gin (search_text seatrush.gin_trgm_ops);
+CREATE INDEX cinemas_search ON catalogue.cinemas USING gin (search_text public.gin_trgm_ops);
 
 CREATE INDEX films_newest ON catalogue.films USING btree (year, film_id);
 
-CREATE INDEX films_search ON catalogue.films USING gin (search_text seatrush.gin_trgm_ops);
+CREATE INDEX films_search ON catalogue.films USING gin (search_text public.gin_trgm_ops);
 
 CREATE INDEX screens_of_cinema ON catalogue.screens USING btree (cinema_id, "position", screen_id);
 

@@ -111,7 +111,10 @@ async def test_while_the_writer_is_frozen_an_order_is_accepted_not_created(fragi
         location = order.headers["Location"].removeprefix("/api/v1")
         seen = await fan.call("GET", location)
         assert (seen.status, seen.body["state"]) == (200, "claiming")
+        early = await fan.open_payment(order.body["order_id"], key="early")
+        assert (early.status, early.code) == (503, "persistence_unavailable")
     await fan.order_in(order.body["order_id"], "pending_payment")
+    assert (await fan.open_payment(order.body["order_id"], key="early")).status == 201
     await fan.pay(order.body["order_id"])
     await fan.order_in(order.body["order_id"], "confirmed")
 
