@@ -30,6 +30,15 @@ from kernel import limits
 from runtime.http import Answer, Call, Operations, PageQuery, accepted, created, ok
 
 _WHILE_AWAY = ("inventory_rebuilding", "seats_unavailable", "persistence_unavailable", "overloaded")
+#: Why an order is not given back; a quote says it as the refund would.
+_NO_REFUND = (
+    "not_found",
+    "invalid_state",
+    "already_refunded",
+    "refund_not_allowed",
+    "validation_failed",
+    "persistence_unavailable",
+)
 
 
 def operations(
@@ -129,14 +138,7 @@ def operations(
         summary="What a refund would bring back",
         body=RefundRequest,
         answers={200: RefundQuoteAnswer},
-        refuses=(
-            "not_found",
-            "invalid_state",
-            "already_refunded",
-            "refund_not_allowed",
-            "validation_failed",
-            "persistence_unavailable",
-        ),
+        refuses=_NO_REFUND,
         auth=True,
         body_optional=True,
     )
@@ -149,14 +151,7 @@ def operations(
         summary="Give an order back",
         body=RefundRequest,
         answers={202: RefundAnswer},
-        refuses=(
-            "not_found",
-            "invalid_state",
-            "already_refunded",
-            "refund_not_allowed",
-            "validation_failed",
-            "persistence_unavailable",
-        ),
+        refuses=_NO_REFUND,
         auth=True,
         idempotent=True,
         body_optional=True,

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from checkout.domain import Order, OrderState, Payment, Refund, Ticket
+from checkout.domain import Order, OrderState, Payment, Refund, RefundLine, Ticket
 from checkout.refunds import RefundQuote
 from kernel.errors import InvalidCursor
 from kernel.ids import is_id
@@ -115,6 +115,10 @@ class RefundLineAnswer(Record):
     ticket_id: str
     amount: MoneyModel
 
+    @classmethod
+    def of(cls, line: RefundLine, currency: str) -> RefundLineAnswer:
+        return cls(ticket_id=line.ticket_id, amount=MoneyModel(amount=line.amount, currency=currency))
+
 
 class RefundAnswer(Record):
     """Money going back."""
@@ -128,19 +132,13 @@ class RefundAnswer(Record):
 
     @classmethod
     def of(cls, refund: Refund) -> RefundAnswer:
-        currency = refund.amount.currency
         return cls(
             refund_id=refund.refund_id,
             order_id=refund.order_id,
             state=refund.state,
             reason=refund.reason,
             total=MoneyModel.of(refund.amount),
-            lines=[
-                RefundLineAnswer(
-                    ticket_id=line.ticket_id, amount=MoneyModel(amount=line.amount, currency=currency)
-                )
-                for line in refund.lines
-            ],
+            lines=[RefundLineAnswer.of(line, refund.amount.currency) for line in refund.lines],
         )
 
 
@@ -153,16 +151,10 @@ class RefundQuoteAnswer(Record):
 
     @classmethod
     def of(cls, quote: RefundQuote) -> RefundQuoteAnswer:
-        currency = quote.amount.currency
         return cls(
             order_id=quote.order.order_id,
             total=MoneyModel.of(quote.amount),
-            lines=[
-                RefundLineAnswer(
-                    ticket_id=line.ticket_id, amount=MoneyModel(amount=line.amount, currency=currency)
-                )
-                for line in quote.lines
-            ],
+            lines=[RefundLineAnswer.of(line, quote.amount.currency) for line in quote.lines],
         )
 
 

@@ -1,6 +1,7 @@
 """The states of things that cost money, as tables.
 
-Code asks the table before it moves anything, docs print it, tests walk every missing arrow.
+Conditional statements move the states; tests walk every arrow and every missing one against them, and the
+audit takes its words from here.
 States only move forward; *unknown* is a state with a resolver, never a synonym for failed.
 """
 

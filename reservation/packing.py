@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 
+from reservation.domain import bytes_for
+
 
 def pack_numbers(numbers: Sequence[int]) -> bytes:
     """Unsigned 16-bit numbers, one after the other."""
@@ -23,7 +25,7 @@ def has_seat(plane: bytes, seat: int) -> bool:
 
 def plane_of(seats: Iterable[int], seat_count: int) -> bytes:
     """A plane with the bits of `seats` set."""
-    plane = bytearray((seat_count + 7) // 8)
+    plane = bytearray(bytes_for(seat_count))
     for seat in seats:
         plane[seat >> 3] |= 0x80 >> (seat & 7)
     return bytes(plane)

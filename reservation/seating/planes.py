@@ -18,8 +18,6 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from reservation.domain import bytes_for
-
 _MIRROR: Final = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _BITS_OF_BYTE: Final = tuple(tuple(bit for bit in range(8) if byte >> bit & 1) for byte in range(256))
 _NOT_EMPTY: Final = re.compile(rb"[^\0]")
@@ -29,11 +27,6 @@ _WORD: Final = (1 << 64) - 1
 def to_bits(plane: bytes) -> int:
     """The set of seats of a packed plane. A plane cut short by Redis reads as if padded with zeros."""
     return int.from_bytes(plane.translate(_MIRROR), "little")
-
-
-def to_plane(bits: int, seat_count: int) -> bytes:
-    """The packed plane of a set of seats, exactly as long as the layout needs."""
-    return bits.to_bytes(bytes_for(seat_count), "little").translate(_MIRROR)
 
 
 def mask_of(seats: Iterable[int]) -> int:

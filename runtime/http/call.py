@@ -74,11 +74,6 @@ class Call(Generic[B, Q]):
         """All request headers, for those who verify signatures over them."""
         return self._request.headers
 
-    @property
-    def if_none_match(self) -> str | None:
-        """The raw `If-None-Match` header."""
-        return self._request.headers.get(hdrs.IF_NONE_MATCH)
-
     def has(self, etag: str) -> bool:
         """Whether the caller says it has the version with this tag (weak comparison)."""
         brought = self._request.headers.get(hdrs.IF_NONE_MATCH)
@@ -87,8 +82,3 @@ class Call(Generic[B, Q]):
         bare = etag.removeprefix("W/")
         tags = (tag.strip() for tag in brought.split(","))
         return any(tag == "*" or tag.removeprefix("W/") == bare for tag in tags)
-
-    @property
-    def peer(self) -> str:
-        """The address at the other end of the connection; behind a proxy, the proxy's."""
-        return self._request.remote or ""
