@@ -57,7 +57,8 @@ bench: $(VENV)/.installed ## what a hold costs Redis, against a floor in the sam
 	$(BIN)/python -m bench.hold_script
 
 lock: $(VENV)/.installed ## resolve requirements.lock anew (exact versions and hashes, no addresses)
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra dev pyproject.toml --output-file requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra loadtest --extra dev pyproject.toml --output-file requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra bench --constraint requirements.lock pyproject.toml --output-file bench/requirements.lock
 
 openapi: $(VENV)/.installed ## write docs/openapi.json
 	$(BIN)/seatrush openapi > docs/openapi.json
