@@ -54,11 +54,3 @@ class AlreadyRefunded(SeatRushError, code="already_refunded"):
 
 class SeatTaken(SeatRushError, code="seat_taken"):
     """Somebody else owns at least one of these seats; the claim was refused."""
-
-
-class RequestInProgress(SeatRushError, code="request_in_progress"):
-    """The same request is still running."""
-
-
-class IdempotencyKeyReused(SeatRushError, code="idempotency_key_reused"):
-    """This Idempotency-Key came with another request before."""

@@ -1,9 +1,9 @@
 """Requests that take effect once: a fast memory in Redis, a lasting one in PostgreSQL.
 
-Redis knows what is running and what was answered a short while ago; it is what keeps twins apart. For
-orders, payments and refunds the answer is in PostgreSQL too, written with the effect itself, so a repeat
-weeks later or after a lost Redis is still answered, and never acted on again. A hold's key lives as long
-as the hold.
+Redis knows what is running and what was answered a short while ago, in any process; it is what keeps twins
+apart. The answer is in PostgreSQL too, written with the effect itself, so a repeat weeks later or after a
+lost Redis is still answered, and never acted on again. Holds do not come here: their own script tells
+a repeat.
 """
 
 from __future__ import annotations
@@ -14,17 +14,14 @@ from typing import Final
 
 import orjson
 
-from checkout import errors
 from checkout.domain import RequestKey
 from checkout.store import CheckoutStore
 from kernel import limits
-from kernel.errors import SeatsUnavailable
+from kernel.errors import IdempotencyKeyReused, RequestInProgress, SeatsUnavailable
 from runtime.http import Replay, Started
 from runtime.redis_link import WEATHER, ScriptRunner
 
-#: Operations whose answers are kept in PostgreSQL, by the name of their handler.
-LASTING: Final = frozenset({"place_order", "open_payment", "request_refund"})
-_LASTING_TTL_MS: Final = 24 * 60 * 60 * 1000
+_ANSWER_TTL_MS: Final = 24 * 60 * 60 * 1000
 _JSON: Final = "application/json"
 _PROBLEM: Final = "application/problem+json"
 
@@ -38,10 +35,9 @@ def _redis_key(account_id: str, key: str) -> str:
 class RequestGuard:
     """`runtime.http.IdempotencyGuard` on Redis and PostgreSQL."""
 
-    def __init__(self, scripts: ScriptRunner, store: CheckoutStore, *, hold_ttl_ms: int) -> None:
+    def __init__(self, scripts: ScriptRunner, store: CheckoutStore) -> None:
         self._scripts = scripts
         self._store = store
-        self._hold_ttl_ms = hold_ttl_ms
 
     async def begin(self, account_id: str, key: str, fingerprint: bytes, operation: str) -> Replay | Started:
         """Claim the key or give the stored answer.
@@ -57,13 +53,10 @@ class RequestGuard:
                 code, headers, body = payload[0].split(b"\n", 2)
                 return Replay(int(code), orjson.loads(headers), body)
             case "request_in_progress":
-                raise errors.RequestInProgress(retry_after_s=1.0)
+                raise RequestInProgress(retry_after_s=1.0)
             case "idempotency_key_reused":
-                raise errors.IdempotencyKeyReused()
-        started = Started(account_id, key, fingerprint, operation)
-        if operation not in LASTING:
-            return started
-        return await self._lasting(started)
+                raise IdempotencyKeyReused()
+        return await self._lasting(Started(account_id, key, fingerprint, operation))
 
     async def _lasting(self, started: Started) -> Replay | Started:
         """Redis does not know this request; PostgreSQL may."""
@@ -76,20 +69,19 @@ class RequestGuard:
             return started
         if kept.fingerprint != started.fingerprint.hex():
             await self.abandon(started)
-            raise errors.IdempotencyKeyReused()
+            raise IdempotencyKeyReused()
         headers = {"Content-Type": _JSON if kept.status < 400 else _PROBLEM}
         await self._remember(started, kept.status, headers, kept.body)
         return Replay(kept.status, headers, kept.body)
 
     async def finish(self, started: Started, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """Keep an answer. Those that come with an effect were kept with it; refusals are kept here."""
-        if started.operation in LASTING and status >= 400:
+        if status >= 400:
             request = RequestKey(started.account_id, started.key, started.fingerprint.hex())
             await self._store.keep_request_key(request, status, body)
         await self._remember(started, status, headers, body)
 
     async def _remember(self, started: Started, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        ttl_ms = _LASTING_TTL_MS if started.operation in LASTING else self._hold_ttl_ms
         answer = b"%b\n%d\n%b\n%b" % (
             started.fingerprint.hex().encode(),
             status,
@@ -97,7 +89,9 @@ class RequestGuard:
             body,
         )
         try:
-            await self._scripts.redis.set(_redis_key(started.account_id, started.key), answer, px=ttl_ms)
+            await self._scripts.redis.set(
+                _redis_key(started.account_id, started.key), answer, px=_ANSWER_TTL_MS
+            )
         except WEATHER as error:
             raise SeatsUnavailable(retry_after_s=1.0) from error
 

@@ -205,7 +205,7 @@ class Platform:
 
     @cached_property
     def guard(self) -> checkout.RequestGuard:
-        return checkout.RequestGuard(self.scripts, self.checkout_store, hold_ttl_ms=self.settings.hold_ttl_ms)
+        return checkout.RequestGuard(self.scripts, self.checkout_store)
 
     @cached_property
     def ticket_signer(self) -> checkout.TicketSigner:

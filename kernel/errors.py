@@ -57,6 +57,14 @@ class ValidationFailed(SeatRushError, code="validation_failed"):
         super().__init__(detail, errors=errors)
 
 
+class RequestInProgress(SeatRushError, code="request_in_progress"):
+    """The same request is still running."""
+
+
+class IdempotencyKeyReused(SeatRushError, code="idempotency_key_reused"):
+    """This Idempotency-Key came with another request before."""
+
+
 class InvalidCursor(SeatRushError, code="invalid_cursor"):
     """The page cursor is not one this service gave out."""
 

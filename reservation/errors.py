@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from kernel.errors import NotFound, SeatRushError
+from kernel.errors import IdempotencyKeyReused, NotFound, SeatRushError
 from reservation.ports import Refused
 
 
@@ -66,10 +66,6 @@ class UnknownArea(SeatRushError, code="unknown_area"):
 
 class SeatNotBlocked(SeatRushError, code="seat_not_blocked"):
     """At least one of these seats is not blocked."""
-
-
-class IdempotencyKeyReused(SeatRushError, code="idempotency_key_reused"):
-    """This Idempotency-Key came with another request before."""
 
 
 def refusal_error(refusal: Refused) -> SeatRushError:

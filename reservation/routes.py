@@ -93,6 +93,7 @@ def operations(service: ReservationService, halls: Halls, maps: SeatMaps, prices
         ),
         auth=True,
         idempotent=True,
+        guarded=False,  # the hold's id follows from account and key: the script meets its own effect
     )
     async def hold_seats(call: Call[HoldRequest]) -> Answer:
         showtime_id = call.path_id("sho")

@@ -37,6 +37,7 @@ from runtime.http.models import (
 from runtime.http.openapi import document
 from runtime.http.operations import Operation, Operations
 from runtime.http.protocol import Runner
+from runtime.http.recent import RecentAnswers
 from runtime.http.server import STREAMS, build_app
 from runtime.http.sse import EventStream, Frame, Streams, frame
 
@@ -59,6 +60,7 @@ __all__ = [
     "Operations",
     "Page",
     "PageQuery",
+    "RecentAnswers",
     "Record",
     "Replay",
     "RequestMetrics",

@@ -46,6 +46,7 @@ from runtime.http.metrics import RequestObserver
 from runtime.http.models import Model, Nothing
 from runtime.http.operations import Operation
 from runtime.http.reading import BODY_DEADLINE_S, read_body
+from runtime.http.recent import RecentAnswers
 from runtime.http.rendering import X_REQUEST_ID, Ready, encoded, render, stream_headers
 from runtime.http.sse import Streams
 
@@ -58,6 +59,7 @@ class Surroundings:
 
     verifier: TokenVerifier
     guard: IdempotencyGuard
+    recent: RecentAnswers
     observer: RequestObserver
     streams: Streams
     body_deadline_s: float = BODY_DEADLINE_S
@@ -73,6 +75,7 @@ class Endpoint:
         self._names = operation.parameters
         self._media_type = operation.media_type
         self._verifier = surroundings.verifier if operation.auth else None
+        self._recent = surroundings.recent if operation.idempotent else None
         self._guard = surroundings.guard if operation.idempotent and operation.guarded else None
         self._observer = surroundings.observer
         self._streams = surroundings.streams
@@ -98,13 +101,12 @@ class Endpoint:
             if query or self.operation.query is not None:
                 call.query = self._query.decode(query)
             call.body = await self._read(request)
-            if self.operation.idempotent:
-                place = f"{request.method} {request.raw_path}"
-                call.idempotency = Idempotency(key_of(headers), place, call.body)
-            if self._guard is None:
+            if self._recent is None:
                 answered = await self._handler(call)
             else:
-                answered = await self._answer_once(call, request, self._guard)
+                place = f"{request.method} {request.raw_path}"
+                call.idempotency = Idempotency(key_of(headers), place, call.body)
+                answered = await self._answer_once(call, request, self._recent)
             if isinstance(answered, Stream):
                 return await self._stream(request, answered, name, started)
             response = render(answered, request, self._media_type, name)
@@ -131,25 +133,61 @@ class Endpoint:
         return self._body.decode(body)
 
     async def _answer_once(
-        self, call: Call[Any, Any], request: web.BaseRequest, guard: IdempotencyGuard
+        self, call: Call[Any, Any], request: web.BaseRequest, recent: RecentAnswers
     ) -> Answer:
         """Run the handler, unless this key has its answer already."""
-        repeat = call.idempotency
-        begun = await guard.begin(call.account_id, repeat.key, repeat.fingerprint, self._name)
-        if isinstance(begun, Replay):
-            return Answer(begun.status, begun.body or None, begun.headers, replayed=True)
+        account_id, repeat = call.account_id, call.idempotency
+        replay = recent.begin(account_id, repeat.key, repeat.material)
+        if replay is None:
+            try:
+                if self._guard is None:
+                    answered = await self._answer_finally(call, request)
+                    replay = self._replay_of(answered)
+                else:
+                    begun = await self._guard.begin(account_id, repeat.key, repeat.fingerprint, self._name)
+                    if isinstance(begun, Replay):
+                        answered, replay = _repeated(begun), begun
+                    else:
+                        answered, replay = await self._answer_guarded(call, request, begun, self._guard)
+            except BaseException:
+                recent.abandon(account_id, repeat.key)
+                raise
+            recent.finish(account_id, repeat.key, repeat.material, replay)
+            return answered
+        return _repeated(replay)
+
+    async def _answer_guarded(
+        self, call: Call[Any, Any], request: web.BaseRequest, begun: Started, guard: IdempotencyGuard
+    ) -> tuple[Answer, Replay]:
+        try:
+            answered = await self._answer_finally(call, request)
+        except Exception:
+            await self._abandon(begun, guard)
+            raise
+        replay = self._replay_of(answered)
+        await self._keep(replay, begun, guard)
+        return answered, replay
+
+    async def _answer_finally(self, call: Call[Any, Any], request: web.BaseRequest) -> Answer:
+        """The answer that repeats get too, its body encoded; raises what may come out otherwise next time."""
         try:
             answered = await self._handler(call)
             assert isinstance(answered, Answer), "a stream cannot be repeated"
             assert answered.status < 300, "what is not done is refused by raising"
-        except Exception as error:
-            if not (isinstance(error, SeatRushError) and is_kept(error.code)):
-                await self._abandon(begun, guard)
+        except SeatRushError as error:
+            if not is_kept(error.code):
                 raise
-            answered = problems.answer(error, instance=_path(request), request_id=call.request_id)
-        body = encoded(answered.body)
-        await self._keep(answered, body or b"", begun, guard)
-        return msgspec.structs.replace(answered, body=body)
+            return problems.answer(error, instance=_path(request), request_id=call.request_id)
+        return Answer(answered.status, encoded(answered.body), answered.headers, answered.replayed)
+
+    def _replay_of(self, answered: Answer) -> Replay:
+        headers = {"Content-Type": self._media_type}
+        if answered.headers is not None:
+            for name in STORED_HEADERS:
+                if name in answered.headers:
+                    headers[name] = answered.headers[name]
+        assert isinstance(answered.body, bytes | None), "encoded already"
+        return Replay(answered.status, headers, answered.body or b"")
 
     async def _abandon(self, begun: Started, guard: IdempotencyGuard) -> None:
         try:
@@ -158,11 +196,9 @@ class Endpoint:
             _log.exception("a key could not be freed")
             self._observer.unhandled(self._name)
 
-    async def _keep(self, answered: Answer, body: bytes, begun: Started, guard: IdempotencyGuard) -> None:
-        headers = {"Content-Type": self._media_type, **(answered.headers or {})}
-        stored = {name: value for name, value in headers.items() if name in STORED_HEADERS}
+    async def _keep(self, replay: Replay, begun: Started, guard: IdempotencyGuard) -> None:
         try:
-            await guard.finish(begun, answered.status, stored, body)
+            await guard.finish(begun, replay.status, replay.headers, replay.body)
         except Exception:  # noqa: BLE001
             # The effect has happened and the caller should know it. The key stays claimed until its
             # lease ends; then a repeat meets the effect itself.
@@ -178,6 +214,10 @@ class Endpoint:
             stream_headers(self._media_type, name),
             opened=lambda: self._observer.observe(self._name, 200, perf_counter() - started),
         )
+
+
+def _repeated(replay: Replay) -> Answer:
+    return Answer(replay.status, replay.body or None, replay.headers, replayed=True)
 
 
 def refuse(

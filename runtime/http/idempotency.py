@@ -7,9 +7,10 @@ the same key with another request is refused.
 The body's part in the fingerprint is the decoded struct written again, not the bytes received, so a
 retry through another JSON library, with other spaces or another order of fields, is still the same.
 
-Where answers are kept is the guard's business. Orders and money have theirs in PostgreSQL, in the arbiter's
-own transaction. A hold needs none: its id follows from account and key, so its script meets its own
-earlier effect; such an operation is declared `guarded=False` and reads `call.idempotency` itself.
+Every process remembers what it answered lately (`runtime.http.recent`). Where answers are kept beyond that
+is the guard's business: orders and money have theirs in PostgreSQL, in the arbiter's own transaction. A
+hold needs no guard: its id follows from account and key, so its script meets its own earlier effect; such
+an operation is declared `guarded=False`.
 """
 
 from __future__ import annotations
@@ -78,21 +79,27 @@ class IdempotencyGuard(Protocol):
 class Idempotency:
     """The key of one request, and its fingerprint."""
 
-    __slots__ = ("_body", "_fingerprint", "_place", "key")
+    __slots__ = ("_body", "_fingerprint", "_material", "_place", "key")
 
     def __init__(self, key: str, place: str, body: msgspec.Struct | bytes) -> None:
         self.key = key
         self._place = place
         self._body = body
-        self._fingerprint = b""
+        self._material = self._fingerprint = b""
+
+    @property
+    def material(self) -> bytes:
+        """What was asked, in one spelling."""
+        if not self._material:
+            body = self._body if isinstance(self._body, bytes) else _canonical(self._body)
+            self._material = b"%b\n%b" % (self._place.encode("utf-8", "surrogateescape"), body)
+        return self._material
 
     @property
     def fingerprint(self) -> bytes:
-        """16 bytes that say what was asked, whatever its spelling."""
+        """16 bytes that stand for what was asked."""
         if not self._fingerprint:
-            body = self._body if isinstance(self._body, bytes) else _canonical(self._body)
-            material = b"%b\n%b" % (self._place.encode("utf-8", "surrogateescape"), body)
-            self._fingerprint = hashlib.blake2b(material, digest_size=16).digest()
+            self._fingerprint = hashlib.blake2b(self.material, digest_size=16).digest()
         return self._fingerprint
 
 

@@ -64,7 +64,8 @@ class Options(TypedDict, total=False):
     auth: bool
     #: Needs an Idempotency-Key.
     idempotent: bool
-    #: Repeats are answered by the guard. False: the handler keeps the promise itself.
+    #: The guard keeps the answers for repeats. False: only this process remembers them for a while, and
+    #: the operation meets its own earlier effect, whoever repeats it where and when.
     guarded: bool
     #: What the answers are, unless JSON.
     media_type: str

@@ -28,6 +28,7 @@ from runtime.http.metrics import RequestMetrics, RequestObserver
 from runtime.http.operations import Operations
 from runtime.http.protocol import CONNECTION_OPTIONS, OBSERVER, SWITCHBOARD
 from runtime.http.reading import BODY_DEADLINE_S
+from runtime.http.recent import RecentAnswers
 from runtime.http.sse import Streams
 from runtime.http.switchboard import Switchboard
 
@@ -46,6 +47,7 @@ def build_app(
     registry: CollectorRegistry | None = None,
     observer: RequestObserver | None = None,
     streams: Streams | None = None,
+    recent: RecentAnswers | None = None,
     body_deadline_s: float = BODY_DEADLINE_S,
 ) -> web.Application:
     """The application of one process: these operations, the probes, the metrics and the documentation.
@@ -63,6 +65,7 @@ def build_app(
     surroundings = Surroundings(
         verifier=verifier,
         guard=guard,
+        recent=RecentAnswers() if recent is None else recent,
         observer=observer,
         streams=streams,
         body_deadline_s=body_deadline_s,

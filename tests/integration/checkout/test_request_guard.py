@@ -11,17 +11,23 @@ from typing import Any
 
 import pytest
 
-from checkout import RequestGuard, errors
+from checkout import RequestGuard
 from checkout.domain import RequestKey
 from kernel import limits
-from kernel.errors import InventoryRebuilding, PersistenceUnavailable, SeatsUnavailable
+from kernel.errors import (
+    IdempotencyKeyReused,
+    InventoryRebuilding,
+    PersistenceUnavailable,
+    RequestInProgress,
+    SeatsUnavailable,
+)
 from runtime.http import Replay, Started
 from tests.support.shop import Shop
 
 ONE, OTHER = b"\x01" * 16, b"\x02" * 16
 JSON = {"Content-Type": "application/json"}
 PROBLEM = {"Content-Type": "application/problem+json"}
-ORDER, HOLD = "place_order", "hold_seats"
+ORDER = "place_order"
 
 
 @pytest.fixture
@@ -43,7 +49,7 @@ async def test_a_twin_waits_and_a_repeat_gets_the_first_answer(shop: Shop, guard
     fan = shop.fan()
     first = await guard.begin(fan, "key", ONE, ORDER)
     assert isinstance(first, Started)
-    with pytest.raises(errors.RequestInProgress) as refusal:
+    with pytest.raises(RequestInProgress) as refusal:
         await guard.begin(fan, "key", ONE, ORDER)
     assert refusal.value.retry_after_s
     await guard.finish(first, 201, JSON | {"Location": "/orders/1"}, b'{"order":1}')
@@ -59,7 +65,7 @@ async def test_of_fifty_twins_one_begins(shop: Shop, guard: RequestGuard) -> Non
     async def begin() -> str:
         try:
             return type(await guard.begin(fan, "key", ONE, ORDER)).__name__
-        except errors.RequestInProgress:
+        except RequestInProgress:
             return "in progress"
 
     answers = [await one for one in asyncio.as_completed([begin() for _ in range(50)])]
@@ -116,7 +122,7 @@ async def test_the_same_key_with_another_request_is_refused(
     if finished:
         await guard.finish(started, 201, JSON, b"{}")
     for _ in range(2):
-        with pytest.raises(errors.IdempotencyKeyReused):
+        with pytest.raises(IdempotencyKeyReused):
             await guard.begin(fan, "key", OTHER, ORDER)
     if finished:
         assert isinstance(await guard.begin(fan, "key", ONE, ORDER), Replay)
@@ -131,7 +137,7 @@ async def test_a_reused_key_is_refused_also_from_postgres_and_stays_usable(
     await guard.finish(started, 409, PROBLEM, b"no")
     await forgotten(shop)
     for _ in range(2):
-        with pytest.raises(errors.IdempotencyKeyReused):
+        with pytest.raises(IdempotencyKeyReused):
             await guard.begin(fan, "key", OTHER, ORDER)
     assert await guard.begin(fan, "key", ONE, ORDER) == Replay(409, PROBLEM, b"no")
 
@@ -152,7 +158,7 @@ async def test_an_orders_answer_outlives_redis(shop: Shop, guard: RequestGuard) 
     order_id = placed.order.order_id  # and here the process died
     await forgotten(shop)
     assert await guard.begin(fan, "order", ONE, ORDER) == Replay(201, JSON, order_id.encode())
-    with pytest.raises(errors.IdempotencyKeyReused):
+    with pytest.raises(IdempotencyKeyReused):
         await guard.begin(fan, "order", OTHER, ORDER)
 
 
@@ -180,21 +186,6 @@ async def test_a_payments_answer_outlives_redis(shop: Shop, guard: RequestGuard)
     assert payment_id.encode() in replay.body
 
 
-async def test_a_holds_key_lives_as_long_as_the_hold_and_goes_with_redis(
-    shop: Shop, guard: RequestGuard
-) -> None:
-    """The control: what is not in PostgreSQL begins anew, and meets its own effect by its derived id."""
-    fan = shop.fan()
-    started = await guard.begin(fan, "key", ONE, HOLD)
-    assert isinstance(started, Started)
-    await guard.finish(started, 409, PROBLEM, b"taken")
-    assert isinstance(await guard.begin(fan, "key", ONE, HOLD), Replay)
-    (key,) = [key async for key in shop.platform.redis.scan_iter(f"req:{{{fan}}}:*")]
-    assert 0 < await shop.platform.redis.pttl(key) <= limits.hold_ttl_ms
-    await forgotten(shop)
-    assert isinstance(await guard.begin(fan, "key", ONE, HOLD), Started)
-
-
 async def test_what_was_replayed_from_postgres_is_remembered_again(
     shop: Shop, guard: RequestGuard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,7 +209,7 @@ async def test_a_lease_ends_by_itself(
     monkeypatch.setattr(limits, "request_lease_ms", 150)
     fan = shop.fan()
     assert isinstance(await guard.begin(fan, "key", ONE, ORDER), Started)  # and this worker is gone
-    with pytest.raises(errors.RequestInProgress):
+    with pytest.raises(RequestInProgress):
         await guard.begin(fan, "key", ONE, ORDER)
     await asyncio.sleep(0.25)
     assert isinstance(await guard.begin(fan, "key", ONE, ORDER), Started)

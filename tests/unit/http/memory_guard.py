@@ -8,16 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kernel.errors import SeatRushError
+from kernel.errors import IdempotencyKeyReused, RequestInProgress
 from runtime.http import Replay, Started
-
-
-class RequestInProgress(SeatRushError, code="request_in_progress"):
-    """The same request is still running."""
-
-
-class IdempotencyKeyReused(SeatRushError, code="idempotency_key_reused"):
-    """This Idempotency-Key came with another request before."""
 
 
 class MemoryGuard:

@@ -1,21 +1,35 @@
 """Repeats: one intent, one effect, one answer (rows B26 to B29).
 
-The cinema counts what it was asked, so "not run again" is counted, not believed.
+The cinema counts what it was asked, so "not run again" is counted, not believed. What all repeats are
+promised is tried twice: with this process's memory of its answers, and with one that forgets at once, as if
+another process had been asked, so that the guard has to know.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 
 import pytest
 
 from kernel.errors import PersistenceUnavailable
-from runtime.http import Replay, Started
+from runtime.http import RecentAnswers, Replay, Started
 from tests.unit.http.conftest import HOLDS, Site, serve, until
 from tests.unit.http.memory_guard import MemoryGuard
 
 SEAT = {"seats": ["7-12"]}
+
+
+def forgetful() -> RecentAnswers:
+    """A memory that knows what is running, and no answer."""
+    return RecentAnswers(bytes_max=0)
+
+
+@pytest.fixture(params=["remembered here", "known to the guard alone"])
+async def site(request: pytest.FixtureRequest) -> AsyncIterator[Site]:
+    recent = RecentAnswers() if request.param == "remembered here" else forgetful()
+    async with serve(recent=recent) as started:
+        yield started
 
 
 async def test_a_repeat_gets_the_first_answer_and_has_no_effect(either_site: Site) -> None:
@@ -90,7 +104,7 @@ async def test_b28_a_twin_waits_while_the_first_runs(either_site: Site) -> None:
     first = asyncio.create_task(either_site.hold(SEAT))
     await until(lambda: bool(either_site.cinema.holds))
     twin = await either_site.hold(SEAT)
-    assert twin.is_problem("request_in_progress")["retry_after_ms"] == 200
+    assert twin.is_problem("request_in_progress")["retry_after_ms"] == 1_000
     assert twin.headers["Retry-After"] == "1"
     either_site.cinema.may_finish.set()
     assert (await first).status == 201
@@ -140,21 +154,35 @@ async def test_what_was_never_understood_does_not_use_up_the_key(site: Site) -> 
     assert (await site.hold(SEAT)).status == 201
 
 
-async def test_a_handler_that_guards_itself_gets_key_and_fingerprint(site: Site) -> None:
+async def test_without_the_guard_the_handler_gets_key_and_fingerprint() -> None:
     headers = {"Authorization": "Bearer good-a", "Idempotency-Key": '"k1"'}
+    async with serve(recent=forgetful()) as site:
 
-    async def fingerprint(body: object, showtime_id: str = "sho_0123456789") -> str:
-        path = f"/api/v1/showtimes/{showtime_id}/self-guarded-holds"
-        reply = await site.call("POST", path, json=body, headers=headers)
-        assert reply.json["key"] == "k1"
-        text: str = reply.json["fingerprint"]
-        return text
+        async def fingerprint(body: object, showtime_id: str = "sho_0123456789") -> str:
+            path = f"/api/v1/showtimes/{showtime_id}/self-guarded-holds"
+            reply = await site.call("POST", path, json=body, headers=headers)
+            assert reply.json["key"] == "k1"
+            assert "Idempotent-Replayed" not in reply.headers
+            text: str = reply.json["fingerprint"]
+            return text
 
-    first = await fingerprint(SEAT)
-    assert len(first) == 32
-    assert await fingerprint({**SEAT, "best_available": None}) == first
-    assert await fingerprint({"seats": ["7-13"]}) != first
-    assert await fingerprint(SEAT, "sho_9999999999") != first
+        first = await fingerprint(SEAT)
+        assert len(first) == 32
+        assert await fingerprint({**SEAT, "best_available": None}) == first
+        assert await fingerprint({"seats": ["7-13"]}) != first
+        assert await fingerprint(SEAT, "sho_9999999999") != first
+
+
+async def test_without_the_guard_this_process_still_remembers() -> None:
+    path = "/api/v1/showtimes/sho_0123456789/self-guarded-holds"
+    headers = {"Authorization": "Bearer good-a", "Idempotency-Key": "k1"}
+    async with serve(guard=_DeafGuard()) as site:
+        first = await site.call("POST", path, json=SEAT, headers=headers)
+        second = await site.call("POST", path, json=SEAT, headers=headers)
+        assert (second.status, second.body) == (first.status, first.body) == (200, first.body)
+        assert second.headers["Idempotent-Replayed"] == "true"
+        other = await site.call("POST", path, json={"seats": ["7-13"]}, headers=headers)
+        other.is_problem("idempotency_key_reused")
 
 
 class _ForgetfulGuard(MemoryGuard):
@@ -173,9 +201,12 @@ class _DeafGuard(MemoryGuard):
 
 
 async def test_an_effect_that_happened_is_told_even_when_it_cannot_be_kept() -> None:
-    async with serve(guard=_ForgetfulGuard()) as site:
+    async with serve(guard=_ForgetfulGuard(), recent=forgetful()) as site:
         assert (await site.hold(SEAT)).status == 201
         (await site.hold(SEAT)).is_problem("request_in_progress")
+    async with serve(guard=_ForgetfulGuard()) as site:
+        assert (await site.hold(SEAT)).status == 201
+        assert (await site.hold(SEAT)).headers["Idempotent-Replayed"] == "true"
 
 
 async def test_without_the_guard_nothing_is_done() -> None:

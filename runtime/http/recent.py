@@ -1,0 +1,87 @@
+"""What this process answered a short while ago, by account and key.
+
+Most repeats come within seconds, on the same connection, to the process that answered first. Those are
+met here, without asking a server: the answer again, or that the first request is still running, or that
+the key belonged to another request. A storm of refused holds costs a look-up each, and no command.
+
+It is a memory, not a promise. It ends with the process, it is bounded in bytes (the oldest answers go
+first), and another process knows nothing of it. So it may stand alone only where forgetting is harmless:
+a hold's id follows from account and key, its script meets its own earlier effect, and a refusal changed
+nothing. What must be answered for thirty days has the guard behind it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Final
+
+from kernel.errors import IdempotencyKeyReused, RequestInProgress
+from runtime.http.idempotency import Replay
+
+ANSWERS_TTL_S: Final = 8 * 60.0  # as long as a hold
+ANSWERS_BYTES_MAX: Final = 64 * 1024 * 1024  # about 60,000 refusals with alternatives
+_OVERHEAD_BYTES: Final = 600  # of one entry beside its texts: tuples, dictionary slot, headers
+
+_RUNNING: Final = Replay(0, {}, b"")
+
+
+class RecentAnswers:
+    """Answers of one process.
+
+    A request that `begin` lets through is ended with `finish` or `abandon`, whatever happens to it.
+    """
+
+    def __init__(
+        self,
+        *,
+        ttl_s: float = ANSWERS_TTL_S,
+        bytes_max: int = ANSWERS_BYTES_MAX,
+        now_s: Callable[[], float] = monotonic,
+    ) -> None:
+        self._ttl_s = ttl_s
+        self._bytes_max = bytes_max
+        self._now_s = now_s
+        self._known: dict[tuple[str, str], tuple[bytes, Replay]] = {}
+        self._ages: deque[tuple[float, tuple[str, str], int]] = deque()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def begin(self, account_id: str, key: str, material: bytes) -> Replay | None:
+        """The earlier answer, or None: this is the first, and counts as running from now on.
+
+        `material` says what was asked. Raises RequestInProgress, IdempotencyKeyReused.
+        """
+        place = (account_id, key)
+        known = self._known.get(place)
+        if known is None:
+            self._known[place] = (material, _RUNNING)
+            return None
+        asked, answer = known
+        if asked != material:
+            raise IdempotencyKeyReused
+        if answer is _RUNNING:
+            raise RequestInProgress(retry_after_s=1.0)
+        return answer
+
+    def finish(self, account_id: str, key: str, material: bytes, answer: Replay) -> None:
+        """Keep the answer of a running request, and forget what is too old or too much."""
+        place = (account_id, key)
+        now_s = self._now_s()
+        size = _OVERHEAD_BYTES + len(material) + len(answer.body)
+        self._known[place] = (material, answer)
+        self._ages.append((now_s + self._ttl_s, place, size))
+        self._bytes += size
+        while self._bytes > self._bytes_max or self._ages[0][0] <= now_s:
+            _, old, freed = self._ages.popleft()
+            del self._known[old]
+            self._bytes -= freed
+            if not self._ages:
+                break
+
+    def abandon(self, account_id: str, key: str) -> None:
+        """A running request ended without an answer worth repeating."""
+        self._known.pop((account_id, key), None)
