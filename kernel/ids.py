@@ -25,12 +25,14 @@ HOLD_RANDOM_LENGTH: Final = 16
 _LONG_LENGTH: Final = 26
 
 
+#: Two digits at a time: an id is written with every hold.
+_PAIRS: Final = tuple(high + low for high in ALPHABET for low in ALPHABET)
+
+
 def _base32(value: int, length: int) -> str:
-    digits = []
-    for _ in range(length):
-        digits.append(ALPHABET[value & 31])
-        value >>= 5
-    return "".join(reversed(digits))
+    """The last `length` digits (an even number) of a value."""
+    pairs = _PAIRS
+    return "".join([pairs[value >> shift & 1023] for shift in range(5 * length - 10, -1, -10)])
 
 
 def new_id(prefix: str) -> str:

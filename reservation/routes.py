@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Awaitable, Callable
-
 from kernel.errors import ValidationFailed
+from reservation.answers import HoldAnswers, PriceList
 from reservation.halls import Halls
 from reservation.live import SeatMaps
 from reservation.schemas import (
@@ -19,15 +18,13 @@ from reservation.schemas import (
 from reservation.service import Hold, ReservationService
 from runtime.http import Answer, Call, Operations, Stream, created, no_content, not_modified, ok
 
-#: The prices of a showtime; seats are sold here, priced elsewhere.
-PriceList = Callable[[str], Awaitable[Prices]]
-
 _WHILE_AWAY = ("inventory_rebuilding", "seats_unavailable", "persistence_unavailable", "overloaded")
 
 
 def operations(service: ReservationService, halls: Halls, maps: SeatMaps, prices_of: PriceList) -> Operations:
     """The operations of this context."""
     operations = Operations(tag="reservation", description="Seats: layouts, live maps, holds.")
+    answers = HoldAnswers(prices_of)
 
     @operations.get(
         "/api/v1/showtimes/{showtime_id}/layout",
@@ -96,10 +93,8 @@ def operations(service: ReservationService, halls: Halls, maps: SeatMaps, prices
         guarded=False,  # the hold's id follows from account and key: the script meets its own effect
     )
     async def hold_seats(call: Call[HoldRequest]) -> Answer:
-        showtime_id = call.path_id("sho")
-        hold = await _hold(service, call, showtime_id)
-        body = HoldAnswer.of(hold, await prices_of(showtime_id))
-        return created(body, location=f"/api/v1/holds/{hold.hold_id}")
+        hold = await _hold(service, call, call.path_id("sho"))
+        return created(await answers.of(hold), location=f"/api/v1/holds/{hold.hold_id}")
 
     @operations.get(
         "/api/v1/holds/{hold_id}",
@@ -110,7 +105,7 @@ def operations(service: ReservationService, halls: Halls, maps: SeatMaps, prices
     )
     async def get_hold(call: Call) -> Answer:
         hold = await service.find_hold(call.account_id, call.path_id("hld"))
-        return ok(HoldAnswer.of(hold, await prices_of(hold.showtime.showtime_id)))
+        return ok(await answers.of(hold))
 
     @operations.delete(
         "/api/v1/holds/{hold_id}",
@@ -132,7 +127,7 @@ def operations(service: ReservationService, halls: Halls, maps: SeatMaps, prices
     )
     async def extend_hold(call: Call) -> Answer:
         hold = await service.extend(call.account_id, call.path_id("hld"))
-        return ok(HoldAnswer.of(hold, await prices_of(hold.showtime.showtime_id)))
+        return ok(await answers.of(hold))
 
     return operations
 

@@ -7,10 +7,10 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
-from kernel.money import Money, total
+from kernel.money import Money
 from reservation.domain import Layout
-from reservation.service import BestAvailable, Hold
-from runtime.http import Instant, Model, MoneyModel, Record, instant
+from reservation.service import BestAvailable
+from runtime.http import Instant, Model, MoneyModel, Record
 
 #: Prices of a showtime by area id.
 Prices = Mapping[str, Money]
@@ -61,27 +61,6 @@ class HoldAnswer(Record):
     together: bool
     amount: MoneyModel
     expires_at: Instant
-
-    @classmethod
-    def of(cls, hold: Hold, prices: Prices) -> HoldAnswer:
-        seats = [hold.showtime.hall.layout.seats[seat] for seat in hold.seats]
-        currency = next(iter(prices.values())).currency
-        return cls(
-            hold_id=hold.hold_id,
-            showtime_id=hold.showtime.showtime_id,
-            seats=[
-                HeldSeat(
-                    label=seat.label,
-                    index=seat.index,
-                    area_id=seat.area_id,
-                    price=MoneyModel.of(prices[seat.area_id]),
-                )
-                for seat in seats
-            ],
-            together=hold.together,
-            amount=MoneyModel.of(total((prices[seat.area_id] for seat in seats), currency)),
-            expires_at=instant(hold.expires_at),
-        )
 
 
 class LayoutSeat(Record):

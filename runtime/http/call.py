@@ -11,11 +11,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Generic
 
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 
 from kernel.errors import NotFound
 from kernel.ids import is_id
 from runtime.http.idempotency import Idempotency
+from runtime.http.incoming import Request
 
 if sys.version_info >= (3, 13):
     from typing import TypeVar
@@ -40,7 +41,7 @@ class Call(Generic[B, Q]):
     idempotency: Idempotency
 
     def __init__(
-        self, request: web.BaseRequest, names: Sequence[str], values: Sequence[str], request_id: str
+        self, request: Request, names: Sequence[str], values: Sequence[str], request_id: str
     ) -> None:
         self._request = request
         self._names = names

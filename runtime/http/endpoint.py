@@ -42,9 +42,10 @@ from runtime.http.idempotency import (
     is_kept,
     key_of,
 )
+from runtime.http.incoming import Incoming, Request
 from runtime.http.metrics import RequestObserver
 from runtime.http.models import Model, Nothing
-from runtime.http.operations import Operation
+from runtime.http.operations import EVENT_STREAM, Operation
 from runtime.http.reading import BODY_DEADLINE_S, read_body
 from runtime.http.recent import RecentAnswers
 from runtime.http.rendering import X_REQUEST_ID, Ready, encoded, render, stream_headers
@@ -73,6 +74,8 @@ class Endpoint:
         self._name = operation.name
         self._handler = operation.handler
         self._names = operation.parameters
+        self._takes_query = operation.query is not None
+        self._body_bytes_max = operation.body_bytes_max
         self._media_type = operation.media_type
         self._verifier = surroundings.verifier if operation.auth else None
         self._recent = surroundings.recent if operation.idempotent else None
@@ -86,27 +89,14 @@ class Endpoint:
         self._empty_body = model() if operation.body is None or operation.body_optional else None
 
     async def answer(self, request: web.BaseRequest, values: list[str], query: str) -> web.StreamResponse:
-        """The response to one request. Raises nothing but CancelledError."""
+        """The response to a request whose body may still be on its way. Raises nothing but CancelledError."""
         started = perf_counter()
-        headers = request.headers
-        name = request_id(headers.get(X_REQUEST_ID))
+        name = request_id(request.headers.get(X_REQUEST_ID))
         REQUEST_ID.set(name)
         try:
-            accept = headers.get(hdrs.ACCEPT)
-            if accept is not None and accept != "*/*":
-                self._check_accept(accept, headers)
-            call: Call[Any, Any] = Call(request, self._names, values, name)
-            if self._verifier is not None:
-                call.account_id = authenticate(headers, self._verifier)
-            if query or self.operation.query is not None:
-                call.query = self._query.decode(query)
-            call.body = await self._read(request)
-            if self._recent is None:
-                answered = await self._handler(call)
-            else:
-                place = f"{request.method} {request.raw_path}"
-                call.idempotency = Idempotency(key_of(headers), place, call.body)
-                answered = await self._answer_once(call, request, self._recent)
+            call = self._understand(request, values, query, name)
+            body = await read_body(request, self._body_bytes_max, self._body_deadline_s)
+            answered = await self._carry_out(call, request, body)
             if isinstance(answered, Stream):
                 return await self._stream(request, answered, name, started)
             response = render(answered, request, self._media_type, name)
@@ -115,14 +105,48 @@ class Endpoint:
         self._observer.observe(self._name, response.status, perf_counter() - started)
         return response
 
+    async def answer_whole(self, request: Incoming, values: list[str], query: str) -> Ready:
+        """The response to a request that has arrived whole. Not for streams."""
+        started = perf_counter()
+        name = request_id(request.headers.get(X_REQUEST_ID))
+        REQUEST_ID.set(name)
+        try:
+            call = self._understand(request, values, query, name)
+            if len(request.body) > self._body_bytes_max:
+                raise PayloadTooLarge
+            answered = await self._carry_out(call, request, request.body)
+            assert isinstance(answered, Answer), "streams go the long way"
+            response = render(answered, request, self._media_type, name)
+        except Exception as error:  # noqa: BLE001
+            response = refuse(error, request, name, self._name, self._observer)
+        self._observer.observe(self._name, response.status, perf_counter() - started)
+        return response
+
+    @property
+    def streams(self) -> bool:
+        """Whether the answers go on."""
+        return self._media_type == EVENT_STREAM
+
+    def _understand(self, request: Request, values: list[str], query: str, name: str) -> Call[Any, Any]:
+        """Who asks for what."""
+        headers = request.headers
+        accept = headers.get(hdrs.ACCEPT)
+        if accept is not None and accept != "*/*":
+            self._check_accept(accept, headers)
+        call: Call[Any, Any] = Call(request, self._names, values, name)
+        if self._verifier is not None:
+            call.account_id = authenticate(headers, self._verifier)
+        if query or self._takes_query:
+            call.query = self._query.decode(query)
+        return call
+
     def _check_accept(self, accept: str, headers: CIMultiDictProxy[str]) -> None:
         if not negotiation.accepts(accept, self._media_type):
             everything = ",".join(headers.getall(hdrs.ACCEPT))
             if not negotiation.accepts(everything, self._media_type):
                 raise NotAcceptable(f"This call answers in {self._media_type}.")
 
-    async def _read(self, request: web.BaseRequest) -> msgspec.Struct | bytes:
-        body = await read_body(request, self.operation.body_bytes_max, self._body_deadline_s)
+    def _decode(self, request: Request, body: bytes) -> msgspec.Struct | bytes:
         if self._body is None:
             return body
         if not body and self._empty_body is not None:
@@ -132,33 +156,37 @@ class Endpoint:
             raise UnsupportedMediaType
         return self._body.decode(body)
 
-    async def _answer_once(
-        self, call: Call[Any, Any], request: web.BaseRequest, recent: RecentAnswers
-    ) -> Answer:
-        """Run the handler, unless this key has its answer already."""
-        account_id, repeat = call.account_id, call.idempotency
-        replay = recent.begin(account_id, repeat.key, repeat.material)
-        if replay is None:
-            try:
-                if self._guard is None:
-                    answered = await self._answer_finally(call, request)
-                    replay = self._replay_of(answered)
-                else:
-                    begun = await self._guard.begin(account_id, repeat.key, repeat.fingerprint, self._name)
-                    if isinstance(begun, Replay):
-                        answered, replay = _repeated(begun), begun
-                    else:
-                        answered, replay = await self._answer_guarded(call, request, begun, self._guard)
-            except BaseException:
-                recent.abandon(account_id, repeat.key)
-                raise
-            recent.finish(account_id, repeat.key, repeat.material, replay)
-            return answered
-        return _repeated(replay)
+    async def _carry_out(self, call: Call[Any, Any], request: Request, body: bytes) -> Answer | Stream:
+        """Do what was asked, unless its key has an answer already."""
+        call.body = self._decode(request, body)
+        recent = self._recent
+        if recent is None:
+            return await self._handler(call)
+        repeat = call.idempotency = Idempotency(
+            key_of(request.headers), f"{request.method} {request.raw_path}", call.body
+        )
+        replay = recent.begin(call.account_id, repeat.key, repeat.material)
+        if replay is not None:
+            return _repeated(replay)
+        try:
+            if self._guard is None:
+                answered = await self._answer_finally(call, request)
+                replay = self._replay_of(answered)
+            else:
+                answered, replay = await self._answer_guarded(call, request, self._guard)
+        except BaseException:
+            recent.abandon(call.account_id, repeat.key)
+            raise
+        recent.finish(call.account_id, repeat.key, repeat.material, replay)
+        return answered
 
     async def _answer_guarded(
-        self, call: Call[Any, Any], request: web.BaseRequest, begun: Started, guard: IdempotencyGuard
+        self, call: Call[Any, Any], request: Request, guard: IdempotencyGuard
     ) -> tuple[Answer, Replay]:
+        repeat = call.idempotency
+        begun = await guard.begin(call.account_id, repeat.key, repeat.fingerprint, self._name)
+        if isinstance(begun, Replay):
+            return _repeated(begun), begun
         try:
             answered = await self._answer_finally(call, request)
         except Exception:
@@ -168,7 +196,7 @@ class Endpoint:
         await self._keep(replay, begun, guard)
         return answered, replay
 
-    async def _answer_finally(self, call: Call[Any, Any], request: web.BaseRequest) -> Answer:
+    async def _answer_finally(self, call: Call[Any, Any], request: Request) -> Answer:
         """The answer that repeats get too, its body encoded; raises what may come out otherwise next time."""
         try:
             answered = await self._handler(call)
@@ -222,7 +250,7 @@ def _repeated(replay: Replay) -> Answer:
 
 def refuse(
     error: Exception,
-    request: web.BaseRequest,
+    request: Request,
     name: str,
     operation: str,
     observer: RequestObserver,
@@ -248,7 +276,7 @@ def _as_refusal(error: Exception) -> SeatRushError:
     return InternalError()
 
 
-def _path(request: web.BaseRequest) -> str:
+def _path(request: Request) -> str:
     return request.raw_path.partition("?")[0]
 
 

@@ -39,6 +39,9 @@ class _Node:
         self.allow = ""
 
 
+_NOWHERE: Final = _Node()
+
+
 class Switchboard:
     """The handler of every request of a process."""
 
@@ -70,9 +73,20 @@ class Switchboard:
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """The response to any request."""
-        path, _, query = request.raw_path.partition("?")
-        if not path.startswith("/"):  # a full address, as proxies send it, or CONNECT, or OPTIONS *
-            path, query = request.rel_url.raw_path, request.rel_url.raw_query_string
+        found = self.find(request.method, request.raw_path) or self._find_in_full(request)
+        if isinstance(found, SeatRushError):
+            return self._refuse(request, found)
+        endpoint, values, query = found
+        return await endpoint.answer(request, values, query)
+
+    def find(self, method: str, raw_path: str) -> tuple[Endpoint, list[str], str] | None:
+        """The endpoint of a request, the values in its path and its query; None: there is more to say."""
+        path, _, query = raw_path.partition("?")
+        node, values = self._reach(path)
+        endpoint = node.endpoints.get(method)
+        return None if endpoint is None else (endpoint, values, query)
+
+    def _reach(self, path: str) -> tuple[_Node, list[str]]:
         node = self._root
         values: list[str] = []
         for segment in path.split("/"):
@@ -80,15 +94,20 @@ class Switchboard:
             if child is None:
                 child = node.parameter
                 if child is None or not segment or "%" in segment:
-                    return self._refuse(request, self._missing(path))
+                    return _NOWHERE, values
                 values.append(segment)
             node = child
+        return node, values
+
+    def _find_in_full(self, request: web.BaseRequest) -> tuple[Endpoint, list[str], str] | SeatRushError:
+        path, _, query = request.raw_path.partition("?")
+        if not path.startswith("/"):  # a full address, as proxies send it, or CONNECT, or OPTIONS *
+            path, query = request.rel_url.raw_path, request.rel_url.raw_query_string
+        node, values = self._reach(path)
         endpoint = node.endpoints.get(request.method)
         if endpoint is not None:
-            return await endpoint.answer(request, values, query)
-        if node.endpoints:
-            return self._refuse(request, MethodNotAllowed(node.allow))
-        return self._refuse(request, self._missing(path))
+            return endpoint, values, query
+        return MethodNotAllowed(node.allow) if node.endpoints else self._missing(path)
 
     def _missing(self, path: str) -> SeatRushError:
         if path.startswith("/"):

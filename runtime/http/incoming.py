@@ -1,0 +1,53 @@
+"""A request that has arrived whole.
+
+Nearly every request fits into one packet: headers and body are there when the parser is done. This is such
+a request as endpoints see it, the parser's own message and the bytes of the body, with nothing made before
+somebody asks for it. aiohttp's `BaseRequest`, which also serves bodies still on their way, has the same
+names for the few things an endpoint looks at.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from aiohttp import HttpVersion
+from aiohttp.http import RawRequestMessage
+from multidict import CIMultiDictProxy
+
+
+class Request(Protocol):
+    """What is read of a request, whichever way it came."""
+
+    @property
+    def method(self) -> str:
+        """GET, POST, …"""
+
+    @property
+    def raw_path(self) -> str:
+        """Path and query as sent."""
+
+    @property
+    def headers(self) -> CIMultiDictProxy[str]:
+        """All headers."""
+
+    @property
+    def version(self) -> HttpVersion:
+        """1.0 or 1.1."""
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the connection stays open after the answer."""
+
+
+class Incoming:
+    """A whole request."""
+
+    __slots__ = ("body", "headers", "keep_alive", "method", "raw_path", "version")
+
+    def __init__(self, message: RawRequestMessage, body: bytes, *, keep_alive: bool) -> None:
+        self.method = message.method
+        self.raw_path = message.path
+        self.headers = message.headers
+        self.version = message.version
+        self.keep_alive = keep_alive
+        self.body = body

@@ -1,0 +1,201 @@
+"""Coroutines that begin at once: what finishes never meets the loop, what waits runs as in any task.
+
+Everything is called from loop callbacks, as a connection is; what a task promises (its identity, timeouts,
+context, cancellation, failures) is asked of both halves of a coroutine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+
+from runtime.http.turns import Turns
+
+NAME: ContextVar[str] = ContextVar("name", default="nobody")
+
+
+class Connection:
+    """Somebody who begins coroutines from callbacks of the loop, and writes down what they gave."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.ended: list[Any] = []
+        self.lost = False
+        self.turns: Turns[Any] = Turns(self.loop, done=self.ended.append, lost=self._lose)
+
+    def _lose(self) -> None:
+        self.lost = True
+
+    async def begin(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """What `begin` answered or raised."""
+        outcome: asyncio.Future[Any] = self.loop.create_future()
+
+        def callback() -> None:
+            try:
+                outcome.set_result(self.turns.begin(coroutine))
+            except BaseException as error:
+                outcome.set_exception(error)
+
+        self.loop.call_soon(callback)
+        return await outcome
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(5):
+            while not condition():  # noqa: ASYNC110
+                await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def connection() -> Any:
+    connection = Connection()
+    await asyncio.sleep(0)
+    yield connection
+    connection.turns.close()
+
+
+async def test_what_waits_for_nothing_is_done_at_once(connection: Connection) -> None:
+    async def answer() -> str:
+        return "map"
+
+    before = len(asyncio.all_tasks())
+    assert await connection.begin(answer()) == "map"
+    assert connection.turns.is_free
+    assert connection.ended == []
+    assert len(asyncio.all_tasks()) == before
+
+
+async def test_what_waits_is_done_later_and_the_next_one_after_it(connection: Connection) -> None:
+    for number in range(3):
+        reply = connection.loop.create_future()
+
+        async def hold(reply: asyncio.Future[str] = reply) -> str:
+            return await reply + await asyncio.sleep(0, "!")
+
+        assert await connection.begin(hold()) is None
+        assert not connection.turns.is_free
+        reply.set_result(f"held {number}")
+        await connection.until(lambda number=number: len(connection.ended) == number + 1)
+        await connection.until(lambda: connection.turns.is_free)
+    assert connection.ended == ["held 0!", "held 1!", "held 2!"]
+
+
+async def test_a_reply_that_is_there_before_the_task_looks_is_not_missed(connection: Connection) -> None:
+    reply = connection.loop.create_future()
+
+    async def hold() -> str:
+        connection.loop.call_soon(reply.set_result, "held")
+        return await reply
+
+    assert await connection.begin(hold()) is None
+    await connection.until(lambda: connection.ended == ["held"])
+
+
+async def test_it_is_one_task_and_one_context_all_the_way(connection: Connection) -> None:
+    seen = []
+
+    async def hold() -> str:
+        NAME.set("req_1")
+        seen.append((asyncio.current_task(), NAME.get()))
+        await asyncio.sleep(0)
+        seen.append((asyncio.current_task(), NAME.get()))
+        return "held"
+
+    await connection.begin(hold())
+    await connection.until(lambda: connection.ended == ["held"])
+    assert seen[0] == seen[1]
+    assert seen[0][0] is not None
+    assert seen[0][1] == "req_1"
+    assert NAME.get() == "nobody"
+
+
+async def test_a_timeout_set_in_the_first_slice_ends_the_second(connection: Connection) -> None:
+    async def order() -> str:
+        try:
+            async with asyncio.timeout(0.01):
+                await connection.loop.create_future()
+        except TimeoutError:
+            return "too late"
+        return "never"
+
+    await connection.begin(order())
+    await connection.until(lambda: connection.ended == ["too late"])
+    assert connection.turns.is_free
+
+
+async def test_a_failure_of_what_is_awaited_reaches_the_coroutine(connection: Connection) -> None:
+    reply = connection.loop.create_future()
+
+    async def hold() -> str:
+        try:
+            await reply
+        except ConnectionResetError:
+            return "unavailable"
+        return "never"
+
+    await connection.begin(hold())
+    reply.set_exception(ConnectionResetError())
+    await connection.until(lambda: connection.ended == ["unavailable"])
+
+
+async def test_a_failure_in_the_first_slice_is_the_callers(connection: Connection) -> None:
+    async def broken() -> str:
+        raise LookupError("nobody caught it")
+
+    with pytest.raises(LookupError):
+        await connection.begin(broken())
+    assert connection.turns.is_free
+    assert asyncio.current_task() is not None
+
+
+async def test_closing_cancels_what_is_running(connection: Connection) -> None:
+    cancelled = []
+
+    async def hold() -> str:
+        try:
+            await connection.loop.create_future()
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+        return "never"
+
+    await connection.begin(hold())
+    await asyncio.sleep(0)
+    connection.turns.close()
+    await connection.until(lambda: connection.lost)
+    assert cancelled
+    assert connection.ended == []
+
+
+async def test_a_coroutine_that_was_cancelled_from_elsewhere_says_so(connection: Connection) -> None:
+    shared = connection.loop.create_future()
+
+    async def read() -> str:
+        return str(await shared)
+
+    await connection.begin(read())
+    shared.cancel()
+    await connection.until(lambda: connection.lost)
+    assert not connection.turns.is_free
+
+
+async def test_without_entering_the_task_a_timeout_has_nothing_to_end() -> None:
+    """The control: the same first slice, stepped by hand outside of any task."""
+
+    async def order() -> None:
+        async with asyncio.timeout(0.01):
+            await asyncio.sleep(1)
+
+    failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def callback() -> None:
+        try:
+            order().send(None)
+        except RuntimeError as error:
+            failed.set_result(str(error))
+
+    asyncio.get_running_loop().call_soon(callback)
+    assert "inside a task" in await failed
