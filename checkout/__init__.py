@@ -17,7 +17,7 @@ from checkout.routes import operations
 from checkout.service import OrderService
 from checkout.store import CheckoutStore
 from checkout.ticket_code import TicketReader, TicketSigner
-from checkout.writer import OrderWriter, WriterStore
+from checkout.writer import LogLag, OrderWriter, WriterStore
 
 __all__ = [
     "GROUP",
@@ -26,6 +26,7 @@ __all__ = [
     "Completers",
     "Fulfilment",
     "Gateway",
+    "LogLag",
     "OrderLog",
     "OrderService",
     "OrderWriter",

@@ -23,7 +23,7 @@ _SeatIndex = Annotated[int, Meta(ge=0, le=65_534)]
 _Seat = tuple[_SeatIndex, str, str, _Count]  # seat index, label, area id, amount in minor units
 
 
-class Claim(msgspec.Struct, frozen=True, kw_only=True, tag="claim", tag_field="kind"):
+class Claim(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="claim", tag_field="kind"):
     """An order as it is claimed: seats, frozen prices, deadline, and the answer its buyer was given."""
 
     version: _Version = ENTRY_VERSION
@@ -40,7 +40,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, tag="claim", tag_field="k
     answer: str
 
 
-class Confirm(msgspec.Struct, frozen=True, kw_only=True, tag="confirm", tag_field="kind"):
+class Confirm(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="confirm", tag_field="kind"):
     """An order whose payment was captured and whose seats are sold in Redis."""
 
     version: _Version = ENTRY_VERSION

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 
 import orjson
 from redis.asyncio import Redis
@@ -49,13 +49,20 @@ def _honest(work: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, 
     return run
 
 
-@dataclass(frozen=True, slots=True)
-class LogEntry:
+class LogEntry(NamedTuple):
     """One entry as it lies on a partition's log."""
 
     partition: int
     log_id: str
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How many entries are not settled, and the age of the oldest of them (0 when there is none)."""
+
+    entries: int
+    oldest_ms: int
 
 
 Position = tuple[int, int]
@@ -111,7 +118,7 @@ class OrderLog:
 
     @_honest
     async def _read_group(self, position: str, count: int, block_ms: int | None) -> list[LogEntry]:
-        streams: dict[Any, Any] = {log_key(partition): position for partition in range(PARTITIONS)}
+        streams: dict[Any, Any] = dict.fromkeys(_PARTITION_OF, position)
         try:
             reply: Any = await self._reader.xreadgroup(
                 GROUP, self._consumer, streams, count=count, block=block_ms
@@ -143,21 +150,57 @@ class OrderLog:
         return found
 
     @_honest
-    async def acknowledge(self, entries: Sequence[LogEntry]) -> None:
-        """These are in PostgreSQL; the group need not give them out again."""
+    async def settle(
+        self, entries: Sequence[LogEntry], committed: Sequence[str], refused: Sequence[str]
+    ) -> None:
+        """These are in PostgreSQL: wake whoever waits for their orders, and give them out no more.
+
+        One trip and one announcement, however many there are. The announcement is only a wake-up call:
+        PostgreSQL decides.
+        """
+        pipeline = self._redis.pipeline(transaction=False)
+        if committed or refused:
+            message = orjson.dumps({"committed": list(committed), "refused": list(refused)})
+            pipeline.publish(COMMITTED_CHANNEL, message)
         by_partition: dict[int, list[str]] = {}
         for entry in entries:
             by_partition.setdefault(entry.partition, []).append(entry.log_id)
-        pipeline = self._redis.pipeline(transaction=False)
         for partition, log_ids in by_partition.items():
             pipeline.xack(log_key(partition), GROUP, *log_ids)
         await pipeline.execute()
 
     @_honest
-    async def announce(self, committed: Sequence[str], refused: Sequence[str]) -> None:
-        """Wake whoever waits for these orders. Only a wake-up call: PostgreSQL decides."""
-        message = orjson.dumps({"committed": list(committed), "refused": list(refused)})
-        await self._redis.publish(COMMITTED_CHANNEL, message)
+    async def backlog(self) -> Backlog:
+        """What PostgreSQL may not have yet, of all logs together; two trips."""
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.time()
+        for partition in range(PARTITIONS):
+            pipeline.xinfo_groups(log_key(partition))
+        (seconds, microseconds), *found = await pipeline.execute(raise_on_error=False)
+        now_ms = seconds * 1_000 + microseconds // 1_000
+        behind = {
+            partition: group
+            for partition, groups in enumerate(found)
+            if not isinstance(groups, Exception)  # no such log: nothing was ever ordered there
+            for group in groups
+            if group["name"] == GROUP.encode() and (group["lag"] != 0 or group["pending"])
+        }
+        for partition, group in behind.items():
+            after = group["last-delivered-id"].decode()
+            pipeline.xpending(log_key(partition), GROUP)
+            pipeline.xrange(log_key(partition), min=f"({after}", count=1)
+            pipeline.xlen(log_key(partition))
+        replies = await pipeline.execute() if behind else []
+        entries, oldest_ms = 0, now_ms
+        for group, at in zip(behind.values(), range(0, len(replies), 3), strict=True):
+            pending, news, length = replies[at : at + 3]
+            # A server that has lost count of what it gave out can still say how much there is.
+            waiting = length if group["lag"] is None else group["lag"]
+            entries += pending["pending"] + (waiting if news else 0)
+            firsts = [pending["min"]] if pending["min"] else []
+            firsts += [log_id for log_id, _ in news]
+            oldest_ms = min([oldest_ms, *(log_position(first.decode())[0] for first in firsts)])
+        return Backlog(entries, now_ms - oldest_ms)
 
     @_honest
     async def trim(self, positions: Mapping[int, str], older_than_ms: int) -> int:

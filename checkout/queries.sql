@@ -1,23 +1,29 @@
--- name: insert_orders
--- Claims become orders; one that is there already stays as it is.
-INSERT INTO checkout.orders (order_id, showtime_id, account_id, epoch, state, currency, total, pay_by)
-SELECT order_id, showtime_id, account_id, epoch, 'pending_payment', currency, total, pay_by
-FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::timestamptz[])
-  AS new (order_id, showtime_id, account_id, epoch, currency, total, pay_by)
-ON CONFLICT (order_id) DO NOTHING
-RETURNING order_id;
-
--- name: insert_lines
--- The seats of new orders with their frozen prices.
-INSERT INTO checkout.order_lines (order_id, seat_index, label, area_id, amount)
-SELECT * FROM unnest($1::text[], $2::int[], $3::text[], $4::text[], $5::bigint[]);
-
--- name: insert_claims
--- The arbiter: a seat that has an owner refuses the whole statement.
-INSERT INTO checkout.seat_claims (order_id, showtime_id, seat_index, state)
-SELECT order_id, showtime_id, seat_index, 'claimed'
-FROM unnest($1::text[], $2::text[], $3::int[]) AS new (order_id, showtime_id, seat_index)
-ORDER BY showtime_id, seat_index;
+-- name: write_claims
+-- Claims become orders with lines, claimed seats and kept answers, where the order is not there yet.
+-- An order that is there stays as it is, with everything of it; the index on seats is the arbiter.
+WITH fresh AS (
+  INSERT INTO checkout.orders (order_id, showtime_id, account_id, epoch, state, currency, total, pay_by)
+  SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::bigint[],
+                       $8::timestamptz[])
+  ON CONFLICT (order_id) DO NOTHING
+  RETURNING order_id
+), lines AS (
+  INSERT INTO checkout.order_lines (order_id, seat_index, label, area_id, amount)
+  SELECT new.* FROM unnest($9::text[], $10::int[], $11::text[], $12::text[], $13::bigint[])
+    AS new (order_id, seat_index, label, area_id, amount) JOIN fresh USING (order_id)
+), seats AS (
+  INSERT INTO checkout.seat_claims (order_id, showtime_id, seat_index, state)
+  SELECT new.* FROM unnest($14::text[], $15::text[], $16::int[], $17::text[])
+    AS new (order_id, showtime_id, seat_index, state) JOIN fresh USING (order_id)
+  ORDER BY showtime_id, seat_index
+), answers AS (
+  INSERT INTO checkout.idempotency_keys (account_id, key, fingerprint, status, body)
+  SELECT new.account_id, new.key, new.fingerprint, new.status, new.body
+  FROM unnest($18::text[], $19::text[], $20::text[], $21::smallint[], $22::bytea[], $23::text[])
+    AS new (account_id, key, fingerprint, status, body, order_id) JOIN fresh USING (order_id)
+  ON CONFLICT (account_id, key) DO NOTHING
+)
+SELECT order_id FROM fresh;
 
 -- name: insert_request_keys
 -- What a repeat of these requests is to be answered.
@@ -25,32 +31,34 @@ INSERT INTO checkout.idempotency_keys (account_id, key, fingerprint, status, bod
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[], $5::bytea[])
 ON CONFLICT (account_id, key) DO NOTHING;
 
+-- name: insert_lines
+-- The seats of a refused order with their frozen prices.
+INSERT INTO checkout.order_lines (order_id, seat_index, label, area_id, amount)
+SELECT * FROM unnest($1::text[], $2::int[], $3::text[], $4::text[], $5::bigint[]);
+
 -- name: confirm_orders
--- Paid orders whose sale arrived on the log.
-UPDATE checkout.orders SET state = 'confirmed', confirmed_at = now()
-WHERE order_id = ANY ($1::text[]) AND state = 'paid'
-RETURNING order_id;
-
--- name: sell_claims
--- Claims of confirmed orders become sales; a late one is arbitrated here again.
-UPDATE checkout.seat_claims SET state = 'sold'
-WHERE order_id = ANY ($1::text[]) AND state IN ('claimed', 'released');
-
--- name: issue_tickets
--- One ticket per seat; its id follows from order and seat, so nothing is issued twice.
-INSERT INTO checkout.tickets (ticket_id, order_id, account_id, showtime_id, seat_index, label, state)
-SELECT 'tkt_' || left(encode(sha256(convert_to(l.order_id || ':' || l.seat_index, 'UTF8')), 'hex'), 26),
-       l.order_id, o.account_id, o.showtime_id, l.seat_index, l.label, 'issued'
-FROM checkout.order_lines l JOIN checkout.orders o USING (order_id)
-WHERE l.order_id = ANY ($1::text[]);
-
--- name: post_sales
--- The sale of confirmed orders: what was open becomes income.
-INSERT INTO checkout.ledger_entries (transaction_id, line, account, amount, currency, order_id)
-SELECT 'sale:' || o.order_id, side.line, side.account, side.sign * o.total, o.currency, o.order_id
-FROM checkout.orders o,
-     (VALUES (1::smallint, 'open_payments', 1), (2::smallint, 'tickets_sold', -1)) AS side (line, account, sign)
-WHERE o.order_id = ANY ($1::text[]) AND o.total > 0;
+-- Paid orders whose sale arrived: claims are sold (a late one is arbitrated here again), every seat gets
+-- its ticket, whose id follows from order and seat, and what was open becomes income.
+WITH confirmed AS (
+  UPDATE checkout.orders SET state = 'confirmed', confirmed_at = now()
+  WHERE order_id = ANY ($1::text[]) AND state = 'paid'
+  RETURNING order_id, account_id, showtime_id, currency, total
+), sold AS (
+  UPDATE checkout.seat_claims c SET state = 'sold'
+  FROM confirmed WHERE c.order_id = confirmed.order_id AND c.state IN ('claimed', 'released')
+), issued AS (
+  INSERT INTO checkout.tickets (ticket_id, order_id, account_id, showtime_id, seat_index, label, state)
+  SELECT 'tkt_' || left(encode(sha256(convert_to(l.order_id || ':' || l.seat_index, 'UTF8')), 'hex'), 26),
+         l.order_id, o.account_id, o.showtime_id, l.seat_index, l.label, 'issued'
+  FROM checkout.order_lines l JOIN confirmed o USING (order_id)
+), posted AS (
+  INSERT INTO checkout.ledger_entries (transaction_id, line, account, amount, currency, order_id)
+  SELECT 'sale:' || o.order_id, side.line, side.account, side.sign * o.total, o.currency, o.order_id
+  FROM confirmed o,
+       (VALUES (1::smallint, 'open_payments', 1), (2::smallint, 'tickets_sold', -1)) AS side (line, account, sign)
+  WHERE o.total > 0
+)
+SELECT order_id FROM confirmed;
 
 -- name: order_states
 -- Where some orders stand.

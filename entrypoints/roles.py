@@ -8,8 +8,9 @@ from collections.abc import Coroutine
 from typing import Any
 
 from entrypoints import sandbox_gateway
-from entrypoints.platform import Platform
+from entrypoints.platform import Platform, metrics_folder
 from runtime import keys
+from runtime.metrics import Measurements
 from runtime.settings import Settings
 
 
@@ -39,12 +40,27 @@ async def _end(*tasks: asyncio.Task[Any]) -> None:
 async def write_orders(platform: Platform) -> None:
     """Follow the order logs, and finish what was left half done."""
     await platform.epoch.refresh()
-    await until_told(platform.order_writer.run(), platform.completers.run(), platform.epoch.follow())
+    measurements = platform.measurements("order-writer")
+    measurements.add(platform.order_writer.counts.readings)
+    measurements.add(platform.log_lag.readings)
+    await until_told(
+        platform.order_writer.run(),
+        platform.completers.run(),
+        platform.epoch.follow(),
+        platform.log_lag.follow(),
+        measurements.publish(),
+    )
 
 
 async def reap_holds(platform: Platform) -> None:
-    """Free expired holds, and keep the gate."""
-    await until_told(platform.reaper.run())
+    """Free expired holds, and keep the gate; and look how far the order writer is behind.
+
+    The writer looks as well, but whoever hangs does not say so.
+    """
+    measurements = platform.measurements("reaper")
+    measurements.add(platform.reaper.readings)
+    measurements.add(platform.log_lag.readings)
+    await until_told(platform.reaper.run(), platform.log_lag.follow(), measurements.publish())
 
 
 def public_url_of(settings: Settings) -> str:
@@ -58,6 +74,7 @@ async def run_sandbox(
     """The sandbox gateway as a service of its own."""
     home = public_url_of(settings)
     await until_told(
+        Measurements("sandbox-gateway", metrics_folder(settings)).publish(),
         sandbox_gateway.run(
             host,
             port,
@@ -66,5 +83,5 @@ async def run_sandbox(
             keys.gateway_secret(settings),
             return_urls=(home, f"http://127.0.0.1:{settings.port}"),
             public_url=public_url,
-        )
+        ),
     )

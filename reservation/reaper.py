@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
 from typing import Final
 
 from kernel import limits
@@ -19,6 +20,7 @@ from reservation.inventory_redis import RedisInventory
 from reservation.keys import showtimes_key
 from reservation.rebuild import Rebuilder
 from reservation.sales import SalesService
+from runtime.metrics import Reading, counter, gauge
 from runtime.redis_link import WEATHER, ScriptRunner
 
 ROUND_S: Final = 0.5
@@ -45,13 +47,28 @@ class Reaper:
         self._clock = clock
         self._showtimes: list[str] = []
         self._listed_at_s = -LIST_AGAIN_S
+        self._rounds = 0
+        self._freed = 0
+        self._rebuilds = 0
+        self._gate_is_open = False
+
+    def readings(self) -> Iterator[Reading]:
+        """Numbers for the operators."""
+        yield counter("reaper_rounds", "Rounds gone", self._rounds)
+        yield counter("reaper_holds_freed", "Expired holds freed", self._freed)
+        yield counter("reaper_rebuilds", "Times the seat maps were made anew", self._rebuilds)
+        text = "Whether the gate stood open when it was last looked at; 0 also while nobody can look"
+        yield gauge("reaper_gate_open", text, self._gate_is_open)
+        yield gauge("reaper_epoch", "The generation of seat maps that is believed", self._scripts.epoch)
 
     async def run(self) -> None:
         """Go round until cancelled; bad weather is waited out."""
         while True:
             try:
                 await self.round()
+                self._rounds += 1
             except (SeatRushError, *WEATHER) as error:
+                self._gate_is_open = False
                 _log.warning("reaper waits: %s", error)
             await asyncio.sleep(ROUND_S)
 
@@ -59,11 +76,14 @@ class Reaper:
         """Keep the gate, open what is behind, sweep every showtime; answers holds freed."""
         try:
             rebuilt = await self._rebuilder.rebuild_if_needed("gate found closed")
+            self._gate_is_open = True
             if rebuilt is not None:
+                self._rebuilds += 1
                 _log.warning("seat maps rebuilt: %s", rebuilt)
                 self._listed_at_s = -LIST_AGAIN_S
             await self._sales.open_behind()
         except PersistenceUnavailable as error:
+            self._gate_is_open = False
             _log.warning("gate and sales are not looked after: %s", error)
         return await self.sweep_all()
 
@@ -79,6 +99,7 @@ class Reaper:
                 for showtime_id, one in zip(busy, swept, strict=True)
                 if one.handled == limits.sweep_batch_max
             ]
+        self._freed += freed
         return freed
 
     async def _list_showtimes(self) -> None:

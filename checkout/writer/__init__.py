@@ -4,7 +4,8 @@ Owns the way from a log entry to committed rows; does not decide anything about 
 entry and the state tables say.
 """
 
+from checkout.writer.lag import LogLag
 from checkout.writer.loop import OrderWriter
 from checkout.writer.store import WriterStore
 
-__all__ = ["OrderWriter", "WriterStore"]
+__all__ = ["LogLag", "OrderWriter", "WriterStore"]

@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
 from typing import Final
 
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from kernel.errors import Overloaded
@@ -107,7 +106,7 @@ class Health:
         return CheckResult(name=name, ok=True, latency_ms=round(seconds * 1000, 3))
 
 
-def operations(health: Health, registry: CollectorRegistry) -> Operations:
+def operations(health: Health, measurements: Callable[[], Awaitable[bytes]]) -> Operations:
     """The three addresses operators look at."""
     operations = Operations(tag="operations", description="For probes and monitoring.")
 
@@ -133,6 +132,6 @@ def operations(health: Health, registry: CollectorRegistry) -> Operations:
         media_type=CONTENT_TYPE_PLAIN_0_0_4,
     )
     async def get_metrics(call: Call) -> Answer:
-        return ok(generate_latest(registry))
+        return ok(await measurements())
 
     return operations

@@ -18,7 +18,7 @@ import pytest
 
 from checkout import Commits, OrderLog
 from checkout.errors import SeatTaken
-from checkout.log_redis import COMMITTED_CHANNEL
+from checkout.log_redis import COMMITTED_CHANNEL, LogEntry
 from checkout.schemas import order_bytes
 from kernel.errors import NotFound, PersistenceUnavailable, SeatsUnavailable
 from kernel.ids import new_showtime_id
@@ -28,8 +28,10 @@ from tests.support.shop import Shop, claim_of, feed, until
 class MuteLog(OrderLog):
     """The log of a writer whose announcements nobody hears."""
 
-    async def announce(self, committed: Sequence[str], refused: Sequence[str]) -> None:
-        return
+    async def settle(
+        self, entries: Sequence[LogEntry], committed: Sequence[str], refused: Sequence[str]
+    ) -> None:
+        await super().settle(entries, [], [])
 
 
 def mute_writer(shop: Shop) -> Any:
@@ -184,7 +186,7 @@ async def test_a_writer_that_announced_first_would_speak_too_early(
     write = writer._store.write
 
     async def announce_and_write(batch: Any) -> Any:
-        await shop.log().announce([claim.order_id], [])
+        await shop.log().settle([], [claim.order_id], [])
         return await write(batch)
 
     monkeypatch.setattr(writer._store, "write", announce_and_write)

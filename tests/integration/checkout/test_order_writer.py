@@ -26,6 +26,7 @@ from checkout import GROUP, OrderLog, OrderWriter, WriterStore
 from checkout.entries import ENTRY_VERSION, Confirm, encode
 from checkout.log_redis import LogEntry
 from checkout.writer import loop
+from checkout.writer.batch import Batch, Item
 from kernel import limits
 from kernel.errors import SeatsUnavailable
 from kernel.ids import new_showtime_id, order_id_of, partition_of
@@ -44,7 +45,9 @@ class Died(Exception):
 class DyingLog(OrderLog):
     """The log of a writer that dies before it can acknowledge."""
 
-    async def acknowledge(self, entries: Sequence[LogEntry]) -> None:
+    async def settle(
+        self, entries: Sequence[LogEntry], committed: Sequence[str], refused: Sequence[str]
+    ) -> None:
         raise Died
 
 
@@ -352,11 +355,7 @@ async def test_without_the_index_both_orders_would_own_the_seat(shop: Shop) -> N
     async with shop.platform.database.connection() as connection, _undone(connection):
         await connection.execute("DROP INDEX checkout.seat_claims_one_owner")
         store = WriterStore(_Only(connection))
-        await store.write(
-            loop._batch_of(
-                [loop._Decoded(entry, claim) for entry, claim in zip(entries, claims, strict=True)]
-            )
-        )
+        await store.write(Batch.of(map(Item, entries, claims)))
         owners = await connection.fetchval(
             "SELECT count(*) FROM checkout.seat_claims"
             " WHERE showtime_id = $1 AND seat_index = 6 AND state = 'claimed'",

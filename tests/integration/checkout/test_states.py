@@ -15,7 +15,6 @@ import asyncpg
 import pytest
 
 from checkout import CheckoutStore, WriterStore
-from checkout.entries import Confirm
 from checkout.writer.store import Batch, EntryRefused
 from kernel import states
 from kernel.ids import new_hold_id, new_id, new_showtime_id, order_id_of
@@ -105,8 +104,7 @@ async def world(shop: Shop) -> AsyncIterator[World]:
 
 
 async def confirm(world: World) -> None:
-    confirms = [Confirm(order_id=world.order_id, showtime_id=world.showtime_id)]
-    await world.writer.write(Batch(claims=[], confirms=confirms, positions={}))
+    await world.writer.write(Batch(confirms=[world.order_id]))
 
 
 ORDER_PUSHES: dict[str, Push] = {

@@ -1,0 +1,53 @@
+"""How far PostgreSQL is behind the logs: the health of the order side in two numbers.
+
+Measured from the ids on the logs, so it needs nobody's cooperation: a writer that hangs, or is not there,
+falls behind by what others can see. That is why more than one process may run this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from typing import Final
+
+from checkout.log_redis import Backlog, OrderLog
+from kernel.errors import SeatsUnavailable
+from runtime.metrics import Reading, gauge
+
+LOOK_EVERY_S: Final = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class LogLag:
+    """The last look at the logs; nothing is said while Redis cannot be asked."""
+
+    def __init__(self, log: OrderLog) -> None:
+        self._log = log
+        self.seen: Backlog | None = None
+
+    async def follow(self) -> None:
+        """Look every `LOOK_EVERY_S` until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def look(self) -> None:
+        """Look now."""
+        try:
+            self.seen = await self._log.backlog()
+        except SeatsUnavailable:
+            self.seen = None
+        except Exception:  # noqa: BLE001 (looking on must not end the work)
+            _log.exception("how far the order log is behind cannot be said")
+            self.seen = None
+
+    def readings(self) -> Iterator[Reading]:
+        """The source of these numbers."""
+        if self.seen is None:
+            return
+        text = "Log entries PostgreSQL may not have yet"
+        yield gauge("order_log_entries_behind", text, self.seen.entries)
+        text = "Age of the oldest of them"
+        yield gauge("order_log_oldest_entry_age_seconds", text, self.seen.oldest_ms / 1_000)
