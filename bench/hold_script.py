@@ -1,110 +1,109 @@
-"""What does a hold cost Redis, and does it grow with the party?
+"""What does a hold cost Redis, and does it grow with the party or the hall?
 
-Measured inside the server (`INFO commandstats`, microseconds of EVALSHA per call), so the client does not
-count. Blocks of holds of 1, 2, 4 and 8 seats and of a floor script (one SETRANGE and one ZADD, the least
-a hold could do) take turns in a shuffled order; the answer is the median over rounds of each block's
-ratio to the floor's block of the same round, with the range between the rounds' quartiles.
+Measured inside the server (`INFO commandstats`, microseconds of EVALSHA per call), so no client counts. The
+floor is a script that does the least a hold could do: one SETRANGE and one ZADD. Only free seats are held,
+each block on showtimes of its own.
 
-    .venv/bin/python -m bench.hold_script [--rounds 9] [--calls 2000] [--json]
+A seat is a number of two bytes, so the largest hall has 65,535 seats; where the target names 100,000, that
+is what is measured. The 100 seats of the smallest hall last for 50 holds; many such halls follow each
+other.
 """
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import random
-import statistics
-import tempfile
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+from bench.direct import DirectRunner
+from bench.harness import Harness, Result, Sample, at_most, extra, main
+from bench.harness.machine import pin
+from kernel.ids import new_hold_id
 
-import orjson
-
-from kernel.ids import new_hold_id, new_showtime_id
-from reservation import RedisInventory, Terms
-from runtime.engines import ValkeyEngine, make_data_dir
-from runtime.redis_link import ScriptRunner, connect
-
-SEATS = 60_000  # room for every hold of a block: only free seats are held, so nothing but holding is measured
+QUESTION = "What does a hold cost Redis, and does it grow with the party or the hall?"
 PARTIES = (1, 2, 4, 8)
-FLOOR = "redis.call('SETRANGE', KEYS[1], 0, ARGV[1]) redis.call('ZADD', KEYS[2], ARGV[2], ARGV[3]) return 1"
+HALLS = (100, 1_000, 10_000, 65_535)
+HALL = 60_000
+FLOOR = "floor script"
+_FLOOR = "redis.call('SETRANGE', KEYS[1], 0, ARGV[1]) redis.call('ZADD', KEYS[2], ARGV[2], ARGV[3]) return 1"
+US_PER_CALL = "us_per_call"
 
 
-async def _microseconds(runner: ScriptRunner, block: Callable[[], Awaitable[None]]) -> float:
-    redis = runner.redis
-    await redis.config_resetstat()
-    await block()
-    stats = (await redis.info("commandstats"))["cmdstat_evalsha"]
-    return float(stats["usec_per_call"])
+async def run(harness: Harness) -> Result:
+    engine = await harness.valkey()
+    assert engine.pid is not None
+    server = engine.pid
+    pin(server, harness.cores.measured)
+    calls = 200 if harness.options.quick else 3_000
+    wrong: list[str] = []
 
+    async with DirectRunner(engine.url) as runner:
+        floor_sha = await runner.redis.script_load(f"#!lua\n{_FLOOR}")
 
-async def measure(url: str, rounds: int, calls: int, seed: int) -> dict[str, list[float]]:
-    """Ratios to the floor by party size, one per round."""
-    runner = ScriptRunner(connect(url, pool_max=4))
-    runner.adopt_epoch(1)
-    await runner.load()
-    inventory = RedisInventory(runner)
-    floor_sha = await runner.redis.script_load(f"#!lua\n{FLOOR}")
-    order = random.Random(seed)
-    ratios: dict[str, list[float]] = {str(party): [] for party in PARTIES}
-
-    async def hold(party: int) -> None:
-        showtime_id = new_showtime_id()
-        await inventory.open_showtime(Terms(showtime_id, SEATS, 0, 0, 1_000, "open"))
-        for number in range(calls):
-            seats = range(number * party, (number + 1) * party)
-            await inventory.hold(
-                showtime_id, new_hold_id(showtime_id), f"acc_{number:026d}", seats, ttl_ms=480_000
-            )
-
-    async def floor() -> None:
-        for number in range(calls):
-            await runner.redis.evalsha(
-                floor_sha, 2, "{f}:plane", "{f}:due", "\x01", number, f"hld_{number:026d}"
-            )
-
-    for _ in range(rounds):
-        found: dict[str, float] = {}
-        for name in order.sample(["floor", *map(str, PARTIES)], len(PARTIES) + 1):
+        async def holds(party: int, seats: int) -> Sample:
             await runner.redis.flushdb()
-            block = floor if name == "floor" else (lambda party=int(name): hold(party))
-            found[name] = await _microseconds(runner, block)
-        for party in ratios:
-            ratios[party].append(found[party] / found["floor"])
-    await runner.redis.aclose()
-    return ratios
+            per_hall = seats // party
+            showtimes = [await runner.open_showtime(seats) for _ in range(-(-calls // per_hall))]
+            inventory = runner.inventory
+            await runner.reset()
+            meter = harness.meter({"redis": [server]})
+            with meter:
+                for number in range(calls):
+                    showtime_id = showtimes[number // per_hall]
+                    first = number % per_hall * party
+                    await inventory.hold(
+                        showtime_id,
+                        new_hold_id(showtime_id),
+                        f"acc_{number:026d}",
+                        range(first, first + party),
+                        ttl_ms=480_000,
+                    )
+            cost = await runner.us_per_call()
+            taken = sum(
+                [await runner.redis.bitcount(key) async for key in runner.redis.scan_iter("*:taken:*")]
+            )
+            if taken != calls * party:
+                wrong.append(f"{calls * party} seats granted, {taken} taken")
+            return meter.sample(calls, **{US_PER_CALL: cost})
 
+        async def floor() -> Sample:
+            await runner.redis.flushdb()
+            await runner.reset()
+            meter = harness.meter({"redis": [server]})
+            with meter:
+                for number in range(calls):
+                    await runner.redis.evalsha(
+                        floor_sha, 2, "{f}:plane", "{f}:due", "\x01", number, f"hld_{number:026d}"
+                    )
+            return meter.sample(calls, **{US_PER_CALL: await runner.us_per_call()})
 
-async def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--calls", type=int, default=2_000)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        data_dir = Path(folder) / "data"
-        make_data_dir(data_dir)
-        engine = ValkeyEngine(data_dir, dies_with_us=True)
-        await engine.start()
-        try:
-            ratios = await measure(engine.url, options.rounds, options.calls, options.seed)
-        finally:
-            await engine.stop()
-    summary = {
-        party: {
-            "median": round(statistics.median(values), 2),
-            "quartiles": [round(value, 2) for value in statistics.quantiles(values, n=4)[::2]],
+        by_party = {f"{party} seats": (party, HALL) for party in PARTIES}
+        by_hall = {f"hall of {seats:,}": (2, seats) for seats in HALLS}
+        blocks = {
+            name: (lambda party=party, seats=seats: holds(party, seats))
+            for name, (party, seats) in (by_party | by_hall).items()
         }
-        for party, values in ratios.items()
-    }
-    if options.json:
-        print(orjson.dumps({"ratio_to_floor_by_party": summary}).decode())
-        return
-    print("hold ÷ floor script, server time per call")
-    for party, figures in summary.items():
-        print(f"  party of {party}: {figures['median']} (quartiles {figures['quartiles']})")
+        record = await harness.in_turns({FLOOR: floor, **blocks}, twice="1 seats", rounds=9)
+    cost = extra(US_PER_CALL)
+    ratios = [
+        record.ratio("8 seats ÷ 1 seat", "8 seats", "1 seats", of=cost, target=at_most(1.3)),
+        record.ratio(
+            "hall of 65,535 ÷ hall of 100",
+            "hall of 65,535",
+            "hall of 100",
+            of=cost,
+            target=at_most(1.2),
+            note="seat numbers have two bytes: there is no larger hall",
+        ),
+        *(record.ratio(f"{name} ÷ floor script", name, FLOOR, of=cost) for name in by_party),
+        record.control_ratio(cost, "server time per call"),
+    ]
+    return harness.result(
+        "hold_script",
+        QUESTION,
+        "hold",
+        record,
+        ratios,
+        notes=["Valkey alone on its core, appendfsync everysec; time as the server itself counts it."],
+        audit={"scripts": {"ok": not wrong, "wrong": wrong}},
+    )
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main(run)

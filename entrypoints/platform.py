@@ -6,11 +6,13 @@ it never asks for is never connected, because pools open when first used.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from pathlib import Path
+from typing import Final
 
 import accounts
 import catalogue
@@ -21,10 +23,20 @@ from checkout.gateways import SandboxGateway, SigningKeys
 from kernel.clock import SystemClock
 from kernel.ids import new_id
 from runtime import keys
+from runtime.metrics import Measurements, Reading, counter, gauge
 from runtime.postgres import Database
-from runtime.redis_link import ScriptRunner, connect
+from runtime.redis_link import Nodes, ScriptRunner, connect
 from runtime.settings import Settings
 from runtime.tokens import TokenSigner, TokenVerifier
+
+_LINK_COUNTERS: Final = (
+    ("commands", "Commands sent over the link"),
+    ("flushes", "Writes that carried them"),
+    ("bytes_out", "Bytes sent"),
+    ("bytes_in", "Bytes received"),
+    ("reconnects", "Connections made after the first"),
+    ("deadlines_missed", "Callers told that the outcome is unknown while the connection stood"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +62,8 @@ class Platform:
         )
         self.redis = connect(addresses.redis_url, pool_max=settings.redis_pool_max)
         self.blocking_redis = connect(addresses.redis_url, pool_max=4, socket_timeout_s=None)
-        self.scripts = ScriptRunner(self.redis)
+        self.nodes = Nodes(addresses.redis_url)
+        self.scripts = ScriptRunner(self.redis, self.nodes)
         self.gateways: Mapping[str, Gateway] = {}
         self._opened = AsyncExitStack()
 
@@ -64,9 +77,22 @@ class Platform:
     async def close(self) -> None:
         """Give back every connection."""
         await self._opened.aclose()
+        await self.nodes.aclose()
         await self.redis.aclose()
         await self.blocking_redis.aclose()
         await self.database.close()
+
+    def measurements(self, role: str) -> Measurements:
+        """The numbers of this process in its role, those of its way to Redis among them."""
+        made = Measurements(role, metrics_folder(self.settings))
+        made.add(self._link_readings)
+        return made
+
+    def _link_readings(self) -> Iterator[Reading]:
+        counts = self.nodes.counts()
+        for name, text in _LINK_COUNTERS:
+            yield counter(f"redis_link_{name}", text, getattr(counts, name))
+        yield gauge("redis_link_in_flight", "Commands whose reply is awaited", counts.in_flight)
 
     # Accounts
 
@@ -104,7 +130,9 @@ class Platform:
 
     @cached_property
     def maps(self) -> reservation.SeatMaps:
-        return reservation.SeatMaps(self.inventory, self.scripts, self.clock)
+        return reservation.SeatMaps(
+            self.inventory, self.scripts, self.clock, hold_ttl_ms=self.settings.hold_ttl_ms
+        )
 
     @cached_property
     def hold_service(self) -> reservation.ReservationService:
@@ -151,6 +179,10 @@ class Platform:
     @cached_property
     def order_writer(self) -> checkout.OrderWriter:
         return checkout.OrderWriter(self.order_log, checkout.WriterStore(self.database), self.clock)
+
+    @cached_property
+    def log_lag(self) -> checkout.LogLag:
+        return checkout.LogLag(self.order_log)
 
     @cached_property
     def fulfilment(self) -> checkout.Fulfilment:
@@ -224,6 +256,11 @@ class _SalesForCatalogue:
             showtime_id: catalogue.SaleInfo(view.phase, view.opens_at, view.closes_at, view.seats_left)
             for showtime_id, view in views.items()
         }
+
+
+def metrics_folder(settings: Settings) -> Path:
+    """Where the processes of an instance leave their numbers for each other."""
+    return settings.data_dir / "run" / "metrics"
 
 
 @asynccontextmanager

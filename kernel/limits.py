@@ -26,10 +26,12 @@ page_size_default: Final = 20
 page_size_max: Final = 100
 idempotency_key_length_max: Final = 64
 request_lease_ms: Final = 15_000  # a twin is told "in progress" this long after a worker died
+queue_wait_ms_max: Final = 50  # an answer within a few times this still feels at once
+queue_burst_ms: Final = 500  # longer waits within this are a burst; what goes on beyond it is overload
 order_commit_wait_ms: Final = 1_500  # then 202 with a status link
 
 # Order writer
-writer_batch_entries_max: Final = 1_000
+writer_batch_entries_max: Final = 4_000  # a transaction of a fifth of a second; larger ones gain little
 writer_block_ms: Final = 500
 writer_claim_idle_ms: Final = 10_000  # well above a batch's commit: a living writer is never robbed
 log_retention_ms: Final = 24 * 60 * 60 * 1000  # kept behind PostgreSQL, so a rollback can be fed again
@@ -44,3 +46,9 @@ password_length_min: Final = 8
 password_bytes_max: Final = 1_024
 display_name_length_max: Final = 100
 access_token_ttl_s: Final = 12 * 60 * 60
+
+# The link to the seat store
+redis_in_flight_max: Final = 4_096  # of a node and process: some 60 ms of scripts; more would only wait
+redis_deadline_ms: Final = 2_000  # then a caller is told that the outcome is unknown
+redis_connect_ms: Final = 1_000  # dialling and greeting together, on a network worth having seats on
+redis_backoff_ms_max: Final = 1_000  # a server that came back is found within this

@@ -57,6 +57,12 @@ class Settings(BaseSettings):
         None, pattern="^https?://", description="Address people reach the API at, for links."
     )
     api_workers: int = Field(1, ge=1, le=64, description="API processes started by `up`.")
+    queue_wait_ms_max: int = Field(
+        limits.queue_wait_ms_max,
+        ge=5,
+        le=10_000,
+        description="Requests are turned away (503) when turns of the loop stay longer than this.",
+    )
     gateway_url: str | None = Field(
         None,
         pattern="^https?://",
@@ -81,7 +87,9 @@ class Settings(BaseSettings):
         limits.claim_ttl_ms, ge=2_000, le=7_200_000, description="How long an order may wait for its payment."
     )
     database_pool_max: int = Field(8, ge=1, le=64, description="PostgreSQL connections of one process.")
-    redis_pool_max: int = Field(64, ge=1, le=4096, description="Redis connections of one process.")
+    redis_pool_max: int = Field(
+        64, ge=1, le=4096, description="Redis connections of one process, beside the link requests share."
+    )
     statement_cache: int = Field(
         256, ge=0, description="Prepared statements kept per connection; 0 behind a pgbouncer."
     )

@@ -15,7 +15,7 @@ from typing import Final
 from checkout import OrderLog
 from entrypoints.platform import Platform
 from runtime.postgres import Database
-from runtime.redis_link import ScriptRunner, connect
+from runtime.redis_link import Nodes, ScriptRunner, connect
 from runtime.settings import Settings
 
 #: Most things an audit asks are answered in milliseconds, a statement over a million orders in ten seconds.
@@ -51,7 +51,8 @@ async def sources_of(platform: Platform) -> AsyncIterator[Sources]:
     redis = connect(addresses.redis_url, pool_max=_REDIS_POOL_MAX, socket_timeout_s=_REPLY_TIMEOUT_S)
     try:
         log = OrderLog(redis, redis, consumer="audit")
-        yield Sources(database, ScriptRunner(redis, {}), log, platform.settings, addresses.gateway_url)
+        server = ScriptRunner(redis, Nodes(addresses.redis_url), {})
+        yield Sources(database, server, log, platform.settings, addresses.gateway_url)
     finally:
         await redis.aclose()
         await database.close()

@@ -35,7 +35,7 @@ from reservation.inventory_redis import RedisInventory
 from reservation.keys import keys_of
 from reservation.packing import seats_in
 from reservation.ports import Guards, Phase, Possession, Refused, SeatInventory, Stretches, Terms
-from runtime.redis_link import ScriptRunner, connect
+from runtime.redis_link import Nodes, ScriptRunner, connect
 from tests.support.inventories import EPOCH, NOW_MS, TOMBSTONE_MS, TTL_MS, Picture, picture_of
 
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
@@ -92,7 +92,7 @@ class Table:
     def __init__(self, url: str) -> None:
         self.loop = asyncio.new_event_loop()
         self.redis = connect(url)
-        self.runner = ScriptRunner(self.redis)
+        self.runner = ScriptRunner(self.redis, Nodes(url))
         self.runner.adopt_epoch(EPOCH)
         self.run(self.runner.load())
 
@@ -100,6 +100,7 @@ class Table:
         return self.loop.run_until_complete(call)
 
     def close(self) -> None:
+        self.run(self.runner.nodes.aclose())
         self.run(self.redis.aclose())
         self.loop.close()
 
@@ -277,11 +278,23 @@ class SeatMachine(RuleBasedStateMachine):
         house_seats = seats_in(self.picture.blocked or b"")[:back] or chosen
         self.both(lambda inventory: inventory.unblock(self.showtime_id, house_seats))
 
-    @rule(hold=holds, stranger=strangers, behind=st.integers(-1, 2))
-    def look(self, hold: int, stranger: int, behind: int) -> None:
+    @rule(
+        hold=holds,
+        stranger=strangers,
+        behind=st.integers(-1, 2),
+        since_ms=st.sampled_from([None, -NOW_MS, -TTL_MS, 0, 1, TTL_MS]),
+    )
+    def look(self, hold: int, stranger: int, behind: int, since_ms: int | None) -> None:
         known = self.picture.version - behind
         self.both(lambda inventory: inventory.read_hold(*self.meant(hold, stranger), now_ms=self.now_ms))
-        self.both(lambda inventory: inventory.read_map(self.showtime_id, known_version=known))
+        self.both(
+            lambda inventory: inventory.read_map(
+                self.showtime_id,
+                known_version=known,
+                holds_from_ms=None if since_ms is None else max(0, self.now_ms + since_ms),
+                now_ms=self.now_ms,
+            )
+        )
 
     @rule(holds_max=st.integers(1, HOLDS))
     def sweep(self, holds_max: int) -> None:

@@ -117,7 +117,7 @@ async def _unblock_seats(stage: Stage, seats: list[int]) -> Awaitable[list[Any]]
 @dearest
 async def _read_map(stage: Stage, seats: list[int]) -> Awaitable[list[Any]]:
     await stage.open()
-    return stage.read_map()
+    return stage.read_map(holds_from_ms=0)
 
 
 @dearest

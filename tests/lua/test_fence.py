@@ -14,7 +14,7 @@ import pytest
 from kernel.errors import InventoryRebuilding
 from reservation.packing import pack_numbers
 from runtime.lua import load_scripts
-from runtime.redis_link import Argument, ScriptRunner, connect
+from runtime.redis_link import Argument, Nodes, ScriptRunner, connect
 from tests.support.inventories import EPOCH, NOW_MS, Stage, declared_keys
 
 UNKNOWN_EPOCH = EPOCH + 1_000
@@ -31,7 +31,7 @@ ARGUMENTS: dict[str, Sequence[Argument]] = {
     "open_showtime": ("sho", 40, 0, 0, 10, "open"),
     "read_epoch": (),
     "read_hold": ("hld", "acc", NOW_MS),
-    "read_map": ("",),
+    "read_map": ("", NOW_MS, ""),
     "release_hold": ("hld", "acc", NOW_MS),
     "restore_showtime": ("sho", 40, 0, 0, 10, "open", b"", NOW_MS, 0),
     "return_seats": ("hld", b"", "csx"),
@@ -104,10 +104,11 @@ async def test_data_of_another_epoch_is_left_exactly_as_it_is(
 
 
 async def test_before_postgresql_was_asked_nothing_is_sent_at_all(stage: Stage) -> None:
-    nobody = connect("redis://127.0.0.1:1/0")
+    nowhere = "redis://127.0.0.1:1/0"
+    nobody = connect(nowhere)
 
     with pytest.raises(InventoryRebuilding):
-        await ScriptRunner(nobody).run("read_epoch", (stage.key("epoch"),), ())
+        await ScriptRunner(nobody, Nodes(nowhere)).run("read_epoch", (stage.key("epoch"),), ())
 
     await nobody.aclose()
 
@@ -119,10 +120,10 @@ async def test_forgetting_the_scripts_closes_the_gate_for_everybody(
     await runner.forget()
 
     with pytest.raises(InventoryRebuilding):
-        await runner.run("read_map", (stage.keys.showtime, stage.keys.taken, stage.keys.sold), ("",))
+        await _run(runner, stage, "read_map")
 
     await runner.load()
-    await runner.run("read_map", (stage.keys.showtime, stage.keys.taken, stage.keys.sold), ("",))
+    await _run(runner, stage, "read_map")
 
 
 async def test_a_rebuild_takes_over_data_of_any_epoch(stage: Stage) -> None:

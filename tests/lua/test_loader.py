@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runtime.lua import LuaSourceError, Script, load_script, load_scripts
-from runtime.redis_link import ScriptRunner, connect
+from runtime.redis_link import Nodes, ScriptRunner, connect
 
 HEADER = """#!lua
 --[[ Answer a word.
@@ -24,6 +24,7 @@ HEADER = """#!lua
   COST  1 command ]]
 """
 FIRST_BODY_LINE = HEADER.count("\n") + 1
+NOWHERE = "redis://127.0.0.1:1/0"
 
 
 class Folder:
@@ -242,8 +243,8 @@ async def test_every_script_is_known_to_the_server_by_the_sha_computed_here(runn
 
 
 async def test_a_call_that_breaks_the_contract_never_leaves_the_process(folder: Folder) -> None:
-    nobody = connect("redis://127.0.0.1:1/0")
-    runner = ScriptRunner(nobody, {"answer_word": folder.load("return { 'done' }\n")})
+    nobody = connect(NOWHERE)
+    runner = ScriptRunner(nobody, Nodes(NOWHERE), {"answer_word": folder.load("return { 'done' }\n")})
     runner.adopt_epoch(1)
 
     for keys in ([], ["a", "b"]):
@@ -259,7 +260,7 @@ async def test_an_answer_the_header_does_not_name_is_a_bug_and_not_a_result(
     runner: ScriptRunner, folder: Folder
 ) -> None:
     script = folder.load("return { ARGV[1] }\n")
-    liar = ScriptRunner(runner.redis, {"answer_word": script})
+    liar = ScriptRunner(runner.redis, runner.nodes, {"answer_word": script})
     liar.adopt_epoch(1)
     await liar.load()
 

@@ -116,7 +116,7 @@ async def test_the_largest_hall_can_be_filled_to_the_last_seat(stage: Stage) -> 
     assert status == "seat_taken"
     await stage.held([LARGEST - 1])
 
-    _, _, _, _, _, seat_count, taken, sold = await stage.read_map()
+    _, _, _, _, _, seat_count, _, _, taken, sold, _ = await stage.read_map()
     assert seat_count == LARGEST
     assert taken == plane_of(range(LARGEST), LARGEST)
     assert sold == bytes(8_192)
@@ -127,5 +127,5 @@ async def test_a_map_of_a_known_version_comes_without_planes(stage: Stage) -> No
     await stage.held([3])
     version = (await stage.read_map())[1]
 
-    assert len(await stage.read_map(version)) == 6
-    assert len(await stage.read_map(version - 1)) == 8
+    assert len(await stage.read_map(version)) == 8
+    assert len(await stage.read_map(version - 1)) == 11

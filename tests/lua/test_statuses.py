@@ -382,10 +382,14 @@ async def _somebodys_seats_back(stage: Stage) -> Question:
 async def _look_at_the_map(stage: Stage) -> Question:
     await stage.open(opens_at_ms=5, closes_at_ms=2**47)
     stage.now_ms = 6
-    await stage.held([3])
+    hold_id, _ = await stage.held([3])
     await stage.sold([4])
     planes = [plane_of([3, 4], stage.seats), plane_of([4], stage.seats)]
-    return Question(stage.read_map(), [4, b"open", 5, 2**47, stage.seats, *planes])
+    instants = [stage.now_ms, stage.now_ms + TTL_MS]
+    return Question(
+        stage.read_map(holds_from_ms=0),
+        [4, b"open", 5, 2**47, stage.seats, *instants, *planes, [hold_id.encode()]],
+    )
 
 
 # Tidying up.

@@ -261,7 +261,7 @@ class _Recorder:
         granted = load_scripts()[verb].contract.statuses[0]
         payloads: dict[str, list[Any]] = {
             "hold_seats": [1, 1],
-            "read_map": [1, b"open", 0, 0, 8],
+            "read_map": [1, b"open", 0, 0, 8, 1, 0],
             "read_hold": [b"held", 1, b""],
             "sweep_expired": [1, 1],
             "restore_showtime": [1, 1, 1],

@@ -21,7 +21,7 @@ from reservation.inventory_redis import RedisInventory
 from reservation.keys import keys_of
 from reservation.packing import has_seat
 from reservation.ports import Refused, ReturnableState
-from runtime.redis_link import ScriptRunner, connect
+from runtime.redis_link import Nodes, ScriptRunner, connect
 from tests.support.inventories import EPOCH, Picture, picture_of, read_record, terms_of
 
 CLIENTS = 8
@@ -112,10 +112,12 @@ async def town(runner: ScriptRunner, valkey_url: str) -> AsyncIterator[Town]:
     for _ in range(CLIENTS):
         redis = connect(valkey_url, pool_max=CONNECTIONS, socket_timeout_s=10.0)
         await asyncio.gather(*(redis.ping() for _ in range(CONNECTIONS)))  # nobody connects in a race
-        runners.append(ScriptRunner(redis))
+        runners.append(ScriptRunner(redis, Nodes(valkey_url)))
         runners[-1].adopt_epoch(EPOCH)
+        await runners[-1].nodes.primaries()
     yield Town(runners)
     for client in runners:
+        await client.nodes.aclose()
         await client.redis.aclose()
 
 

@@ -45,6 +45,8 @@ async def test_with_read_then_write_instead_of_the_script_the_seats_are_given_aw
         keys, redis = keys_of(showtime_id), scripts.redis
         if any([await redis.getbit(keys.taken, seat) for seat in seats]):
             raise Refused("seat_taken", taken=await redis.get(keys.taken), numbers=(0,))
+        # As if the server were busy: once a write is seen, the worker refuses by its own picture of the map.
+        await asyncio.sleep(0.02)
         for seat in seats:
             await redis.setbit(keys.taken, seat, 1)
         return Held(expires_at_ms=terms["ttl_ms"], version=1, fresh=True)

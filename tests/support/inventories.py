@@ -23,7 +23,7 @@ from reservation.keys import epoch_key, keys_of
 from reservation.packing import pack_numbers, plane_of, seats_in, unpack_numbers
 from reservation.ports import Phase, Terms
 from runtime.lua import Script, load_scripts
-from runtime.redis_link import Argument, ScriptRunner, connect
+from runtime.redis_link import Argument, Nodes, ScriptRunner, connect
 
 EPOCH: Final = 41
 NOW_MS: Final = 1_800_000_000_000
@@ -37,10 +37,11 @@ _DECLARED_KEY: Final = re.compile(r"(\d+) (\w+) +(hash|string|zset|stream|set) "
 async def runner(valkey_url: str) -> AsyncIterator[ScriptRunner]:
     """Every script, loaded under `EPOCH`."""
     redis = connect(valkey_url)
-    runner = ScriptRunner(redis)
+    runner = ScriptRunner(redis, Nodes(valkey_url))
     runner.adopt_epoch(EPOCH)
     await runner.load()
     yield runner
+    await runner.nodes.aclose()
     await redis.aclose()
 
 
@@ -282,8 +283,8 @@ class Stage:
     async def sweep(self, holds_max: int = 100) -> list[Any]:
         return await self.ask("sweep_expired", self.now_ms, holds_max)
 
-    async def read_map(self, known_version: Argument = "") -> list[Any]:
-        return await self.ask("read_map", known_version)
+    async def read_map(self, known_version: Argument = "", *, holds_from_ms: Argument = "") -> list[Any]:
+        return await self.ask("read_map", known_version, self.now_ms, holds_from_ms)
 
     async def restore(
         self,

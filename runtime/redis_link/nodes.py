@@ -1,0 +1,177 @@
+"""The nodes of the seat store: one link each, and the way from a key to its node.
+
+One server is the common case and pays one attribute test for the other. What the server says of itself in
+its greeting decides: on a cluster the map of slots is learnt, and from then on the hash tag of a command's
+first key chooses the link. A command that came to the wrong node was not executed, so sending it on is
+safe; that is the only thing ever sent twice. A wrong or missing map costs detours and never an answer from
+the wrong node, because every node checks for itself.
+
+Refused: redis-py's cluster client, whose pools and retries are what the link exists to avoid; and asking
+for the map on a timer, because redirections and lost links say when it is old.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from contextvars import Context
+from typing import Final
+
+from hiredis import ReplyError
+
+from kernel import limits
+from kernel.errors import Overloaded, SeatsUnavailable
+from runtime.redis_link.address import Address, Place, parse_address
+from runtime.redis_link.counts import LinkCounts, total
+from runtime.redis_link.link import Hello, Link
+from runtime.redis_link.pipe import Outcome
+from runtime.redis_link.refusals import unavailable
+from runtime.redis_link.slots import SLOTS, redirection_in, slot_of, stretches_in
+
+#: A slot that has just moved may be on its way on: one MOVED and the ASK behind it. More is a quarrel
+#: between nodes, and waiting is the caller's business.
+_REDIRECTIONS_MAX: Final = 2
+#: A cluster in trouble redirects and loses links by the thousand; the map does not change that often.
+_LEARN_AGAIN_S: Final = 0.1
+_log = logging.getLogger(__name__)
+
+
+class Nodes:
+    """Links to one server, or to every primary of the cluster that server belongs to.
+
+    `url` is a Redis address as redis-py spells it. Nothing is opened before the first call.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        deadline_s: float = limits.redis_deadline_ms / 1000,
+        in_flight_max: int = limits.redis_in_flight_max,
+    ) -> None:
+        self._address = parse_address(url)
+        self._deadline_s = deadline_s
+        self._in_flight_max = in_flight_max
+        self._seed = self._make(self._address)
+        #: The link of every key while there is one server, or while nobody knows better.
+        self.only: Link | None = self._seed
+        self._is_cluster = False
+        self._links: dict[Place, Link] = {self._address.place: self._seed}
+        self._owners: list[Link | None] = []
+        self._learning: asyncio.Task[None] | None = None
+        self._learnt_at_s = 0.0
+        self._questions = 0
+
+    def counts(self) -> LinkCounts:
+        """What all links together have done so far."""
+        return total(link.counts() for link in self._links.values())
+
+    def link_of(self, key: str) -> Link:
+        """The link to the key's node. Raises SeatsUnavailable when no node has its slot."""
+        if self.only is not None:
+            return self.only
+        link = self._owners[slot_of(key)]
+        if link is None:
+            self._learn_soon()
+            raise unavailable()
+        return link
+
+    async def follow(self, outcome: Outcome, packed: bytes, link: Link) -> Outcome:
+        """The outcome of a command where the cluster says it belongs; any other outcome as it is.
+
+        `link` is where `outcome` came from. Raises SeatsUnavailable, Overloaded.
+        """
+        for _ in range(_REDIRECTIONS_MAX):
+            redirection = redirection_in(str(outcome)) if isinstance(outcome, ReplyError) else None
+            if redirection is None:
+                break
+            link = self._link_at(redirection.place, link)
+            if redirection.for_good:
+                if self._owners:
+                    self._owners[redirection.slot] = link
+                self._learn_soon()
+                outcome = await link.call(packed)
+            else:
+                outcome = await link.ask(packed)
+        cut_off = isinstance(outcome, ReplyError) and str(outcome).startswith("CLUSTERDOWN")
+        if self._is_cluster and (cut_off or isinstance(outcome, SeatsUnavailable)):
+            self._learn_soon()  # a node that fell silent, or lost the others, may have a successor
+        return outcome
+
+    async def primaries(self) -> Sequence[Link]:
+        """The link of every primary, by the newest map there is. Raises SeatsUnavailable, Overloaded."""
+        if not self._is_cluster:
+            await self._seed.command("PING")
+        if self._is_cluster:
+            await self._learn()
+            return self._primaries()
+        return [self._seed]
+
+    async def aclose(self) -> None:
+        """Give every connection back."""
+        if self._learning is not None:
+            self._learning.cancel()
+            await asyncio.wait([self._learning])
+        for link in self._links.values():
+            await link.aclose()
+
+    # The map
+
+    def _make(self, address: Address) -> Link:
+        return Link(
+            address, deadline_s=self._deadline_s, in_flight_max=self._in_flight_max, greeted=self._greeted
+        )
+
+    def _greeted(self, hello: Hello) -> None:
+        if hello.get(b"mode") == b"cluster":
+            self._is_cluster = True
+            self._learn_soon()
+
+    def _link_at(self, place: Place, told_by: Link) -> Link:
+        """The link to a place; a node that left the cluster keeps an idle one, which costs nothing."""
+        address = told_by.address.at(place)
+        link = self._links.get(address.place)
+        if link is None:
+            link = self._links[address.place] = self._make(address)
+        return link
+
+    def _learn_soon(self) -> None:
+        """Ask for the map beside whatever is going on, one question at a time and not in a storm."""
+        loop = asyncio.get_running_loop()
+        if self._learning is not None or loop.time() - self._learnt_at_s < _LEARN_AGAIN_S:
+            return
+        self._learning = loop.create_task(self._learn_quietly(), context=Context())
+
+    async def _learn_quietly(self) -> None:
+        try:
+            with suppress(SeatsUnavailable, Overloaded):
+                await self._learn()
+        finally:
+            self._learning = None
+
+    async def _learn(self) -> None:
+        """Ask a node for the map and go by it. Raises SeatsUnavailable when none answers.
+
+        Another one every time: a node that is cut off from the others answers with yesterday's map.
+        """
+        links = [*self._links.values()]
+        self._questions += 1
+        turn = self._questions % len(links)
+        for link in links[turn:] + links[:turn]:
+            self._learnt_at_s = asyncio.get_running_loop().time()
+            with suppress(SeatsUnavailable):
+                stretches = stretches_in(await link.command("CLUSTER", "SLOTS"))
+                break
+        else:
+            raise unavailable()
+        owners: list[Link | None] = [None] * SLOTS
+        for first, last, place in stretches:
+            owners[first : last + 1] = [self._link_at(place, link)] * (last - first + 1)
+        if self.only is not None:
+            _log.info("the seat store is a cluster of %d primaries", len({one.place for one in stretches}))
+        self._owners, self.only = owners, None
+
+    def _primaries(self) -> list[Link]:
+        return list(dict.fromkeys(link for link in self._owners if link is not None))

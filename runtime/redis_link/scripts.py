@@ -1,0 +1,149 @@
+"""Verbs: one call by name, held to its contract, on the link to its key's node.
+
+`run` is on the way of every request, so whatever does not change between calls is worked out once per
+epoch (`_Verb`): the words in front of the keys, how many of each a call may have, and the statuses its
+header names, as the bytes they arrive in. What is left is one packing, one future and one look-up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from hiredis import ReplyError
+from redis.asyncio import Redis
+
+from kernel.errors import InventoryRebuilding, SeatsUnavailable
+from runtime.lua import Script, load_scripts
+from runtime.redis_link.link import Link
+from runtime.redis_link.nodes import Nodes
+from runtime.redis_link.pipe import Outcome, pack
+from runtime.redis_link.refusals import refusal_of
+
+Argument = str | bytes | int
+
+_CALLS_PER_TRIP: Final = 500  # bounds the bytes of one write and the server's turn
+
+
+class _Verb:
+    """What a call of a verb needs to know, for one epoch."""
+
+    __slots__ = ("arguments", "head", "keys", "open_ended", "statuses")
+
+    def __init__(self, script: Script, epoch: int) -> None:
+        contract = script.contract
+        self.keys = contract.keys
+        self.open_ended = contract.open_ended
+        self.arguments = contract.arguments - contract.open_ended  # the least there may be
+        self.head = ("EVALSHA", script.sha(epoch), contract.keys)
+        self.statuses = {status.encode(): status for status in contract.statuses}
+
+
+class ScriptRunner:
+    """Runs verbs under one epoch, over `nodes`; `redis` is the plain client of the same server.
+
+    Whoever made the two closes them.
+    """
+
+    def __init__(self, redis: Redis, nodes: Nodes, scripts: Mapping[str, Script] | None = None) -> None:
+        self._redis = redis
+        self._nodes = nodes
+        self._scripts = load_scripts() if scripts is None else scripts
+        self._verbs: Mapping[str, _Verb] = {}
+        self._epoch = -2
+        self.adopt_epoch(-1)
+
+    @property
+    def redis(self) -> Redis:
+        """The plain client, for the cold paths."""
+        return self._redis
+
+    @property
+    def nodes(self) -> Nodes:
+        """The links the verbs travel on."""
+        return self._nodes
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the scripts that are called now; -1 before PostgreSQL was asked."""
+        return self._epoch
+
+    def adopt_epoch(self, epoch: int) -> None:
+        """Call the scripts of this epoch from now on."""
+        if epoch != self._epoch:
+            self._verbs = {verb: _Verb(script, epoch) for verb, script in self._scripts.items()}
+            self._epoch = epoch
+
+    async def load(self) -> None:
+        """Make the current epoch's scripts known to every primary. Only the rebuild may."""
+        for link in await self._nodes.primaries():
+            for script in self._scripts.values():
+                await link.command("SCRIPT", "LOAD", script.text(self._epoch))
+
+    async def forget(self) -> None:
+        """Make every primary forget every script: closes the gate at once, for everybody."""
+        for link in await self._nodes.primaries():
+            await link.command("SCRIPT", "FLUSH")
+
+    async def run(self, verb: str, keys: Sequence[str], arguments: Sequence[Argument]) -> list[Any]:
+        """Run a verb; the answer is its status followed by its payload.
+
+        Raises InventoryRebuilding when the server is fenced off, SeatsUnavailable when it does not
+        answer (the outcome is then unknown), Overloaded when its memory or the way to it is full.
+        """
+        known = self._checked(verb, keys, arguments)
+        packed = pack((*known.head, *keys, *arguments))
+        link = self._nodes.only or self._nodes.link_of(keys[0])
+        reply = await link.call(packed)
+        if type(reply) is not list:
+            reply = await self._settle(reply, packed, link)
+        return _read(verb, known, reply)
+
+    async def run_many(
+        self, verb: str, calls: Sequence[tuple[Sequence[str], Sequence[Argument]]]
+    ) -> list[list[Any]]:
+        """Run a verb on many keys in few round trips; the answers in the order of the calls.
+
+        Not atomic together. Raises what `run` raises, for the first call that met it.
+        """
+        answers: list[list[Any]] = []
+        for start in range(0, len(calls), _CALLS_PER_TRIP):
+            trip = []
+            for keys, arguments in calls[start : start + _CALLS_PER_TRIP]:
+                known = self._checked(verb, keys, arguments)
+                packed = pack((*known.head, *keys, *arguments))
+                link = self._nodes.link_of(keys[0])
+                trip.append((known, packed, link, link.call(packed)))
+            for known, packed, link, future in trip:
+                reply = await future
+                if type(reply) is not list:
+                    reply = await self._settle(reply, packed, link)
+                answers.append(_read(verb, known, reply))
+        return answers
+
+    def _checked(self, verb: str, keys: Sequence[str], arguments: Sequence[Argument]) -> _Verb:
+        known = self._verbs[verb]
+        assert len(keys) == known.keys, f"{verb} takes {known.keys} keys"
+        extra = len(arguments) - known.arguments
+        assert extra == 0 or (extra > 0 and known.open_ended), f"{verb} takes {known.arguments} arguments"
+        if self._epoch < 0:
+            raise InventoryRebuilding(retry_after_s=1.0)
+        return known
+
+    async def _settle(self, outcome: Outcome, packed: bytes, link: Link) -> Outcome:
+        """What is no answer: followed to another node, or raised as a refusal."""
+        outcome = await self._nodes.follow(outcome, packed, link)
+        if isinstance(outcome, ReplyError):
+            raise refusal_of(outcome) from outcome
+        if isinstance(outcome, SeatsUnavailable):
+            raise outcome
+        return outcome
+
+
+def _read(verb: str, known: _Verb, reply: list[Any]) -> list[Any]:
+    status = known.statuses.get(reply[0])
+    assert status is not None, f"{verb} answered {reply[0].decode()}, which its header does not name"
+    if status == "inventory_rebuilding":
+        raise InventoryRebuilding(retry_after_s=1.0)
+    reply[0] = status
+    return reply

@@ -1,0 +1,27 @@
+"""Goal: the plain client gives a cancelled call back cancelled, whenever the cancellation comes.
+
+Method: a real server, and a client cancelled after every number of turns its write may take.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from runtime.redis_link import connect
+
+
+async def test_a_call_cancelled_as_its_write_ends_stays_cancelled(valkey_url: str) -> None:
+    redis = connect(valkey_url)
+    await redis.ping()
+    for turns in range(40):
+        task = asyncio.create_task(redis.get("nothing"))
+        for _ in range(turns % 8):
+            await asyncio.sleep(0)
+        if not task.done():
+            assert task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+    assert await redis.get("nothing") is None
+    await redis.aclose()
