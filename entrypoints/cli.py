@@ -8,7 +8,9 @@ settings. Verbs find the running service through `SEATRUSH_DATA_DIR` or the two 
 from __future__ import annotations
 
 import dataclasses
+import socket
 import tempfile
+from contextlib import suppress
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,11 +34,12 @@ from entrypoints.console import (
     with_platform,
     write_all,
 )
-from entrypoints.finding import find_addresses
+from entrypoints.finding import find_addresses, find_service
 from entrypoints.platform import Platform, platform_for
 from entrypoints.rush import rush
 from entrypoints.selling import register as register_selling
-from entrypoints.supervision import ServiceFile, read_service
+from entrypoints.supervision import Restart, ServiceFile, SupervisorGone, ask_for_restart, bind, read_service
+from runtime.heap import settle
 from runtime.logs import configure_logs
 from runtime.settings import load
 
@@ -82,13 +85,65 @@ def _say_ready(service: ServiceFile) -> None:
 
 
 @app.command()
-def serve() -> None:
+def serve(
+    fd: Annotated[
+        int | None,
+        typer.Option(help="Accept on this inherited socket, not on the port."),
+    ] = None,
+    ready_fd: Annotated[
+        int | None, typer.Option(help="Accept nobody before all is ready, then write a line here.")
+    ] = None,
+) -> None:
     """One API process."""
     from entrypoints.serving import serve as run_serve
 
     settings = settings_or_fail()
     configure_logs(settings.log_level, "api")
-    with_platform(lambda platform: run_serve(platform, host=settings.host, port=settings.port), settings)
+    try:
+        listener = (
+            bind(settings.host, settings.port, reuse_port=True) if fd is None else socket.socket(fileno=fd)
+        )
+    except OSError as error:
+        where = f"{settings.host}:{settings.port}" if fd is None else f"descriptor {fd}"
+        fail(f"cannot listen on {where}: {error.strerror}")
+
+    def say_ready() -> None:
+        if ready_fd is not None:
+            with suppress(OSError), open(ready_fd, "wb") as whoever_waits:
+                whoever_waits.write(b"ready\n")
+
+    with listener:
+        with_platform(
+            lambda platform: run_serve(
+                platform, listener, ready=say_ready, accept_when_ready=ready_fd is not None
+            ),
+            settings,
+        )
+
+
+@app.command()
+def restart(as_json: Json = False) -> None:
+    """Replace the API processes of the running instance one by one, without failing a request."""
+    settings = settings_or_fail()
+
+    async def inside() -> Restart:
+        return await ask_for_restart(settings.data_dir, find_service(settings))
+
+    try:
+        done = run(inside())
+    except SupervisorGone:
+        fail("the instance ended meanwhile", DOWN)
+    if as_json:
+        print_json({"ok": done.failure is None, **dataclasses.asdict(done)})
+    else:
+        for one in done.replaced:
+            out.print(
+                f"{one.name}: process {one.new_pid} was ready after {one.ready_after_s:.1f} s, "
+                f"{one.old_pid} had finished after {one.finished_after_s:.1f} s",
+                highlight=False,
+            )
+    if done.failure is not None:
+        fail(f"{done.failure}\nwhat ran before goes on", FAILED)
 
 
 @app.command("write-orders")
@@ -98,7 +153,13 @@ def write_orders() -> None:
 
     settings = settings_or_fail()
     configure_logs(settings.log_level, "order-writer")
-    with_platform(run_write_orders, settings)
+
+    async def settled(platform: Platform) -> None:
+        _ = platform.order_writer, platform.completers  # made now, so that they are part of what is settled
+        settle()
+        await run_write_orders(platform)
+
+    with_platform(settled, settings)
 
 
 @app.command("reap-holds")

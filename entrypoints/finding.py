@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from entrypoints.platform import Addresses
-from entrypoints.supervision import read_service
+from entrypoints.supervision import ServiceFile, read_service
 from runtime.settings import Settings
 
 
@@ -27,6 +27,17 @@ def find_addresses(settings: Settings) -> Addresses:
     return Addresses(
         redis_url, database_url, settings.gateway_url or (service.gateway_url if service else None)
     )
+
+
+def find_service(settings: Settings) -> ServiceFile:
+    """The instance that runs on the data folder.
+
+    Raises NothingRuns.
+    """
+    service = read_service(settings.data_dir)
+    if service is None:
+        raise NothingRuns(f"no instance runs on {settings.data_dir}: start one with `seatrush up`")
+    return service
 
 
 def find_base_url(settings: Settings) -> str:

@@ -1,7 +1,14 @@
 """`seatrush serve`: one API process.
 
-Several may listen on one port (`reuse_port`); they share nothing but the servers behind them. On SIGTERM
-the process stops accepting, finishes what it has begun, tells live viewers when to come back, and ends.
+Several may serve one port; they share nothing but the servers behind them. Under a supervisor each
+accepts on a listener it has inherited (`--fd`), alone it makes one that others may join.
+
+On SIGTERM the process stops accepting, tells live viewers when to come back, says with each answer that it
+is the connection's last, gives idle connections time for one, and ends. On SIGINT it gives idle connections
+no time: somebody waits at a terminal. A second signal ends it with what is under way cut off.
+
+As a successor (`--ready-fd`) it accepts nobody before it can do its work, and then says so. Otherwise it
+accepts at once, because an answer that says which part is missing is better than none.
 """
 
 from __future__ import annotations
@@ -13,21 +20,28 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from importlib.metadata import version
+from typing import Any, Final
 
 import orjson
 from aiohttp import web
-from prometheus_client import CollectorRegistry
 
 import accounts
 import catalogue
 import checkout
 import reservation
 from entrypoints.platform import Platform
+from entrypoints.supervision import BACKLOG
 from kernel.ids import PARTITIONS
 from reservation import epoch_key
-from runtime.http import Health, Operations, Runner, build_app, document
+from runtime.heap import settle
+from runtime.http import DRAIN_IDLE_S, Admission, Health, Operations, Runner, build_app, document
+from runtime.metrics import Measurements
 
-TITLE = "SeatRush"
+TITLE: Final = "SeatRush"
+
+_ASK_EVERY_S: Final = 0.2
+_WARM_UP_WITHIN_S: Final = 3.0
+_WARM_UP_PATHS: Final = (b"/livez", b"/readyz", b"/api/v1/films", b"/api/v1/showtimes")
 
 
 def operations_of(platform: Platform) -> Sequence[Operations]:
@@ -67,7 +81,9 @@ def _health(platform: Platform) -> Health:
     return Health({"redis": _timed(seats), "postgres": _timed(orders)})
 
 
-def build(platform: Platform, health: Health | None = None) -> web.Application:
+def build(
+    platform: Platform, health: Health | None = None, measurements: Measurements | None = None
+) -> web.Application:
     """The API application of this process."""
     return build_app(
         operations_of(platform),
@@ -76,43 +92,109 @@ def build(platform: Platform, health: Health | None = None) -> web.Application:
         title=TITLE,
         version=version("seatrush"),
         readiness=health or _health(platform),
-        registry=CollectorRegistry(),
+        measurements=measurements or platform.measurements("api"),
+        admission=Admission(wait_ms_max=platform.settings.queue_wait_ms_max),
     )
 
 
+class _Ending:
+    """What the signals say: SIGTERM to end in peace, SIGINT to end soon, a second one to end now."""
+
+    def __init__(self) -> None:
+        self.in_peace = True
+        self.asked = asyncio.Event()
+        self.hastened = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._hear, True)
+        loop.add_signal_handler(signal.SIGINT, self._hear, False)
+
+    def _hear(self, in_peace: bool) -> None:
+        if self.asked.is_set():
+            self.hastened.set()
+        else:
+            self.in_peace = in_peace
+            self.asked.set()
+
+
 async def serve(
-    platform: Platform, *, host: str, port: int, ready: Callable[[], None] = lambda: None
+    platform: Platform,
+    listener: socket.socket,
+    *,
+    ready: Callable[[], None] = lambda: None,
+    accept_when_ready: bool = False,
 ) -> None:
-    """Serve until SIGTERM or SIGINT."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    """Serve until SIGTERM or SIGINT; `ready` is called once this process can do its work."""
+    ending = _Ending()
     await platform.epoch.refresh()
-    following = asyncio.create_task(platform.epoch.follow())
     platform.commits.start()
     health = _health(platform)
-    runner = Runner(build(platform, health))
+    measurements = platform.measurements("api")
+    runner = Runner(build(platform, health, measurements))
+    await runner.setup()
+    await warm_up(runner)
+    settle()
+    coming_up = asyncio.create_task(
+        _come_up(runner, listener, health, ready, accept_when_ready=accept_when_ready)
+    )
+    tasks: list[asyncio.Task[Any]] = [
+        coming_up,
+        asyncio.create_task(platform.epoch.follow()),
+        asyncio.create_task(measurements.publish()),
+        asyncio.create_task(ending.asked.wait()),
+        asyncio.create_task(ending.hastened.wait()),
+    ]
+    *_, asked, hastened = tasks
     try:
-        await runner.setup()
-        await web.SockSite(runner, _listen(host, port), backlog=2048).start()
-        ready()
-        await stop.wait()
-    finally:
+        await asyncio.wait({coming_up, asked}, return_when=asyncio.FIRST_COMPLETED)
+        if coming_up.done():
+            coming_up.result()
+        await asked
         health.drain()
+        tasks.append(asyncio.create_task(runner.drain(idle_s=DRAIN_IDLE_S if ending.in_peace else 0.0)))
+        await asyncio.wait({tasks[-1], hastened}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
         await runner.cleanup()
         await platform.maps.close()
         await platform.commits.close()
-        following.cancel()
-        with suppress(asyncio.CancelledError):
-            await following
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    listener.bind((host, port))
-    listener.setblocking(False)
-    return listener
+async def _come_up(
+    runner: Runner,
+    listener: socket.socket,
+    health: Health,
+    ready: Callable[[], None],
+    *,
+    accept_when_ready: bool,
+) -> None:
+    site = web.SockSite(runner, listener, backlog=BACKLOG)
+    if not accept_when_ready:
+        await site.start()
+    while not all(result.ok for result in await health.results()):  # noqa: ASYNC110 (others' state, no event)
+        await asyncio.sleep(_ASK_EVERY_S)
+    if accept_when_ready:
+        await site.start()
+    ready()
+
+
+async def warm_up(runner: Runner) -> None:
+    """Have a few requests answered, over a connection no port knows of.
+
+    What the first request of all would make (decoders, statements, caches) exists then, before the heap is
+    settled and before a fan waits for it. What fails here will be told to whoever asks for it.
+    """
+    ours, theirs = socket.socketpair()
+    assert runner.server is not None
+    await asyncio.get_running_loop().connect_accepted_socket(runner.server, theirs)
+    reader, writer = await asyncio.open_connection(sock=ours)
+    with suppress(TimeoutError, OSError):
+        async with asyncio.timeout(_WARM_UP_WITHIN_S):
+            for path in _WARM_UP_PATHS[:-1]:
+                writer.write(b"GET %b HTTP/1.1\r\nHost: warm-up\r\n\r\n" % path)
+            writer.write(
+                b"GET %b HTTP/1.1\r\nHost: warm-up\r\nConnection: close\r\n\r\n" % _WARM_UP_PATHS[-1]
+            )
+            await reader.read()
+    writer.close()

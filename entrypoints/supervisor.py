@@ -8,6 +8,8 @@ skips the patience.
 It carries no data and sits on no path of a request: children write their own logs and keep their own
 connections, so a stalled or killed supervisor costs restarts, nothing else. An engine that dies comes
 back at the same address within two seconds and children connect to it again by themselves.
+
+It may also be asked to replace the API processes one by one while it runs (`seatrush restart`).
 """
 
 from __future__ import annotations
@@ -20,16 +22,20 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
 
 from entrypoints.supervision import (
+    RESTART_SIGNAL,
     Child,
     ChildKeeper,
+    Restarts,
     ServiceFile,
     end_leftovers,
+    forget_restarts,
     keep_engine,
     read_service,
     record_children,
@@ -123,6 +129,7 @@ class Supervisor:
         self._say = say
         self._engines: list[Engine] = [engine for engine in (valkey, postgres) if engine is not None]
         self._keepers: list[ChildKeeper] = []
+        self._restarts = Restarts(self._run_dir, self._keepers, say)
         self._tasks: list[asyncio.Task[None]] = []
         self._hooks: dict[str, asyncio.Task[None]] = {}
         self._lock = FileLock(self._run_dir / "supervisor.lock")
@@ -172,6 +179,7 @@ class Supervisor:
             if not coming_up.done():
                 return
             coming_up.result()
+            self._keep(self._restarts.keep_doing())
             if ready is not None:
                 ready(self._service())
             # Keepers never end by themselves; one that does has found a bug of ours, which must show.
@@ -185,6 +193,7 @@ class Supervisor:
     async def _come_up(self, prepare: Prepare) -> None:
         self._started_at = rfc3339(datetime.now(UTC))
         raise_file_limit()
+        forget_restarts(self._run_dir)
         for name in end_leftovers(self._run_dir):
             self._say(f"ended {name}, which an earlier run had left behind")
         starts = (self._start_engine(engine) for engine in self._engines)
@@ -210,7 +219,10 @@ class Supervisor:
 
     async def _bring_up(self, child: Child) -> None:
         log = LogFile(self._data_dir / "log" / f"{child.name}.log")
-        keepers = [ChildKeeper(child, log, say=self._say, changed=self._publish) for _ in range(child.count)]
+        keepers = [
+            ChildKeeper(child, log, say=self._say, changed=self._publish, listener=listener)
+            for listener in (child.listeners or repeat(None, child.count))
+        ]
         self._keepers += keepers
         for keeper in keepers:
             self._keep(keeper.keep())
@@ -308,9 +320,10 @@ class Supervisor:
             numbers.append(signal.SIGHUP)
         for number in numbers:
             loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(RESTART_SIGNAL, self._restarts.ask)
 
         def restore() -> None:
-            for number in numbers:
+            for number in (*numbers, RESTART_SIGNAL):
                 loop.remove_signal_handler(number)
 
         return restore

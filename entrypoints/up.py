@@ -7,15 +7,18 @@ that a first start shows something to buy.
 
 from __future__ import annotations
 
+import signal
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence, Set
 from pathlib import Path
+from typing import Final
 
 import aiohttp
 
 from catalogue.demo import SaleTerms, seed_demo
 from entrypoints.platform import Addresses, Platform, platform_for
-from entrypoints.supervision import Child, ServiceFile
+from entrypoints.supervision import Child, ServiceFile, bind_slots
 from entrypoints.supervisor import Addresses as EngineAddresses
 from entrypoints.supervisor import StartFailed, Supervisor
 from reservation import Sale
@@ -30,6 +33,8 @@ from runtime.engines import (
 )
 from runtime.migrations import migrate
 from runtime.settings import Settings
+
+_ANSWERS_WITHIN: Final = aiohttp.ClientTimeout(total=3.0)
 
 
 async def seed(platform: Platform) -> None:
@@ -66,8 +71,13 @@ def _command(*words: str) -> list[str]:
 
 async def up(settings: Settings, *, with_demo: bool, ready: Callable[[ServiceFile], None]) -> None:
     """Run the whole platform until told to stop."""
+    # The bare test first: with SO_REUSEPORT our listeners would share the port with others that set it.
     if not port_is_free(settings.port, settings.host):
         raise StartFailed(f"port {settings.port} is taken; set PORT to another one")
+    try:
+        listeners = bind_slots(settings.host, settings.port, settings.api_workers)
+    except OSError as error:
+        raise StartFailed(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from None
     gateway_port = _gateway_port(settings)
     gateway_url = settings.gateway_url or f"http://127.0.0.1:{gateway_port}"
 
@@ -78,7 +88,7 @@ async def up(settings: Settings, *, with_demo: bool, ready: Callable[[ServiceFil
             await platform.rebuilder.rebuild_if_needed("start")
             if with_demo:
                 await seed(platform)
-        return _children(settings, addresses, gateway_port)
+        return _children(settings, addresses, gateway_port, listeners)
 
     supervisor = Supervisor(
         settings.data_dir,
@@ -89,7 +99,11 @@ async def up(settings: Settings, *, with_demo: bool, ready: Callable[[ServiceFil
         database_url=settings.database_url,
         gateway_url=gateway_url,
     )
-    await supervisor.run(prepare, ready=ready)
+    try:
+        await supervisor.run(prepare, ready=ready)
+    finally:
+        for listener in listeners:
+            listener.close()
 
 
 def _gateway_port(settings: Settings) -> int:
@@ -105,7 +119,9 @@ def _gateway_port(settings: Settings) -> int:
     return port
 
 
-def _children(settings: Settings, addresses: Addresses, gateway_port: int) -> list[Child]:
+def _children(
+    settings: Settings, addresses: Addresses, gateway_port: int, listeners: Sequence[socket.socket]
+) -> list[Child]:
     assert addresses.gateway_url is not None
     environment = {
         "REDIS_URL": addresses.redis_url,
@@ -124,6 +140,8 @@ def _children(settings: Settings, addresses: Addresses, gateway_port: int) -> li
             environment,
             count=settings.api_workers,
             ready=_answers(f"{base_url}/readyz", {200}),
+            listeners=listeners,
+            ends_on=signal.SIGINT,  # everything ends: nobody is served better by waiting
         ),
     ]
     if settings.gateway_url is None:
@@ -143,7 +161,7 @@ def _answers(url: str, statuses: Set[int]) -> Callable[[], Awaitable[bool]]:
     """Whether a child is up: it answers, and with one of these."""
 
     async def ask() -> bool:
-        async with aiohttp.ClientSession() as session, session.get(url) as response:
+        async with aiohttp.ClientSession(timeout=_ANSWERS_WITHIN) as session, session.get(url) as response:
             return response.status in statuses
 
     return ask

@@ -64,8 +64,11 @@ class OwnProcess:
         account: Account | None = None,
         dies_with_us: bool = False,
         umask: int = -1,
+        pass_fds: Sequence[int] = (),
     ) -> OwnProcess:
         """Start a program in a session of its own, its output appended to `output`.
+
+        It inherits the descriptors in `pass_fds`, under the same numbers, and no others.
 
         With `dies_with_us` the kernel kills it when our main thread is gone, however that happened
         (Linux; elsewhere the next start cleans up). Raises OSError when it cannot be executed.
@@ -81,6 +84,7 @@ class OwnProcess:
             group=account.gid if account else None,
             extra_groups=[] if account else None,
             umask=umask,
+            pass_fds=pass_fds,
             start_new_session=True,
             preexec_fn=_leash(os.getpid()) if dies_with_us and _libc else None,
         )

@@ -8,6 +8,7 @@ A context needs only what is exported here; `runtime.http.operations` shows a de
 end. Processes use `build_app` and `Runner`.
 """
 
+from runtime.http.admission import Admission
 from runtime.http.answers import (
     Answer,
     Stream,
@@ -36,15 +37,18 @@ from runtime.http.models import (
 )
 from runtime.http.openapi import document
 from runtime.http.operations import Operation, Operations
-from runtime.http.protocol import Runner
+from runtime.http.protocol import DRAIN_IDLE_S, STREAMS, Runner
 from runtime.http.recent import RecentAnswers
-from runtime.http.server import STREAMS, build_app
-from runtime.http.sse import EventStream, Frame, Streams, frame
+from runtime.http.server import build_app
+from runtime.http.sse import Audience, EventStream, Frame, Streams, frame
 
 __all__ = [
+    "DRAIN_IDLE_S",
     "REQUEST_ID",
     "STREAMS",
+    "Admission",
     "Answer",
+    "Audience",
     "Call",
     "Check",
     "Cursor",

@@ -48,7 +48,7 @@ from runtime.http.models import Model, Nothing
 from runtime.http.operations import EVENT_STREAM, Operation
 from runtime.http.reading import BODY_DEADLINE_S, read_body
 from runtime.http.recent import RecentAnswers
-from runtime.http.rendering import X_REQUEST_ID, Ready, encoded, render, stream_headers
+from runtime.http.rendering import X_REQUEST_ID, Ready, Response, encoded, render, stream_headers
 from runtime.http.sse import Streams
 
 _log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class Endpoint:
         self._body = None if operation.body is bytes else BodyDecoder(model)
         self._empty_body = model() if operation.body is None or operation.body_optional else None
 
-    async def answer(self, request: web.BaseRequest, values: list[str], query: str) -> web.StreamResponse:
+    async def answer(self, request: web.BaseRequest, values: list[str], query: str) -> Response:
         """The response to a request whose body may still be on its way. Raises nothing but CancelledError."""
         started = perf_counter()
         name = request_id(request.headers.get(X_REQUEST_ID))
@@ -235,7 +235,7 @@ class Endpoint:
 
     async def _stream(
         self, request: web.BaseRequest, answered: Stream, name: str, started: float
-    ) -> web.StreamResponse:
+    ) -> Response:
         return await self._streams.serve(
             request,
             answered,

@@ -23,6 +23,7 @@ from multidict import CIMultiDict, istr
 
 from runtime.http.answers import Answer, Body
 from runtime.http.idempotency import REPLAYED_HEADER
+from runtime.http.incoming import Request
 
 SERVER: Final = "SeatRush"
 X_REQUEST_ID: Final = istr("X-Request-ID")
@@ -59,31 +60,37 @@ class _Clock:
 _date: Final = _Clock().date
 
 
-class Ready(web.StreamResponse):
-    """A response that is finished bytes."""
+class Ready:
+    """A response that is finished bytes.
+
+    To aiohttp it is a `StreamResponse` in what is asked of one; being one would cost more than
+    everything else here.
+    """
+
+    __slots__ = ("_writer", "keep_alive", "message", "status")
 
     _writer: AbstractStreamWriter
 
     def __init__(self, status: int, message: bytes, *, keep_alive: bool) -> None:
-        super().__init__(status=status)
-        self._message = message
-        self._keeps_alive = keep_alive
-
-    @property
-    def keep_alive(self) -> bool:
-        return self._keeps_alive
+        self.status = status
+        self.message = message
+        self.keep_alive = keep_alive
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
+        """Remember where to write; there is nothing to prepare."""
         self._writer = request.writer
         return self._writer
 
     async def write_eof(self, data: bytes = b"") -> None:
-        await self._writer.write_eof(self._message)
+        """Write everything at once."""
+        await self._writer.write_eof(self.message)
 
 
-def render(
-    answered: Answer, request: web.BaseRequest, media_type: str, name: str, *, close: bool = False
-) -> Ready:
+#: What aiohttp is given to send.
+Response = web.StreamResponse | Ready
+
+
+def render(answered: Answer, request: Request, media_type: str, name: str, *, close: bool = False) -> Ready:
     """The response of an answer; `close` ends the connection with it."""
     status = answered.status
     body = encoded(answered.body)

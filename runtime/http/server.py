@@ -14,25 +14,25 @@ want. All declarations are checked here, before a port is open.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, cast
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
 
 from runtime.http import docs_page, health, openapi
+from runtime.http.admission import Admission
 from runtime.http.auth import TokenVerifier
+from runtime.http.connection import CONNECTION_OPTIONS
 from runtime.http.endpoint import Endpoint, Surroundings
 from runtime.http.health import Health
 from runtime.http.idempotency import IdempotencyGuard
 from runtime.http.metrics import RequestMetrics, RequestObserver
 from runtime.http.operations import Operations
-from runtime.http.protocol import CONNECTION_OPTIONS, OBSERVER, SWITCHBOARD
+from runtime.http.protocol import ADMISSION, OBSERVER, STREAMS, SWITCHBOARD
 from runtime.http.reading import BODY_DEADLINE_S
 from runtime.http.recent import RecentAnswers
 from runtime.http.sse import Streams
 from runtime.http.switchboard import Switchboard
-
-STREAMS: Final = web.AppKey("streams", Streams)
+from runtime.metrics import Measurements
 
 
 def build_app(
@@ -44,22 +44,25 @@ def build_app(
     version: str,
     servers: Sequence[str] = (),
     readiness: Health | None = None,
-    registry: CollectorRegistry | None = None,
+    measurements: Measurements | None = None,
     observer: RequestObserver | None = None,
     streams: Streams | None = None,
     recent: RecentAnswers | None = None,
+    admission: Admission | None = None,
     body_deadline_s: float = BODY_DEADLINE_S,
 ) -> web.Application:
     """The application of one process: these operations, the probes, the metrics and the documentation.
 
-    Requests are counted in `registry`, unless an `observer` is given that does something else with them.
+    Requests are counted in `measurements`, unless an `observer` is given that does something else with them.
     """
-    registry = CollectorRegistry() if registry is None else registry
+    measurements = Measurements("api") if measurements is None else measurements
     if observer is None:
         observer = RequestMetrics()
-        registry.register(observer)
+        measurements.add(observer.readings)
     streams = Streams() if streams is None else streams
-    documented = [*operations, health.operations(readiness or Health({}), registry)]
+    admission = Admission() if admission is None else admission
+    measurements.add(admission.readings)
+    documented = [*operations, health.operations(readiness or Health({}), measurements.page)]
 
     document = openapi.document(documented, title=title, version=version, servers=servers)
     surroundings = Surroundings(
@@ -82,7 +85,8 @@ def build_app(
     app[SWITCHBOARD] = switchboard
     app[OBSERVER] = observer
     app[STREAMS] = streams
-    app.router.add_route("*", "/{path:(?s:.*)}", switchboard.answer, expect_handler=_no_invitation)
+    app[ADMISSION] = admission
+    app.router.add_route("*", "/{path:(?s:.*)}", cast(Any, switchboard.answer), expect_handler=_no_invitation)
     app.on_shutdown.append(_close_streams)
     return app
 

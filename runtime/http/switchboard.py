@@ -23,7 +23,7 @@ from runtime.http.endpoint import Endpoint, refuse
 from runtime.http.errors import MethodNotAllowed
 from runtime.http.metrics import RequestObserver
 from runtime.http.operations import EVENT_STREAM
-from runtime.http.rendering import X_REQUEST_ID, Ready
+from runtime.http.rendering import X_REQUEST_ID, Ready, Response
 
 #: What requests that reach no operation are counted under.
 UNMATCHED: Final = "unmatched"
@@ -40,6 +40,7 @@ class _Node:
 
 
 _NOWHERE: Final = _Node()
+_KNOWN_MAX: Final = 4_096  # a few hundred bytes each
 
 
 class Switchboard:
@@ -49,6 +50,8 @@ class Switchboard:
         self._root = _Node()
         self._observer = observer
         self._methods: set[str] = set()
+        #: Addresses asked for lately: in a rush everybody asks for the same few.
+        self._known: dict[tuple[str, str], tuple[Endpoint, list[str], str]] = {}
         for endpoint in endpoints:
             self._add(endpoint)
 
@@ -71,7 +74,7 @@ class Switchboard:
         self._methods.update(methods)
         node.allow = ", ".join(sorted(node.endpoints))
 
-    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def answer(self, request: web.BaseRequest) -> Response:
         """The response to any request."""
         found = self.find(request.method, request.raw_path) or self._find_in_full(request)
         if isinstance(found, SeatRushError):
@@ -81,10 +84,20 @@ class Switchboard:
 
     def find(self, method: str, raw_path: str) -> tuple[Endpoint, list[str], str] | None:
         """The endpoint of a request, the values in its path and its query; None: there is more to say."""
+        known = self._known.get((method, raw_path))
+        if known is not None:
+            return known
         path, _, query = raw_path.partition("?")
         node, values = self._reach(path)
         endpoint = node.endpoints.get(method)
-        return None if endpoint is None else (endpoint, values, query)
+        if endpoint is None:
+            return None
+        found = (endpoint, values, query)
+        if len(self._known) >= _KNOWN_MAX:
+            self._known.clear()
+        if not query:
+            self._known[method, raw_path] = found
+        return found
 
     def _reach(self, path: str) -> tuple[_Node, list[str]]:
         node = self._root

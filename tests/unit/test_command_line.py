@@ -24,6 +24,7 @@ from entrypoints.console import BAD_SETTINGS, DOWN, FAILED, USAGE
 #: The public contract's verbs, and those that came with it.
 VERBS: Final = {
     "up",
+    "restart",
     "serve",
     "write-orders",
     "reap-holds",
@@ -50,6 +51,7 @@ VERBS: Final = {
 
 #: Verbs that need a running instance, with arguments that would do.
 NEED_AN_INSTANCE: Final = {
+    "restart": [],
     "serve": [],
     "write-orders": [],
     "reap-holds": [],

@@ -30,6 +30,8 @@ TEST_LINES_MAX: Final = 1_000  # a table of cases is read by the line
 
 #: Files that may be longer, and why.
 LONG: Final = {
+    "bench/peers/node/package-lock.json": "generated",
+    "bench/requirements.lock": "generated",
     "catalogue/demo/films.toml": "data: one film after the other",
     "docs/openapi.json": "generated",
     "migrations/schema.sql": "generated",
@@ -181,7 +183,7 @@ def test_every_role_has_a_container() -> None:
     addresses = Addresses("redis://localhost", "postgresql://localhost/x", "http://localhost:1")
     roles = {
         next(word for word in child.argv if not word.startswith(("/", "-")) and "." not in word)
-        for child in _children(load({}), addresses, 1)
+        for child in _children(load({}), addresses, 1, [])
     }
     assert roles == {"reap-holds", "write-orders", "serve", "sandbox-gateway"}
     commands = {

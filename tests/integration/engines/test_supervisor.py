@@ -6,12 +6,14 @@ children of three lines; we kill its parts and itself, and look at processes, no
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +21,7 @@ import psutil
 import pytest
 from redis import Redis
 
+from entrypoints.supervision import RESTART_SIGNAL, Restart, SupervisorGone, ask_for_restart
 from entrypoints.supervisor import ServiceFile, read_service
 from tests.support.engines import processes_of, temporary_data_dir
 
@@ -232,6 +235,79 @@ def test_a_service_file_of_a_dead_process_names_no_service(data_dir: Path) -> No
     assert read_service(data_dir) is None
     (data_dir / "run" / "service.json").write_text(left.replace(str(instance.process.pid), str(os.getpid())))
     assert read_service(data_dir) is None, "our pid, but another process's birth"
+
+
+def _ask(instance: Instance) -> Restart:
+    return asyncio.run(ask_for_restart(instance.data_dir, instance.service))
+
+
+def test_each_process_of_a_door_is_replaced_once_its_successor_has_said_so(data_dir: Path) -> None:
+    with _running(data_dir, "--child", "door", "--child", "sleeper") as instance:
+        before = instance.service.children
+        done = _ask(instance)
+        after = instance.service.children
+        assert (done.number, done.ended, done.failure) == (1, True, None)
+        assert [(one.old_pid, one.new_pid) for one in done.replaced] == list(
+            zip(before["door"], after["door"], strict=True)
+        )
+        assert after["sleeper"] == before["sleeper"]
+        _kill_and_wait(instance, "door", within_s=RESTART_WITHIN_S)
+        assert _ask(instance).number == 2
+        instance.process.terminate()
+        instance.finish()
+    assert processes_of(data_dir) == []
+
+
+def test_without_a_word_from_the_successor_the_old_one_stays(data_dir: Path) -> None:
+    with _running(data_dir, "--child", "door") as instance:
+        before = instance.service.children["door"]
+        (data_dir / "no-successor").touch()
+        with ThreadPoolExecutor() as pool:
+            asked = pool.submit(_ask, instance)
+            _wait(lambda: len(_doors(instance)) == 3, 5)
+            (successor,) = _doors(instance) - set(before)
+            os.kill(successor, signal.SIGKILL)
+            done = asked.result(10)
+        assert done.failure is not None
+        assert "the new door was ended by SIGKILL" in done.failure
+        assert done.replaced == []
+        assert instance.service.children["door"] == before
+        assert _doors(instance) == set(before)
+
+
+def test_the_end_in_the_middle_of_a_restart_leaves_no_process(data_dir: Path) -> None:
+    with _running(data_dir, "--child", "door") as instance:
+        (data_dir / "no-successor").touch()
+        instance.process.send_signal(RESTART_SIGNAL)
+        _wait(lambda: len(_doors(instance)) == 3, 5)
+        instance.process.terminate()
+        instance.finish()
+    assert processes_of(data_dir) == []
+    assert instance.process.returncode == 0
+
+
+def test_who_asks_for_a_restart_hears_that_the_instance_ended(data_dir: Path) -> None:
+    with _running(data_dir, "--child", "door") as instance, ThreadPoolExecutor() as pool:
+        (data_dir / "no-successor").touch()
+        asked = pool.submit(_ask, instance)
+        _wait(lambda: len(_doors(instance)) == 3, 5)
+        instance.process.terminate()
+        with pytest.raises(SupervisorGone):
+            asked.result(20)
+
+
+def test_two_who_ask_at_once_are_both_answered(data_dir: Path) -> None:
+    with _running(data_dir, "--child", "door") as instance, ThreadPoolExecutor() as pool:
+        asked = [pool.submit(_ask, instance) for _ in range(2)]
+        assert [one.result(20).failure for one in asked] == [None, None]
+
+
+def _doors(instance: Instance) -> set[int]:
+    return {
+        process.pid
+        for process in _processes_but(instance.data_dir, instance.process.pid)
+        if "--fd" in process.cmdline()
+    }
 
 
 @pytest.mark.parametrize("how", ["SIGHUP", "SIGTERM"])

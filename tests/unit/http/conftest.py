@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from prometheus_client.parser import text_string_to_metric_families
 
 from kernel.codes import CODES
 from runtime.http import Health, Runner, Streams, build_app
@@ -61,6 +62,7 @@ class Site:
     port: int
     app: web.Application
     health: Health
+    server: web.Server
 
     async def call(
         self, method: str, path: str, *, data: Any = None, json: Any = None, headers: Any = None
@@ -83,6 +85,16 @@ class Site:
         """A body for the route without account and key."""
         return await self.call(
             "POST", "/api/v1/notes", data=body, headers={"Content-Type": "application/json", **headers}
+        )
+
+    async def counted(self, family: str, **labels: str) -> float:
+        """A sum on the page of measurements."""
+        page = (await self.call("GET", "/metrics")).body.decode()
+        return sum(
+            sample.value
+            for found in text_string_to_metric_families(page)
+            for sample in found.samples
+            if sample.name == f"{family}_total" and labels.items() <= sample.labels.items()
         )
 
     async def raw(self, *pieces: bytes, pause_s: float = 0.0) -> bytes:
@@ -130,15 +142,15 @@ async def site() -> AsyncIterator[Site]:
         yield started
 
 
-@pytest.fixture(params=["short cut", "aiohttp's way"])
+@pytest.fixture(params=["a used connection", "a fresh connection", "aiohttp's way"])
 async def either_site(request: pytest.FixtureRequest) -> AsyncIterator[Site]:
     """The server as processes run it, and as `web.AppRunner` alone would."""
-    async with serve(stock=request.param != "short cut") as started:
-        yield started
+    async with serve(stock=request.param == "aiohttp's way", used=request.param.startswith("a used")) as site:
+        yield site
 
 
 @asynccontextmanager
-async def serve(*, stock: bool = False, **options: Any) -> AsyncIterator[Site]:
+async def serve(*, stock: bool = False, used: bool = True, **options: Any) -> AsyncIterator[Site]:
     cinema = Cinema()
     checks = options.pop("checks", {"redis": up, "postgres": up})
     header_deadline_s = options.pop("header_deadline_s", 5.0)
@@ -159,6 +171,10 @@ async def serve(*, stock: bool = False, **options: Any) -> AsyncIterator[Site]:
     host, port = runner.addresses[0]
     try:
         async with aiohttp.ClientSession() as session:
-            yield Site(cinema, session, host, port, app, health)
+            assert runner.server is not None
+            site = Site(cinema, session, host, port, app, health, runner.server)
+            for _ in range(3 if used else 0):
+                await site.call("GET", "/livez")
+            yield site
     finally:
         await runner.cleanup()

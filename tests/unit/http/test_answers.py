@@ -142,8 +142,7 @@ async def test_b61_a_broken_handler_says_nothing_of_the_inside(
     assert "secret" not in reply.body.decode()
     assert "find-me" in caplog.text
     assert "the secret of the house" in caplog.text
-    metrics = (await either_site.call("GET", "/metrics")).body.decode()
-    assert 'http_unhandled_exceptions_total{operation="hold_seats"} 1.0' in metrics
+    assert await either_site.counted("http_unhandled_exceptions", operation="hold_seats") == 1
 
 
 async def test_facts_that_are_not_json_cost_the_facts_and_not_the_answer(site: Site) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import AsyncIterator
 
@@ -68,8 +69,7 @@ async def test_a_viewer_who_left_is_forgotten(site: Site) -> None:
     assert not viewer.send(frame(b"{}"))
 
 
-async def test_a_viewer_who_does_not_read_is_cut_off_and_the_others_are_not(site: Site) -> None:
-    site = site
+async def test_a_viewer_who_takes_nothing_for_long_is_cut_off_and_the_others_are_not(site: Site) -> None:
     slow = socket.create_connection((site.host, site.port))
     slow.sendall(f"GET {EVENTS} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     await until(lambda: len(site.cinema.viewers) == 1)
@@ -78,13 +78,10 @@ async def test_a_viewer_who_does_not_read_is_cut_off_and_the_others_are_not(site
         await until(lambda: len(site.cinema.viewers) == 2)
         _, attentive = site.cinema.viewers
         event = frame(b"x" * 60_000)
-        sent = 0
+        told = 0
         while idler.send(event):
-            sent += 1
-            assert sent * 60_000 < 64 * BUFFER_BYTES_MAX, "the buffer has no bound"
-            if sent % 4 == 0:
-                attentive.send(frame(b"news"))
-                await asyncio.sleep(0)
+            told += 1
+            assert told * 60_000 < 64 * BUFFER_BYTES_MAX, "the buffer has no bound"
         await until(lambda: site.cinema.viewers == [attentive])
         assert attentive.send(frame(b"last"))
         while b"data: last" not in await reader.content.readuntil(b"\n\n"):
@@ -109,7 +106,8 @@ async def test_at_shutdown_viewers_are_told_when_to_come_back() -> None:
             rest = await response.content.read()
             assert rest.rpartition(b"retry: ")[2].strip().isdigit()
         await until(lambda: not site.cinema.viewers)
-        (await site.call("GET", EVENTS)).is_problem("overloaded")
+        late = await site.call("GET", EVENTS)
+        assert (late.status, late.body.startswith(b"retry: ")) == (200, True)
 
 
 async def test_a_process_holds_only_so_many_viewers() -> None:
@@ -136,4 +134,4 @@ async def test_before_the_stream_a_refusal_is_a_problem_like_any_other(site: Sit
 
 async def test_opening_is_counted_when_it_happens(site: Site, watching: aiohttp.ClientResponse) -> None:
     metrics = (await site.call("GET", "/metrics")).body.decode()
-    assert 'http_requests_total{operation="watch_seats",status="200"} 1.0' in metrics
+    assert re.search(r'http_requests_total\{operation="watch_seats",[^}]*status="200"\} 1\.0', metrics)

@@ -1,0 +1,175 @@
+"""How many seats are still held when five times as many fans come as can be served?
+
+Open loop: after a second of calm a flood of holds is planned at five times the product's own peak (which a
+closed loop finds), over thousands of connections, whatever becomes of the earlier ones. Beside it, from
+before the flood until after it, steady callers on connections of their own ask at a fifth of the peak.
+
+Goodput is what was granted to anybody while the flood lasted, against the peak: a server that spends its
+time on refusals grants little. Recovery is the time after the flood until the steady callers' p99 is within
+twice the calm one's, and stays there. How much was turned away stands beside it.
+
+A hold may be granted to somebody who has hung up: what the store says is taken lies between what was
+granted and that plus what was never answered. Generators and engines share a core; where the generator
+was late, which its lag says, less than five times came at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+from typing import Any, Final
+
+from bench.contenders import OurHolds, block, requests_for
+from bench.harness import Harness, Load, Ours, Ratio, Result, Sample, at_least, at_most, extra, main
+from bench.harness.rounds import seconds_per_unit
+from bench.peers.scripts import seats_taken
+
+QUESTION = "How many seats are still held when five times as many fans come as can be served?"
+TIMES: Final = 5.0
+STEADY_SHARE: Final = 0.2
+CONNECTIONS: Final = 2_000
+STEADY_CONNECTIONS: Final = 64
+SLICE_S: Final = 0.1
+CALM_S: Final = 1.0
+AFTER_S: Final = 3.0
+BACK_TO_NORMAL: Final = 2.0
+
+
+async def run(harness: Harness) -> Result:
+    ours = await harness.ours()
+    mine = await OurHolds.of(ours)
+    flooding, steady = await harness.generator(), await harness.generator()
+    peak_s, flood_s = harness.options.seconds_of(2.0), harness.options.seconds_of(4.0)
+
+    async def peak() -> Sample:
+        sample, _ = await block(harness, flooding, mine, seconds=peak_s)
+        return sample
+
+    found = [(await peak()).per_second for _ in range(1 if harness.options.quick else 3)]
+    rate = statistics.median(found)
+    harness.say(f"ours: {rate:,.0f}/s at most")
+    steady_s = CALM_S + flood_s + AFTER_S
+    unheard: list[int] = []
+
+    async def flood() -> Sample:
+        calm_rate, flood_rate = STEADY_SHARE * rate, (TIMES - STEADY_SHARE) * rate
+        many = await requests_for(harness, mine, int(flood_rate * flood_s * 1.05) + 500, 2)
+        few = await requests_for(harness, mine, int(calm_rate * steady_s * 1.05) + 500, 2)
+        meter, beside = harness.meter(mine.roles()), harness.meter({})
+        seed = harness.options.seed
+        callers = asyncio.create_task(
+            steady.open(
+                mine.port,
+                few,
+                rate=calm_rate,
+                seconds=steady_s,
+                seed=seed,
+                connections=STEADY_CONNECTIONS,
+                slice_s=SLICE_S,
+                meter=beside,
+            )
+        )
+        while not beside.began_at_s:  # noqa: ASYNC110 (a moment; the meter knows nothing of events)
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(CALM_S)
+        storm = await flooding.open(
+            mine.port,
+            many,
+            rate=flood_rate,
+            seconds=flood_s,
+            seed=seed + 1,
+            connections=CONNECTIONS,
+            slice_s=SLICE_S,
+            leaves=True,
+            meter=meter,
+        )
+        calm = await callers
+        begins_s = meter.began_at_s - beside.began_at_s
+        mine.tally.seats += 2 * (storm.of(201) + calm.of(201))
+        unanswered = storm.unanswered + calm.unanswered + storm.failed + calm.failed
+        unheard.append(unanswered)
+        for requests in (many, few):
+            requests.path.unlink()
+        return meter.sample(
+            storm.in_time.get("201", 0) + granted_between(calm, begins_s, begins_s + flood_s),
+            flood_s,
+            recovery_s=recovery_s(calm, begins_s, begins_s + flood_s),
+            shed_share=storm.of(503) / max(1, storm.done),
+            unanswered=unanswered,
+            lag_p99_ms=storm.lag_us["p99"] / 1_000,
+        )
+
+    record = await harness.in_turns({"peak": peak, "flood": flood}, twice="peak", rounds=5)
+    ratios = [
+        record.ratio(
+            "goodput at 5× overload ÷ own peak", "peak", "flood", of=seconds_per_unit, target=at_least(0.92)
+        ),
+        Ratio.counted(
+            "recovery in seconds", at_most(1), round(record.median("flood", extra("recovery_s")), 2)
+        ),
+        *(
+            Ratio.counted(name, None, round(record.median("flood", extra(key)), 3))
+            for name, key in (
+                ("share of the flood that was turned away", "shed_share"),
+                ("asked and never answered", "unanswered"),
+                ("lag of the generator at p99 in ms", "lag_p99_ms"),
+            )
+        ),
+        record.control_ratio(seconds_per_unit, "holds a second"),
+    ]
+    return harness.result(
+        "overload",
+        QUESTION,
+        "hold",
+        record,
+        ratios,
+        notes=[
+            f"Own peak, by a closed loop of 64 connections: {rate:,.0f}/s; the flood: {TIMES:g} times that "
+            f"over {CONNECTIONS} connections for {flood_s:g} s.",
+        ],
+        audit={"ours": await audit(ours, mine, 2 * sum(unheard))},
+    )
+
+
+async def audit(ours: Ours, mine: OurHolds, seats_unheard_max: int) -> dict[str, Any]:
+    """What `seatrush audit` says, and whether the seats taken are those granted, heard of or not."""
+    report = await ours.audit()
+    taken = await seats_taken(ours.redis_url, mine.tally.showtime_ids)
+    granted = mine.tally.seats
+    return {
+        "ok": report["ok"] and granted <= taken <= granted + seats_unheard_max,
+        "broken": report["broken"],
+        "seats_granted": granted,
+        "seats_taken": taken,
+    }
+
+
+def granted_between(load: Load, begin_s: float, end_s: float) -> int:
+    """Holds granted of those planned within."""
+    inside = (one for one in load.slices if begin_s <= one["at_s"] < end_s)
+    return sum(one["statuses"].get("201", 0) for one in inside)
+
+
+def recovery_s(load: Load, begin_s: float, end_s: float) -> float:
+    """How long after `end_s` the last slow slice ended; infinite if that was the last of all.
+
+    Slow: a p99 above twice the calm median, or anything but a hold granted.
+    """
+    calm = [one["latency_us"]["p99"] for one in load.slices if one["at_s"] + SLICE_S <= begin_s]
+    limit_us = BACK_TO_NORMAL * statistics.median(calm)
+    after = [one for one in load.slices if one["at_s"] >= end_s]
+    slow = [one["at_s"] for one in after if is_slow(one, limit_us)]
+    if not slow:
+        return 0.0
+    return float("inf") if slow[-1] == after[-1]["at_s"] else slow[-1] + SLICE_S - end_s
+
+
+def is_slow(one: dict[str, Any], limit_us: float) -> bool:
+    """Whether a slice is not yet back to normal."""
+    answered = sum(one["statuses"].values())
+    granted: int = one["statuses"].get("201", 0)
+    return granted < answered or one["latency_us"].get("p99", float("inf")) > limit_us
+
+
+if __name__ == "__main__":
+    main(run)

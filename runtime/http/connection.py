@@ -1,0 +1,366 @@
+"""One connection (rule R16): what comes in on it, in which order it is answered, and when it ends.
+
+aiohttp parses HTTP well and guards little. This adds what a server on the open internet needs: a deadline
+for the first complete header, short keep-alive, limits for lines and headers, no decompression, and an
+answer in our own form for what could not be parsed: quietly, since anybody can send garbage and a
+stack trace per packet is a way to fill a disk.
+
+A request that arrived whole, on a connection that is used again, is taken from the parser and answered here:
+its endpoint begins on the spot (`turns`), and what it has ready is written before the loop looks at the
+next connection. aiohttp's way makes a request object, a writer and a task, and wakes two of them up; that is
+twice what routing, token, body and answer cost together. Bodies still on their way, streams, upgrades, old
+versions and everything malformed go aiohttp's way, whose private parts used for this are few: the waiter it
+sleeps on, the queue of parsed messages, and the flags of reading and closing. One request at a time:
+what arrives behind it is kept until its answer is out, so answers leave in the order of the questions.
+
+Overload is met here too. Under it, what a refusal costs decides how much is left for the others, so a
+request is turned away between the parser and everything else: no token and no body looked at. Then its
+connection is not read for a moment: a client that asks again without waiting would otherwise be refused as
+often as it can ask. What is not whole yet goes the long way to the same answer, so that the parser and we
+never disagree about where a message ends.
+
+Draining is the other end. aiohttp's own shutdown closes idle connections at once and answers what is under
+way as if the connection stayed, so clients meet resets. Here every answer from then on says that it is the
+last one of its connection, idle connections get a time of grace, and none is closed while anything
+of a request has arrived. What remains is a request that crosses our close on the wire: HTTP/1.1 has no
+way to exclude it, which is why clients may repeat what is safe, and ours carry an Idempotency-Key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import random
+import struct
+import termios
+from typing import Any, Final
+
+from aiohttp import HttpVersion11, StreamReader, hdrs, web
+from aiohttp.http import RawRequestMessage
+from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
+
+from kernel.errors import Overloaded
+from runtime.http import problems
+from runtime.http.admission import Admission
+from runtime.http.context import request_id
+from runtime.http.endpoint import refuse
+from runtime.http.errors import BadRequest, HeadersTooLarge, HttpRefusal, InternalError, UriTooLong
+from runtime.http.incoming import Incoming, body_of
+from runtime.http.metrics import RequestObserver
+from runtime.http.rendering import Ready, render
+from runtime.http.switchboard import Switchboard
+from runtime.http.turns import Turns
+
+KEEPALIVE_S: Final = 15.0
+HEADER_DEADLINE_S: Final = 5.0
+LINGER_S: Final = 2.0  # how long the rest of a refused body is read, so that the answer arrives
+HEADERS_MAX: Final = 128
+REQUEST_LINE_BYTES_MAX: Final = 8_192
+HEADER_BYTES_MAX: Final = 8_190  # differs from the line's, which is how an error tells whose limit it was
+
+#: Whoever asks once or twice is served aiohttp's way; a third request pays for a task of its connection.
+_REQUESTS_BEFORE_TURNS: Final = 2
+_EARLY_BYTES_MAX: Final = 64 * 1024  # of requests sent before the last answer; then TCP holds them back
+
+#: How long a connection is not read after a refusal for want of time.
+SHED_PAUSE_S: Final = (0.4, 0.8)  # below the least Retry-After: it meets only who does not keep to it
+
+#: What messages that are no HTTP are counted under, and what is turned away.
+UNREADABLE: Final = "unreadable"
+SHED: Final = "shed"
+#: Answered however much there is to do: whoever asks decides whether this process lives.
+_PROBES: Final = frozenset({"/livez", "/readyz", "/metrics"})
+
+#: Limits of every connection, however the application is run.
+CONNECTION_OPTIONS: Final[dict[str, Any]] = {
+    "access_log": None,
+    "auto_decompress": False,
+    "keepalive_timeout": KEEPALIVE_S,
+    "lingering_time": LINGER_S,
+    "max_field_size": HEADER_BYTES_MAX,
+    "max_headers": HEADERS_MAX,
+    "max_line_size": REQUEST_LINE_BYTES_MAX,
+}
+
+_TOO_BUSY: Final = Overloaded("This process has more to do than it can.")
+_jitter: Final = random.Random()  # noqa: S311 (spreads a crowd, protects nothing)
+
+
+class Protocol(web.RequestHandler):
+    """One connection."""
+
+    __slots__ = (
+        "_admission",
+        "_answering",
+        "_draining",
+        "_early",
+        "_header_deadline_s",
+        "_header_timer",
+        "_in_a_message",
+        "_observer",
+        "_pause_timer",
+        "_switchboard",
+        "_turns",
+    )
+
+    _header_timer: asyncio.TimerHandle
+
+    def __init__(
+        self,
+        manager: web.Server,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        switchboard: Switchboard,
+        observer: RequestObserver,
+        admission: Admission,
+        header_deadline_s: float,
+        draining: bool,
+    ) -> None:
+        super().__init__(manager, loop=loop, **CONNECTION_OPTIONS)
+        self._switchboard = switchboard
+        self._observer = observer
+        self._admission = admission
+        self._header_deadline_s = header_deadline_s
+        self._pause_timer: asyncio.TimerHandle | None = None
+        #: The latest bytes came out of turn and ended before a request's head did.
+        self._in_a_message = False
+        self._turns: Turns[Ready] | None = None
+        #: The request whose answer has to wait, and what arrived behind it.
+        self._answering: Incoming | None = None
+        self._early = b""
+        self._draining = False
+        if draining:
+            self.drain()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._header_timer = self._loop.call_later(self._header_deadline_s, self._close_if_silent)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._header_timer.cancel()
+        if self._pause_timer is not None:
+            self._pause_timer.cancel()
+        super().connection_lost(exc)
+        if self._turns is not None and self._answering is None:
+            self._turns.close()
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 (aiohttp's signature)
+        await super().shutdown(timeout)
+        if self._turns is not None:
+            self._turns.close()
+
+    def data_received(self, data: bytes) -> None:
+        if self._answering is not None:
+            self._keep_early(data)
+            return
+        count = self._request_count
+        waiter = self._waiter
+        idle = waiter is not None and not waiter.done()
+        if waiter is None or not idle or self._messages:
+            super().data_received(data)
+            if self._request_count != count:
+                self._admission.arrived()
+        else:
+            self._waiter = None  # the parser's part only: nobody is woken yet
+            super().data_received(data)
+            self._waiter = waiter
+            if self._messages:
+                self._take_up(waiter)
+        if data:
+            self._in_a_message = idle and self._request_count == count
+
+    def _take_up(self, waiter: asyncio.Future[None]) -> None:
+        """Refuse or answer what has just been read; what needs aiohttp is left to it."""
+        if self._admission.is_full():
+            self._turn_away()
+        else:
+            self._admission.arrived()
+            if len(self._messages) == 1:
+                self._answer_at_once(*self._messages[0])
+        if self._messages and not waiter.done():
+            waiter.set_result(None)
+
+    # What is whole
+
+    def _answer_at_once(self, message: Any, payload: StreamReader) -> None:
+        """Take a request that has arrived whole out of aiohttp's hands and begin its answer."""
+        if (
+            self._request_count < _REQUESTS_BEFORE_TURNS
+            or not isinstance(message, RawRequestMessage)
+            or message.version != HttpVersion11
+            or message.upgrade
+            or not payload.is_eof()
+            or payload.exception() is not None
+            or self._reading_paused
+            or hdrs.CONTENT_ENCODING in message.headers
+        ):
+            return
+        found = self._switchboard.find(message.method, message.path)
+        if found is None or found[0].streams:
+            return
+        if self._turns is None:
+            self._turns = Turns(self._loop, done=self._finish, lost=self.force_close)
+            return
+        if not self._turns.is_free:
+            return
+        self._messages.clear()
+        assert self._parser is not None
+        self._parser.message_consumed()
+        endpoint, values, query = found
+        keep_alive = not (message.should_close or self._draining)
+        request = Incoming(message, body_of(payload), keep_alive=keep_alive)
+        self._admission.begun()
+        response = self._turns.begin(endpoint.answer_whole(request, values, query))
+        if response is None:
+            self._answering = request
+            self._request_in_progress = True
+        else:
+            self._send(response)
+
+    def _finish(self, response: Ready) -> None:
+        """An answer that had to wait is there."""
+        self._answering = None
+        self._request_in_progress = False
+        if self.transport is None:  # nobody is left to hear it
+            assert self._turns is not None
+            self._turns.close()
+            return
+        self._send(response)
+        if self._handler_waiter is not None:
+            self._handler_waiter.set_result(None)
+        if self._early:
+            self._loop.call_soon(self._read_early)
+
+    def _send(self, response: Ready) -> None:
+        assert self.transport is not None
+        self.transport.write(response.message)
+        if response.keep_alive:
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        else:
+            self.force_close()
+
+    def _keep_early(self, data: bytes) -> None:
+        """What comes before its turn waits, and so does whoever sends too much of it."""
+        self._early += data
+        if len(self._early) > _EARLY_BYTES_MAX:
+            self._pause_transport_reading()
+
+    def _read_early(self) -> None:
+        early, self._early = self._early, b""
+        self._read_again()
+        self.data_received(early)
+
+    # Overload
+
+    def _turn_away(self) -> None:
+        """Refuse the requests that have just been read, from the first one on."""
+        while self._messages and self.transport is not None:
+            message, payload = self._messages[0]
+            if not isinstance(message, RawRequestMessage) or message.path.partition("?")[0] in _PROBES:
+                return
+            if not payload.is_eof() or self._reading_paused or message.upgrade:
+                self._request_handler = self._refuse_the_long_way
+                return
+            self._messages.popleft()
+            assert self._parser is not None
+            self._parser.message_consumed()
+            self._refuse_unread(message)
+
+    def _refuse_unread(self, message: RawRequestMessage) -> None:
+        assert self.transport is not None
+        keep_alive = not (message.should_close or self._draining) and message.version == HttpVersion11
+        unread = Incoming(message, b"", keep_alive=keep_alive)
+        name = request_id(None)
+        answered = problems.answer(_TOO_BUSY, instance=message.path.partition("?")[0], request_id=name)
+        response = render(answered, unread, problems.MEDIA_TYPE, name)
+        self._send(response)
+        self._count_shed()
+        if keep_alive and self._pause_timer is None:
+            self._pause_transport_reading()
+            self._pause_timer = self._loop.call_later(_jitter.uniform(*SHED_PAUSE_S), self._read_again)
+
+    async def _refuse_the_long_way(self, request: web.BaseRequest) -> Any:
+        if self._manager is not None:  # the client may have gone meanwhile
+            self._request_handler = self._manager.request_handler
+        self._count_shed()
+        return refuse(_TOO_BUSY, request, request_id(None), SHED, self._observer)
+
+    def _count_shed(self) -> None:
+        self._admission.turned_away()
+        self._observer.observe(SHED, _TOO_BUSY.code.http_status, 0.0)
+
+    def _read_again(self) -> None:
+        self._pause_timer = None
+        if not (self._reading_paused or self._buffer_paused):
+            self._resume_transport_reading()
+
+    # The end
+
+    def drain(self) -> None:
+        """From now on the next answer is the last one of this connection."""
+        if self._draining or self._request_factory is None:
+            return
+        self._draining = True
+        make_request = self._request_factory
+
+        def make_last_request(
+            message: RawRequestMessage, payload: StreamReader, *rest: Any
+        ) -> web.BaseRequest:
+            # What came behind it in the same bytes still gets its answer.
+            return make_request(message if self._messages else _last(message), payload, *rest)
+
+        self._request_factory = make_last_request
+        if self._answering is not None:
+            self._answering.keep_alive = False
+        elif self._current_request is not None and not self._messages:
+            self._current_request._message = _last(self._current_request._message)
+            self._current_request._cache.pop("keep_alive", None)
+
+    def close_if_idle(self) -> None:
+        """Close the connection, unless something of a request has arrived."""
+        waiter = self._waiter
+        idle = waiter is not None and not waiter.done()
+        idle = idle and not self._in_a_message and self._answering is None
+        if idle and self.transport is not None and not _has_unread(self.transport):
+            self.force_close()
+
+    def _close_if_silent(self) -> None:
+        if self._request_count == 0:
+            self.force_close()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> Any:
+        """The answer to what aiohttp could not parse, or could not finish."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun already")
+        refusal = _refusal(exc) if status < 500 else InternalError()
+        response = refuse(refusal, request, request_id(None), UNREADABLE, self._observer, closes=True)
+        self._observer.observe(UNREADABLE, response.status, 0.0)
+        return response
+
+
+def _refusal(exc: BaseException | None) -> HttpRefusal:
+    if isinstance(exc, LineTooLong):
+        return UriTooLong() if exc.args[1] == REQUEST_LINE_BYTES_MAX else HeadersTooLarge()
+    if isinstance(exc, BadHttpMessage) and exc.message.startswith("Too many headers"):
+        return HeadersTooLarge()
+    return BadRequest()
+
+
+def _last(message: RawRequestMessage) -> RawRequestMessage:
+    return message._replace(should_close=True)
+
+
+def _has_unread(transport: asyncio.Transport) -> bool:
+    """Whether the kernel has bytes of this connection that we have not read yet."""
+    try:
+        fileno = transport.get_extra_info("socket").fileno()
+        (waiting,) = struct.unpack("i", fcntl.ioctl(fileno, termios.FIONREAD, b"\0\0\0\0"))
+    except OSError:  # closed already
+        return False
+    return bool(waiting)

@@ -1,0 +1,56 @@
+"""A settled heap: what start-up made is not walked again.
+
+Method: a process of its own, because freezing is for a whole process; the collector itself is asked.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from runtime.paths import ROOT
+
+_PROGRAM = """
+import gc, json, sys
+import entrypoints.serving
+from runtime.heap import settle
+
+gc.collect()
+walked = len(gc.get_objects())
+if sys.argv[1] == "settled":
+    settle()
+young, full = gc.get_stats()[0]["collections"], gc.get_stats()[2]["collections"]
+kept = [[] for _ in range(90_000)]
+print(json.dumps({
+    "walked_before": walked,
+    "walked_after": len(gc.get_objects()) - len(kept),
+    "frozen": gc.get_freeze_count(),
+    "young": gc.get_stats()[0]["collections"] - young,
+    "full": gc.get_stats()[2]["collections"] - full,
+}))
+"""
+
+
+def _counted(how: str) -> dict[str, int]:
+    ran = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, how], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    found: dict[str, int] = json.loads(ran.stdout)
+    return found
+
+
+def test_what_start_up_made_is_not_walked_again() -> None:
+    counted = _counted("settled")
+    assert counted["walked_before"] > 50_000
+    assert counted["frozen"] > 50_000
+    assert counted["walked_after"] < 1_000
+    assert counted["full"] == 0
+    assert counted["young"] < 10
+
+
+def test_the_control_unsettled_it_is_walked_again_and_again() -> None:
+    counted = _counted("as it is")
+    assert counted["frozen"] == 0
+    assert counted["walked_after"] > 50_000
+    assert counted["young"] > 100
