@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-engines test-fast test-lua test-races lint format bench lock openapi schema settings audit doctor clean
+.PHONY: help run test test-engines test-fast test-lua test-races lint format bench bench-quick bench-page load lock openapi schema settings audit doctor clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,14 +21,14 @@ run: $(VENV)/.installed ## start everything on http://localhost:8080
 	@exec $(BIN)/seatrush up
 
 test: $(VENV)/.installed lint ## lint, then every test on real engines, also Debian's where found
-	$(BIN)/python -m pytest tests/unit tests/lua tests/contract tests/races
-	$(BIN)/python -m pytest tests/integration tests/e2e
+	$(BIN)/python -m pytest tests/unit tests/lua tests/contract tests/races tests/link
+	$(BIN)/python -m pytest tests/integration tests/e2e tests/load
 	@$(MAKE) --no-print-directory test-engines
 
 # Redis and PostgreSQL as a distribution ships them: what talks to an engine, once more on those.
 DEBIAN_REDIS    := $(wildcard /usr/bin/redis-server)
 DEBIAN_POSTGRES := $(wildcard /usr/lib/postgresql/15/bin)
-ON_ENGINES      := tests/lua tests/contract tests/races tests/integration/checkout tests/integration/test_queries.py tests/integration/test_migrations.py
+ON_ENGINES      := tests/lua tests/contract tests/races tests/link tests/integration/checkout tests/integration/test_queries.py tests/integration/test_migrations.py
 
 test-engines: $(VENV)/.installed ## the engine tests on Debian's Redis 7.0 and PostgreSQL 15, where found
 	$(if $(DEBIAN_REDIS)$(DEBIAN_POSTGRES),TEST_REDIS_BINARY=$(DEBIAN_REDIS) TEST_POSTGRES_BIN=$(DEBIAN_POSTGRES) $(BIN)/python -m pytest $(ON_ENGINES),@echo "no other engines here")
@@ -53,8 +53,37 @@ format: $(VENV)/.installed ## put every file in form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed ## what a hold costs Redis, against a floor in the same run
-	$(BIN)/python -m bench.hold_script
+# Peers want libraries that nothing else here needs: an environment of their own, and Node.js where there is one.
+BENCH_VENV := bench/.venv
+BENCH      := $(BENCH_VENV)/bin/python
+NODE_DIR   := bench/peers/node
+
+$(BENCH_VENV)/.installed: bench/requirements.lock pyproject.toml
+	$(PYTHON) -m venv --clear $(BENCH_VENV)
+	$(BENCH) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement bench/requirements.lock
+	$(BENCH) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(NODE_DIR)/.installed: $(NODE_DIR)/package-lock.json
+	@if command -v npm >/dev/null; then cd $(NODE_DIR) && npm ci --silent; else echo "no npm here: the Node.js peer is left out"; fi
+	@touch $@
+
+bench: $(BENCH_VENV)/.installed $(NODE_DIR)/.installed ## everything against floors and peers (under 30 minutes), and the page about it
+	@$(BENCH) -m bench; status=$$?; $(BENCH) -m bench.page && exit $$status
+
+bench-quick: $(BENCH_VENV)/.installed $(NODE_DIR)/.installed ## that every bench works (under 3 minutes); judges nothing
+	@$(BENCH) -m bench --quick
+
+bench-page: $(BENCH_VENV)/.installed ## write docs/performance.md and its pictures from bench/results
+	@$(BENCH) -m bench.page
+
+LOAD_OPTIONS := $(if $(USERS),--users $(USERS)) $(if $(SHAPE),--shape $(SHAPE)) $(if $(DURATION),--duration $(DURATION)) \
+	$(if $(PROCESSES),--processes $(PROCESSES)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(SEED),--seed $(SEED)) \
+	$(if $(HOST),--host $(HOST)) $(if $(SHOWTIME),--showtime $(SHOWTIME)) $(if $(TOKENS),--tokens $(TOKENS)) \
+	$(if $(OBJECTIVES),--objectives $(OBJECTIVES)) $(if $(RECORDING),--recording $(RECORDING))
+
+load: $(VENV)/.installed ## rehearse a launch: SCENARIO=presale USERS=2000 (docs/load-testing.md)
+	@$(BIN)/python -m loadtest.rehearsal $(or $(SCENARIO),presale) $(LOAD_OPTIONS)
 
 lock: $(VENV)/.installed ## resolve requirements.lock anew (exact versions and hashes, no addresses)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra loadtest --extra dev pyproject.toml --output-file requirements.lock
@@ -76,4 +105,4 @@ doctor: $(VENV)/.installed ## is everything set up as it should be?
 	$(BIN)/seatrush doctor
 
 clean: ## remove the environment and caches; data stays
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .build *.egg-info
+	rm -rf $(VENV) $(BENCH_VENV) $(NODE_DIR)/node_modules $(NODE_DIR)/.installed .mypy_cache .ruff_cache .pytest_cache .build *.egg-info

@@ -1,0 +1,70 @@
+"""Watching a seat map live: the event stream, applied event by event.
+
+Locust's client reads a body in blocks and would hold back an event until the next ones fill its block, so a
+stream is read line by line with the standard library's client, which Locust has made cooperative.
+"""
+
+from __future__ import annotations
+
+import http.client
+import time
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import gevent
+import orjson
+
+from loadtest.rehearsal.contract import WatchedMap
+from loadtest.rehearsal.desk import desk
+
+_TIMEOUT_S: Final = 30.0
+
+
+def watch(base_url: str, showtime_id: str, seconds: float, requests: Any) -> None:
+    """Watch one showtime for a while; the time to the first event is what Locust is told."""
+    where = urlsplit(base_url)
+    connect = http.client.HTTPSConnection if where.scheme == "https" else http.client.HTTPConnection
+    connection = connect(where.hostname or "", where.port, timeout=_TIMEOUT_S)
+    seen, stage, began_s = WatchedMap(), desk.stage, time.perf_counter()
+    first_ms, label, complaint = 0.0, "200", ""
+    try:
+        with gevent.Timeout(seconds, False):
+            connection.request("GET", f"/api/v1/showtimes/{showtime_id}/events")
+            response = connection.getresponse()
+            label = str(response.status)
+            for event, data in _events(response):
+                first_ms = first_ms or (time.perf_counter() - began_s) * 1000
+                if complaint := seen.apply(event, data):
+                    break
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        complaint = f"a stream that broke: {type(error).__name__}"
+    finally:
+        connection.close()
+    if not complaint and label not in {"200", "429", "503"}:
+        complaint = label
+    if complaint:
+        desk.meter.complain(f"watch: {complaint}")
+    if first_ms or complaint or label != "200":
+        desk.meter.note(stage, "watch", label, first_ms)
+        requests.fire(
+            request_type="SSE",
+            name="watch",
+            response_time=first_ms,
+            response_length=0,
+            exception=RuntimeError(complaint) if complaint else None,
+            context={},
+        )
+    desk.meter.note(stage, "watched events", "all", float(seen.events))
+
+
+def _events(response: http.client.HTTPResponse) -> Any:
+    """Event name and data, as they arrive; heartbeats are comments and are left out."""
+    event, data = "", b""
+    while line := response.readline():
+        if line.startswith(b"event: "):
+            event = line[7:].strip().decode()
+        elif line.startswith(b"data: "):
+            data += line[6:].rstrip(b"\n")
+        elif line == b"\n" and data:
+            yield event, orjson.loads(data)
+            event, data = "", b""

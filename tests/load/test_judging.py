@@ -1,0 +1,351 @@
+"""How a rehearsal judges, without a crowd: diaries, objectives, shapes, the verdict.
+
+Goal: an overlap of two possessions is found whichever processes its owners sat in, and nothing that a
+correct service does looks like one. Each finding stands beside the same story told innocently.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadtest.rehearsal.contract import WatchedMap, is_allowed, wrong_hold, wrong_map
+from loadtest.rehearsal.diary import Diary, Entry, read_diaries
+from loadtest.rehearsal.meter import Meter, percentile
+from loadtest.rehearsal.objectives import BUILT_IN, BadObjectives, Judged, Objective, judge, read_objectives
+from loadtest.rehearsal.plan import PARTIES, SCENARIOS, Plan, draw_wants, hall_csv
+from loadtest.rehearsal.possession import Stories
+from loadtest.rehearsal.resources import Sample, memory_growth_percent
+from loadtest.rehearsal.shapes import SHAPES, BadCrowd, Timetable, drawn_minutes, timetable
+from loadtest.rehearsal.verdict import Verdict
+from loadtest.rush import Answer
+from reservation import import_layout
+
+SHOWTIME = "sho_0000000000"
+
+
+def held(at_s: float, hold_id: str, *seats: str, until_s: float = 100.0) -> Entry:
+    return Entry(at_s, "held", hold_id, SHOWTIME, seats, until_s=until_s, token_number=0)
+
+
+def given_twice(*entries: Entry) -> list[str]:
+    return Stories.read(sorted(entries, key=lambda entry: entry.at_s)).given_twice()
+
+
+def write(file: Path, entry: Entry) -> None:
+    diary = Diary(file)
+    diary.write(entry)
+    diary.close()
+
+
+# Possession
+
+
+def test_one_seat_held_by_two_at_once_is_found_and_named() -> None:
+    (found,) = given_twice(held(1, "a", "D5", "D6"), held(2, "b", "D6", "D7"))
+    assert found.startswith(f"D6 of {SHOWTIME}: a and b at once")
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        Entry(1.5, "left", "a"),
+        Entry(1.5, "gone", "a", state="hold_lost"),
+        Entry(1.5, "seen", "a", order_id="o", state="expired", until_s=2),
+        Entry(1.5, "seen", "a", order_id="o", state="cancelled", until_s=2),
+        Entry(1.5, "returned", "a", order_id="o"),
+    ],
+)
+def test_a_seat_given_up_in_between_was_nobodys(between: Entry) -> None:
+    assert given_twice(held(1, "a", "D5"), between, held(2, "b", "D5")) == []
+    assert given_twice(held(1, "a", "D5"), held(2, "b", "D5")) != []
+
+
+def test_a_seat_whose_hold_had_ended_by_itself_was_nobodys() -> None:
+    assert given_twice(held(1, "a", "D5", until_s=9), held(9, "b", "D5")) == []
+    assert given_twice(held(1, "a", "D5", until_s=9), held(8, "b", "D5")) != []
+
+
+def test_more_time_and_an_order_prolong_a_possession() -> None:
+    later = held(9, "b", "D5")
+    first = held(1, "a", "D5", until_s=5)
+    assert given_twice(first, later) == []
+    assert given_twice(first, Entry(2, "kept", "a", until_s=20), later) != []
+    assert given_twice(first, Entry(2, "ordered", "a", order_id="o", state="claiming"), later) == []
+    order = Entry(2, "ordered", "a", order_id="o", state="pending_payment", until_s=20)
+    assert given_twice(first, order, later) != []
+
+
+def test_a_confirmed_seat_is_owned_for_good_until_it_is_given_back() -> None:
+    bought = (
+        held(1, "a", "D5", until_s=5),
+        Entry(2, "ordered", "a", order_id="o", state="pending_payment", until_s=8),
+        Entry(3, "seen", "a", order_id="o", state="confirmed", until_s=8),
+    )
+    (found,) = given_twice(*bought, held(50, "b", "D5", until_s=900))
+    assert "for good" not in found
+    assert given_twice(*bought, Entry(40, "returned", "a"), held(50, "b", "D5")) == []
+    both = (*bought, held(50, "b", "D5"), Entry(51, "seen", "b", order_id="p", state="confirmed"))
+    assert any("for good" in found for found in given_twice(*both))
+
+
+def test_who_pays_after_the_deadline_does_not_accuse_who_was_there_in_between() -> None:
+    late = (
+        held(1, "a", "D5", until_s=5),
+        Entry(2, "ordered", "a", order_id="o", state="pending_payment", until_s=8),
+        Entry(30, "seen", "a", order_id="o", state="confirmed", until_s=8),
+    )
+    between = held(12, "b", "D5", until_s=20)
+    assert given_twice(*late, between, Entry(14, "left", "b")) == []
+    assert given_twice(*late, held(12, "b", "D5", until_s=60)) != []
+
+
+def test_a_hold_that_is_gone_before_its_time_was_cut_short() -> None:
+    def story_with(gone_at_s: float) -> bool:
+        gone = Entry(gone_at_s, "gone", "a", state="hold_expired")
+        return Stories.read([held(1, "a", "D5", until_s=9), gone]).by_hold["a"].cut_short
+
+    assert story_with(4)
+    assert not story_with(9.1)
+
+
+def test_two_people_of_two_processes_are_found_in_the_merged_diaries_only(tmp_path: Path) -> None:
+    files = [tmp_path / f"diary-{number}.ndjson" for number in range(2)]
+    for number, file in enumerate(files):
+        write(file, held(1 + number, f"hold {number}", "D5"))
+    assert [Stories.read(read_diaries([file])).given_twice() for file in files] == [[], []]
+    assert len(Stories.read(read_diaries(files)).given_twice()) == 1
+
+
+def test_a_line_cut_off_by_a_kill_costs_that_line_only(tmp_path: Path) -> None:
+    file = tmp_path / "diary-0.ndjson"
+    write(file, held(1, "a", "D5"))
+    file.write_bytes(file.read_bytes() + b'{"at_s":2,"what":"he')
+    assert [entry.hold_id for entry in read_diaries([file])] == ["a"]
+
+
+# The contract
+
+
+def test_an_answer_outside_the_contract_is_a_finding() -> None:
+    assert is_allowed("hold", Answer(409, {"code": "seat_taken"}))
+    assert is_allowed("hold", Answer(503, {"code": "inventory_rebuilding"}))
+    assert not is_allowed("hold", Answer(409, {"code": "hold_claimed"}))
+    assert not is_allowed("hold", Answer(500))
+    assert not is_allowed("films", Answer(404, {"code": "not_found"}))
+    assert not is_allowed("films", Answer(0))
+
+
+def test_a_hold_of_other_seats_than_asked_for_is_a_finding() -> None:
+    body = {"seats": [{"label": "D5"}, {"label": "D6"}]}
+    assert wrong_hold(body, ("D6", "D5"), 2) == ""
+    assert wrong_hold(body, (), 2) == ""
+    assert wrong_hold(body, ("D6", "D7"), 2)
+    assert wrong_hold(body, (), 3)
+
+
+def seat_map(taken: int, sold: int, seats_left: int, **more: Any) -> dict[str, Any]:
+    planes = {
+        name: base64.b64encode(bytes([plane])).decode() for name, plane in (("taken", taken), ("sold", sold))
+    }
+    return {"seat_count": 8, "seats_left": seats_left, **planes, **more}
+
+
+def test_a_map_that_contradicts_itself_is_a_finding() -> None:
+    assert wrong_map(seat_map(0b11000000, 0b10000000, 6)) == ""
+    assert "not taken" in wrong_map(seat_map(0b01000000, 0b10000000, 7))
+    assert "seats left" in wrong_map(seat_map(0b11000000, 0b10000000, 7))
+    assert "bytes" in wrong_map(seat_map(0, 0, 8) | {"seat_count": 9})
+
+
+def test_a_watcher_notices_a_delta_that_is_missing() -> None:
+    def watched(*deltas: dict[str, Any]) -> list[str]:
+        seen = WatchedMap()
+        snapshot = seen.apply("snapshot", seat_map(0b10000000, 0, 7, epoch=1, version=4))
+        return [snapshot, *(seen.apply("delta", delta) for delta in deltas)]
+
+    base = {"epoch": 1, "freed": [], "sold": []}
+    first = {**base, "from_version": 4, "version": 5, "taken": [1, 2], "seats_left": 5}
+    second = {**base, "from_version": 5, "version": 6, "taken": [], "freed": [0], "seats_left": 6}
+    assert watched(first, second) == ["", "", ""]
+    assert watched(second)[1].startswith("gap")
+    assert "add up" in watched(first | {"seats_left": 4})[1]
+
+
+# Counting
+
+
+def test_what_processes_counted_adds_up_as_if_one_had(tmp_path: Path) -> None:
+    whole, parts = Meter(), [Meter(), Meter()]
+    for number in range(1, 201):
+        for meter in (whole, parts[number % 2]):
+            meter.note("herd", "hold", "201" if number % 3 else "409 seat_taken", number * 1.7)
+    parts[1].complain("hold: 500")
+    for part in parts:
+        part.stumble("KeyError('seats')")
+    for number, part in enumerate(parts):
+        part.write(tmp_path / f"meter-{number}.json")
+    merged = Meter.merged(tmp_path.glob("meter-*.json"))
+    assert merged.buckets == whole.buckets
+    assert merged.complaints == Counter({"hold: 500": 1})
+    assert merged.accidents == Counter({"KeyError('seats')": 2})
+    assert percentile(merged.select("hold"), 50) == pytest.approx(170, rel=0.01)
+    assert merged.select("hold", "409").total() == 66
+    assert merged.labels("hold") == {"201": 134, "409 seat_taken": 66}
+    assert percentile(merged.select("order"), 50) is None
+
+
+def test_growth_is_that_of_the_most_grown_role_after_warming_up() -> None:
+    sizes = [1_000] * 10 + [100] * 20 + [110] * 20
+    samples = [Sample(second, "serve", 1, size, 0.0, 9) for second, size in enumerate(sizes)]
+    assert memory_growth_percent(samples) == pytest.approx(10)
+    assert memory_growth_percent(samples[:20]) is None
+
+
+# Objectives and the verdict
+
+
+def measured() -> Meter:
+    meter = Meter()
+    for took_ms in range(1, 101):
+        meter.note("herd", "hold", "201", float(took_ms))
+        meter.note("herd", "noop", "200", took_ms / 10)
+    return meter
+
+
+@pytest.mark.parametrize(
+    ("bound", "met"),
+    [
+        ({"at_most": 99}, True),
+        ({"at_most": 98}, False),
+        ({"at_least": 99}, True),
+        ({"noops": 10}, True),
+        ({"noops": 9}, False),
+        ({"noops": 9, "plus_ms": 10}, True),
+        ({"noops": 9, "stage": "drain"}, True),
+    ],
+)
+def test_a_percentile_is_held_against_its_bound(bound: dict[str, Any], met: bool) -> None:
+    (judged,) = judge([Objective("hold", percentile=99, of="hold", **bound)], measured(), {})
+    assert judged.met is met
+
+
+def test_what_was_not_measured_is_not_judged_and_says_so() -> None:
+    wanted = [
+        Objective("order", percentile=99, of="order", at_most=1),
+        Objective("fact", fact="no", at_most=1),
+    ]
+    assert [(one.value, one.met) for one in judge(wanted, measured(), {})] == [(None, True), (None, True)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'every = [{ name = "a", fact = "unanswered" }]',
+        'every = [{ name = "a", fact = "unanswered", at_most = 1, at_least = 1 }]',
+        'every = [{ name = "a", fact = "unanswered", of = "hold", percentile = 9, at_most = 1 }]',
+        'every = [{ name = "a", fact = "unanswered", noops = 2 }]',
+        'every = [{ name = "a", at_most = 1 }]',
+        'every = [{ name = "a", fact = "unanswered", most = 1 }]',
+        "other = []",
+        "every = 1",
+        "every",
+    ],
+)
+def test_a_table_that_cannot_be_meant_is_refused(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "objectives.toml"
+    file.write_text(line)
+    with pytest.raises(BadObjectives):
+        read_objectives(file, "presale")
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_every_scenario_has_objectives(scenario: str) -> None:
+    names = [objective.name for objective in read_objectives(BUILT_IN, scenario)]
+    assert len(names) == len(set(names)) > 7
+
+
+def test_a_broken_promise_outweighs_everything_and_nothing_proved_is_nothing_met() -> None:
+    met, missed = Judged("fast", 1, "at most 2", met=True), Judged("fast", 3, "at most 2", met=False)
+    assert Verdict(judged=[met]).exit_code == 0
+    assert Verdict(judged=[met, missed]).exit_code == 4
+    assert Verdict(unproven=["no audit"], judged=[met]).exit_code == 4
+    assert Verdict(broken=["seat given twice"], unproven=["no audit"], judged=[missed]).exit_code == 3
+
+
+# Shapes and plans
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape_reaches_its_height_and_ends_on_time(shape: str) -> None:
+    table = timetable(shape, 500, 60)
+    there = [table.users_at(second) for second, _ in table.knots]
+    there += [table.users_at(second / 10) for second in range(-50, 601)]
+    assert max(there) == 500
+    assert min(there) >= 1
+    assert table.ends_s == 60
+    assert table.stage_at(-1) == "before"
+    assert table.stage_at(59.9) == table.stages[-1][0]
+
+
+def test_a_spike_is_there_within_a_second() -> None:
+    table = timetable("spike", 1_000, 60)
+    assert (table.users_at(0), table.users_at(1)) == (100, 1_000)
+
+
+def test_a_recorded_crowd_is_scaled_in_height_and_time(tmp_path: Path) -> None:
+    file = tmp_path / "recording.csv"
+    with file.open("w", newline="") as output:
+        writer = csv.writer(output)
+        writer.writerow(["minute_utc", "requests"])
+        writer.writerows((minute, 1_000 + 100 * (minute == 90)) for minute in range(120))
+    table = timetable("recorded", 110, 60, file)
+    assert [name for name, _ in table.stages] == ["16:00", "17:00"]
+    assert (table.users_at(0), table.users_at(45), table.users_at(60)) == (100, 110, 100)
+    assert table.stage_at(30) == "17:00"
+
+
+def test_without_a_recording_a_crowd_of_its_character_is_drawn() -> None:
+    minutes = drawn_minutes()
+    assert len(minutes) == 480
+    assert minutes.index(max(minutes)) == 290
+    assert minutes[180] > 2 * minutes[100]
+    assert minutes[-1] < minutes[180]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "minute\n1\n", "requests\nmany\n", "requests\n0\n", "requests\n-1\n5\n"]
+)
+def test_a_recording_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "recording.csv"
+    file.write_text(content)
+    with pytest.raises(BadCrowd):
+        timetable("recorded", 10, 10, file)
+
+
+def test_a_seed_makes_the_same_people_again() -> None:
+    def crowd(seed: int) -> list[tuple[str, int, bool]]:
+        drawn = [draw_wants(seed, person, visit, ("a", "b")) for person in range(400) for visit in range(5)]
+        return [(wants.showtime_id, wants.party, wants.by_name) for wants in drawn]
+
+    assert crowd(7) == crowd(7) != crowd(8)
+    parties = Counter(party for _, party, _ in crowd(7))
+    for party, share in PARTIES.items():
+        assert parties[party] / 20 == pytest.approx(share, abs=4)
+
+
+def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
+    table = Timetable(((0.0, 1), (9.5, 20)), (("ramp", 0.0),))
+    plan = Plan("r", "soak", 7, 20, 2, {"Fan": 1}, 0.5, ("sho_1",), "tokens", "folder", 12.5, table)
+    plan.write(tmp_path / "plan.json")
+    assert Plan.read(tmp_path / "plan.json") == plan
+
+
+@pytest.mark.parametrize("seats", [1, 39, 40, 41, 2_500])
+def test_a_hall_has_exactly_the_seats_it_was_ordered_with(seats: int) -> None:
+    assert import_layout(hall_csv(seats).encode(), name="hall").layout.seat_count == seats
