@@ -26,7 +26,7 @@ page_size_default: Final = 20
 page_size_max: Final = 100
 idempotency_key_length_max: Final = 64
 request_lease_ms: Final = 15_000  # a twin is told "in progress" this long after a worker died
-queue_wait_ms_max: Final = 50  # an answer within a few times this still feels at once
+queue_wait_ms_max: Final = 200  # an answer within a few times this still feels at once
 queue_burst_ms: Final = 500  # longer waits within this are a burst; what goes on beyond it is overload
 order_commit_wait_ms: Final = 1_500  # then 202 with a status link
 

@@ -8,7 +8,7 @@ sets where the scripts keep bits, and lists log entries in `log` where they appe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from kernel.errors import InventoryRebuilding
@@ -195,7 +195,7 @@ class MemoryInventory:
             showtime.expire(other_id, now)
         showtime.records[hold_id] = _Record("held", buyer_id, tuple(seats), now, now + ttl_ms)
         showtime.due[hold_id] = now + ttl_ms
-        showtime.version += 1
+        showtime.version += 2 if overdue else 1
         return Held(now + ttl_ms, showtime.version, fresh=True)
 
     def _repeat(
@@ -294,18 +294,37 @@ class MemoryInventory:
         showtime.blocked -= set(seats)
         showtime.version += 1
 
-    async def read_map(self, showtime_id: str, *, known_version: int | None = None) -> SeatMap:
+    async def read_map(
+        self,
+        showtime_id: str,
+        *,
+        known_version: int | None = None,
+        holds_from_ms: int | None = None,
+        now_ms: int | None = None,
+    ) -> SeatMap:
         showtime = self._showtime(showtime_id)
         terms = showtime.terms
-        same = known_version == showtime.version
-        return SeatMap(
+        found = SeatMap(
             showtime.version,
             terms.phase,
             terms.opens_at_ms,
             terms.closes_at_ms,
             terms.seat_count,
-            None if same else showtime.plane(showtime.taken()),
-            None if same else showtime.plane(showtime.sold()),
+            self._now(now_ms),
+            min(showtime.due.values(), default=0),
+        )
+        if known_version == showtime.version:
+            return found
+        recent = [
+            (at, hold_id)
+            for hold_id, at in showtime.due.items()
+            if holds_from_ms is not None and at >= holds_from_ms
+        ]
+        return replace(
+            found,
+            taken=showtime.plane(showtime.taken()),
+            sold=showtime.plane(showtime.sold()),
+            hold_ids=tuple(hold_id for _, hold_id in sorted(recent)),
         )
 
     async def read_hold(self, hold_id: str, buyer_id: str, *, now_ms: int | None = None) -> HoldState:

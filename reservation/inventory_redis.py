@@ -168,15 +168,30 @@ class RedisInventory:
         )
         _granted(reply, "unblocked")
 
-    async def read_map(self, showtime_id: str, *, known_version: int | None = None) -> SeatMap:
+    async def read_map(
+        self,
+        showtime_id: str,
+        *,
+        known_version: int | None = None,
+        holds_from_ms: int | None = None,
+        now_ms: int | None = None,
+    ) -> SeatMap:
         keys = keys_of(showtime_id)
-        _, version, phase, opens_at_ms, closes_at_ms, seat_count, *planes = await self._run(
+        reply = await self._run(
             "read_map",
-            (keys.showtime, keys.taken, keys.sold),
-            ("" if known_version is None else known_version,),
+            (keys.showtime, keys.taken, keys.sold, keys.expiry),
+            (
+                "" if known_version is None else known_version,
+                _instant(now_ms),
+                "" if holds_from_ms is None else holds_from_ms,
+            ),
         )
-        taken, sold = planes or (None, None)
-        return SeatMap(version, phase.decode(), opens_at_ms, closes_at_ms, seat_count, taken, sold)
+        _, version, phase, opens_at_ms, closes_at_ms, seat_count, read_at_ms, due_at_ms, *rest = reply
+        found = (version, phase.decode(), opens_at_ms, closes_at_ms, seat_count, read_at_ms, due_at_ms)
+        if not rest:
+            return SeatMap(*found)
+        taken, sold, hold_ids = rest
+        return SeatMap(*found, taken, sold, tuple(hold_id.decode() for hold_id in hold_ids))
 
     async def read_hold(self, hold_id: str, buyer_id: str, *, now_ms: int | None = None) -> HoldState:
         keys = keys_of(showtime_of(hold_id))

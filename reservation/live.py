@@ -1,10 +1,13 @@
-"""Live seat maps: one picture per showtime and worker, however many people look at it.
+"""The seat maps people look at, in one worker: read by time, whatever the number of people.
 
-Everybody who reads a map gets the same picture object; it is refreshed at most every `FRESH_S`, by
-whoever asks first, and answers are rendered from it once. People who watch are served from one polling
-task per watched showtime: it asks for the map by version (the script answers "unchanged" without the
-planes), works out what changed, and writes the same encoded frame to every viewer. Viewers cost no Redis
-command, and a picture never grants a seat.
+Every `TICK_S` the worker reads the maps somebody asked for since they were last read, and those with
+viewers whose frame is due; all reads of a tick are on their way together. Everything else (seat-map reads,
+live views, holds that cannot be had, see `reservation.replica`) is answered from memory. A map nobody
+asks for is not read; the first who asks again waits for one read that everybody who comes meanwhile
+shares. With very many maps the tick is stretched, so that reads stay below `READS_PER_S_MAX`.
+
+A map whose first hold may be past its time is swept before it is read: seats come free within a tick,
+reaper or no reaper. Own holds are noted at once, without a read; own releases make the next look a read.
 
 When Redis is away the last picture is still shown, for `STALE_S`: looking is not holding.
 """
@@ -12,162 +15,212 @@ When Redis is away the last picture is still shown, for `STALE_S`: looking is no
 from __future__ import annotations
 
 import asyncio
-import base64
-from collections import OrderedDict, deque
+import logging
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
-import orjson
-
+from kernel import limits
 from kernel.clock import Clock
-from kernel.errors import InventoryRebuilding, SeatsUnavailable
-from reservation.packing import count_seats, seats_in
-from reservation.ports import Phase, SeatInventory
-from runtime.http import EventStream, Frame, Stream, frame
+from kernel.errors import InventoryRebuilding, Overloaded, SeatsUnavailable
+from reservation.picture import MapPicture
+from reservation.ports import SeatInventory
+from reservation.replica import Replica
+from reservation.watching import Watch
+from runtime.http import EventStream, Stream
 from runtime.redis_link import ScriptRunner
 
-FRESH_S: Final = 0.05
+TICK_S: Final = 0.025
+TICK_S_MAX: Final = 0.5  # half of the second in which pictures converge
+READS_PER_S_MAX: Final = 2_000  # about three hundredths of a core here and less there
+GLANCE_S: Final = 1.0  # how old a picture in a list may be
 STALE_S: Final = 30.0
-WATCH_INTERVAL_S: Final = 0.2  # well inside the promised second
-DELTAS_KEPT: Final = 128  # what a viewer may have missed and still resume without a snapshot
-PICTURES_MAX: Final = 1_024
+REPLICAS_MAX: Final = 1_024
+_LOOKS_MAX: Final = 3  # reads a look waits for while others change the map
 
-
-@dataclass(frozen=True)
-class MapPicture:
-    """A seat map at one version."""
-
-    showtime_id: str
-    epoch: int
-    version: int
-    seat_count: int
-    phase: Phase
-    opens_at_ms: int
-    closes_at_ms: int
-    taken: bytes
-    sold: bytes
-
-    @cached_property
-    def seats_left(self) -> int:
-        return self.seat_count - count_seats(self.taken)
-
-    @cached_property
-    def tag(self) -> str:
-        """What the version is called on the wire: in the ETag and as event id."""
-        return f"{self.epoch}-{self.version}"
-
-    @cached_property
-    def document(self) -> dict[str, Any]:
-        """The answer of `GET /showtimes/{id}/seats`."""
-        return {
-            "showtime_id": self.showtime_id,
-            "epoch": self.epoch,
-            "version": self.version,
-            "seat_count": self.seat_count,
-            "seats_left": self.seats_left,
-            "taken": base64.b64encode(self.taken).decode(),
-            "sold": base64.b64encode(self.sold).decode(),
-        }
-
-    @cached_property
-    def encoded(self) -> bytes:
-        """That answer as JSON, rendered once."""
-        return orjson.dumps(self.document)
-
-
-def snapshot_of(picture: MapPicture) -> Frame:
-    """The whole map as an event."""
-    return frame(picture.encoded, event="snapshot", event_id=picture.tag)
-
-
-def delta_between(old: MapPicture, new: MapPicture) -> Frame:
-    """What changed from one picture to the next: seat indices by what became of them."""
-    was, now = int.from_bytes(old.taken), int.from_bytes(new.taken)
-    width = len(new.taken)
-    gone, back = now & ~was, was & ~now
-    sold = int.from_bytes(new.sold) & ~int.from_bytes(old.sold)
-    data = {
-        "showtime_id": new.showtime_id,
-        "epoch": new.epoch,
-        "from_version": old.version,
-        "version": new.version,
-        "seats_left": new.seats_left,
-        "taken": seats_in(gone.to_bytes(width)),
-        "freed": seats_in(back.to_bytes(width)),
-        "sold": seats_in(sold.to_bytes(width)),
-    }
-    return frame(orjson.dumps(data), event="delta", event_id=new.tag)
+#: What the seat store answers when it cannot answer.
+_AWAY: Final = (InventoryRebuilding, SeatsUnavailable, Overloaded)
+_log = logging.getLogger(__name__)
 
 
 class SeatMaps:
-    """Pictures of the showtimes people look at, in this worker."""
+    """Replicas of the seat maps somebody is interested in."""
 
-    def __init__(self, inventory: SeatInventory, scripts: ScriptRunner, clock: Clock) -> None:
+    def __init__(
+        self,
+        inventory: SeatInventory,
+        scripts: ScriptRunner,
+        clock: Clock,
+        *,
+        hold_ttl_ms: int,
+        winds_itself: bool = True,
+    ) -> None:
+        """With `winds_itself` off nothing is read in the background; the owner calls `tick`."""
         self._inventory = inventory
         self._scripts = scripts
         self._clock = clock
-        self._pictures: OrderedDict[str, tuple[float, MapPicture]] = OrderedDict()
-        self._refreshing: dict[str, asyncio.Task[MapPicture]] = {}
-        self._watches: dict[str, _Watch] = {}
+        self._hold_ttl_ms = hold_ttl_ms
+        self._winds_itself = winds_itself
+        self._replicas: OrderedDict[str, Replica] = OrderedDict()
+        self._asked: set[Replica] = set()  # since they were last read
+        self._reading: dict[Replica, asyncio.Task[None]] = {}
+        self._watches: dict[str, Watch] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._round: asyncio.Task[None] | None = None
+        self._tick_s = TICK_S
+
+    # Looking.
+
+    @property
+    def epoch(self) -> int:
+        """The epoch whose scripts are called now."""
+        return self._scripts.epoch
+
+    def replica(self, showtime_id: str) -> Replica:
+        """What is known of a showtime here; it is kept up to date as long as somebody asks."""
+        replica = self._replicas.get(showtime_id)
+        if replica is None:
+            replica = self._replicas[showtime_id] = Replica(showtime_id)
+            while len(self._replicas) > REPLICAS_MAX:
+                self._replicas.popitem(last=False)
+        self._asked.add(replica)
+        if self._timer is None and self._winds_itself:
+            self._wind()
+        return replica
 
     async def current(self, showtime_id: str) -> MapPicture:
-        """The newest picture, at most `FRESH_S` old.
+        """The newest picture, young in the sense of `Replica.is_young`.
 
-        Raises InventoryRebuilding or SeatsUnavailable when there is none younger than `STALE_S` and no
-        other can be had.
+        Raises InventoryRebuilding, SeatsUnavailable or Overloaded when there is none younger than
+        `STALE_S` and no other can be had.
         """
-        known = self._pictures.get(showtime_id)
-        if known is not None and self._clock.monotonic_s() - known[0] < FRESH_S:
-            return known[1]
-        task = self._refreshing.get(showtime_id)
-        if task is None:
-            task = asyncio.create_task(self._refresh(showtime_id))
-            self._refreshing[showtime_id] = task
-            task.add_done_callback(lambda _: self._refreshing.pop(showtime_id, None))
-        try:
-            return await asyncio.shield(task)
-        except (InventoryRebuilding, SeatsUnavailable):
-            if known is not None and self._clock.monotonic_s() - known[0] < STALE_S:
-                return known[1]
-            raise
-
-    def expire(self, showtime_id: str) -> None:
-        """Something changed here: the next reader looks again."""
-        known = self._pictures.get(showtime_id)
-        if known is not None:
-            self._pictures[showtime_id] = (known[0] - FRESH_S, known[1])
-
-    async def _refresh(self, showtime_id: str) -> MapPicture:
-        known = self._pictures.get(showtime_id)
-        old = known[1] if known else None
-        asked_at_s, epoch = self._clock.monotonic_s(), self._scripts.epoch
-        same_epoch = old is not None and old.epoch == epoch
-        found = await self._inventory.read_map(
-            showtime_id, known_version=old.version if old and same_epoch else None
-        )
-        if found.taken is None or found.sold is None:
-            assert old is not None
-            picture = old
-        else:
-            picture = MapPicture(
-                showtime_id,
-                epoch,
-                found.version,
-                found.seat_count,
-                found.phase,
-                found.opens_at_ms,
-                found.closes_at_ms,
-                found.taken,
-                found.sold,
-            )
-        self._pictures[showtime_id] = (asked_at_s, picture)
-        self._pictures.move_to_end(showtime_id)
-        while len(self._pictures) > PICTURES_MAX:
-            self._pictures.popitem(last=False)
+        replica = self.replica(showtime_id)
+        if not self._is_current(replica, self._clock.monotonic_s()):
+            try:
+                await self.look(replica)
+            except _AWAY:
+                if replica.epoch < 0 or self._clock.monotonic_s() - replica.asked_at_s > STALE_S:
+                    raise
+        picture = replica.picture
+        assert picture is not None
         return picture
+
+    async def glance(self, showtime_id: str) -> MapPicture:
+        """A picture at most `GLANCE_S` old: for lists, which must not make every map in them a watched one.
+
+        Raises what `current` raises.
+        """
+        replica = self._replicas.get(showtime_id)
+        if replica is not None and replica.is_young(self._clock.monotonic_s(), GLANCE_S):
+            picture = replica.picture
+            assert picture is not None
+            return picture
+        return await self.current(showtime_id)
+
+    def _is_current(self, replica: Replica, came_s: float) -> bool:
+        return replica.epoch == self._scripts.epoch and replica.is_young(came_s)
+
+    async def look(self, replica: Replica, *, for_holding: bool = False) -> None:
+        """Wait until the replica is young; whoever looks at the same time waits for the same read.
+
+        `for_holding` waits for the ids of holds too.
+
+        Raises InventoryRebuilding, SeatsUnavailable, Overloaded.
+        """
+        came_s = self._clock.monotonic_s()
+        for _ in range(_LOOKS_MAX):
+            await asyncio.shield(self._read_shared(replica))
+            if self._is_current(replica, came_s) and (replica.knows_holds or not for_holding):
+                return
+
+    def is_being_read(self, replica: Replica) -> bool:
+        """Whether a read is under way; when none is, one begins."""
+        under_way = replica in self._reading
+        self._read_shared(replica)
+        return under_way
+
+    def _read_shared(self, replica: Replica) -> asyncio.Task[None]:
+        task = self._reading.get(replica)
+        if task is None:
+            task = self._reading[replica] = asyncio.create_task(self._read(replica))
+            task.add_done_callback(lambda done: self._has_read(replica, done))
+        return task
+
+    def _has_read(self, replica: Replica, task: asyncio.Task[None]) -> None:
+        del self._reading[replica]
+        if not task.cancelled():
+            task.exception()  # whoever waited has got it; a background read has nobody to tell
+
+    async def _read(self, replica: Replica) -> None:
+        self._asked.discard(replica)
+        asked = replica.question(self._scripts.epoch, self._clock.monotonic_s(), self._hold_ttl_ms)
+        found = await self._inventory.read_map(
+            replica.showtime_id, known_version=asked.known_version, holds_from_ms=asked.holds_from_ms
+        )
+        replica.learn(asked, found, self._clock.monotonic_s())
+        if replica.showtime_id in self._replicas:
+            self._replicas.move_to_end(replica.showtime_id)
+
+    # What this worker did.
+
+    def distrust(self, showtime_id: str) -> None:
+        """Something else changed here: the next who looks waits for a new read."""
+        replica = self._replicas.get(showtime_id)
+        if replica is not None:
+            replica.distrust()
+
+    async def sweep(self, replica: Replica) -> None:
+        """Free what is past its time, a bounded batch of it, and look again.
+
+        Raises InventoryRebuilding, SeatsUnavailable, Overloaded.
+        """
+        await self._inventory.sweep(replica.showtime_id, holds_max=limits.sweep_batch_max)
+        replica.distrust()
+        await self.look(replica)
+
+    # The clockwork.
+
+    async def tick(self) -> None:
+        """Read what was asked for and what is due to be shown, and show it."""
+        now_s = self._clock.monotonic_s()
+        viewers = sum(len(watch) for watch in self._watches.values())
+        due = [watch for watch in self._watches.values() if watch.is_due(now_s, viewers)]
+        shown = [(watch, self.replica(watch.showtime_id)) for watch in due]
+        asked, self._asked = self._asked, set()
+        self._tick_s = min(max(TICK_S, len(asked) / READS_PER_S_MAX), TICK_S_MAX)
+        reads = [
+            asyncio.create_task(self._tidied(replica))
+            if replica.is_overdue(now_s)
+            else self._read_shared(replica)
+            for replica in asked
+        ]
+        if reads:
+            await asyncio.wait(reads, timeout=TICK_S_MAX)
+        for watch, replica in shown:
+            if replica.picture is not None:
+                watch.show(replica.picture, now_s)
+
+    async def _tidied(self, replica: Replica) -> None:
+        with suppress(*_AWAY):
+            await self.sweep(replica)
+
+    def _wind(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._tick_s, self._strike)
+
+    def _strike(self) -> None:
+        self._round = asyncio.create_task(self._go_round())
+
+    async def _go_round(self) -> None:
+        try:
+            await self.tick()
+        except Exception:  # noqa: BLE001 (pictures would never be read again)
+            _log.exception("a round of the seat maps failed")
+        self._timer = None
+        if self._asked or self._watches:
+            self._wind()
+
+    # Live views.
 
     async def watch(self, showtime_id: str, last_event_id: str | None) -> Stream:
         """Events for one viewer: what it missed or a snapshot first, then every change.
@@ -179,7 +232,8 @@ class SeatMaps:
         def subscribe(viewer: EventStream) -> Callable[[], None]:
             watch = self._watches.get(showtime_id)
             if watch is None:
-                watch = self._watches[showtime_id] = _Watch(self, picture)
+                watch = self._watches[showtime_id] = Watch(picture)
+                self.replica(showtime_id)
             watch.add(viewer, last_event_id)
             return lambda: self._leave(showtime_id, viewer)
 
@@ -187,63 +241,18 @@ class SeatMaps:
 
     def _leave(self, showtime_id: str, viewer: EventStream) -> None:
         watch = self._watches.get(showtime_id)
-        if watch is not None and watch.remove(viewer):
-            watch.stop()
-            del self._watches[showtime_id]
+        if watch is not None:
+            watch.remove(viewer)
+            if not len(watch):
+                del self._watches[showtime_id]
 
     async def close(self) -> None:
-        """Stop every polling task."""
-        for watch in self._watches.values():
-            watch.stop()
+        """Stop reading."""
+        self._winds_itself = False
         self._watches.clear()
-
-
-class _Watch:
-    """One polling task for all viewers of a showtime."""
-
-    def __init__(self, maps: SeatMaps, picture: MapPicture) -> None:
-        self._maps = maps
-        self._picture = picture
-        self._viewers: set[EventStream] = set()
-        self._deltas: deque[tuple[str, Frame]] = deque(maxlen=DELTAS_KEPT)
-        self._task = asyncio.create_task(self._follow())
-
-    def add(self, viewer: EventStream, last_event_id: str | None) -> None:
-        for event in self._since(last_event_id):
-            viewer.send(event)
-        self._viewers.add(viewer)
-
-    def _since(self, last_event_id: str | None) -> list[Frame]:
-        if last_event_id == self._picture.tag:
-            return []
-        for place, (from_tag, _) in enumerate(self._deltas):
-            if from_tag == last_event_id:
-                return [event for _, event in list(self._deltas)[place:]]
-        return [snapshot_of(self._picture)]
-
-    def remove(self, viewer: EventStream) -> bool:
-        """Whether that was the last one."""
-        self._viewers.discard(viewer)
-        return not self._viewers
-
-    def stop(self) -> None:
-        self._task.cancel()
-
-    async def _follow(self) -> None:
-        while True:
-            await asyncio.sleep(WATCH_INTERVAL_S)
-            with suppress(InventoryRebuilding, SeatsUnavailable):
-                new = await self._maps.current(self._picture.showtime_id)
-                if new.tag != self._picture.tag:
-                    self._tell(new)
-
-    def _tell(self, new: MapPicture) -> None:
-        old, self._picture = self._picture, new
-        if old.epoch != new.epoch:
-            self._deltas.clear()
-            event = snapshot_of(new)
-        else:
-            event = delta_between(old, new)
-            self._deltas.append((old.tag, event))
-        for viewer in self._viewers:
-            viewer.send(event)
+        if self._timer is not None:
+            self._timer.cancel()
+        tasks = [task for task in (self._round, *self._reading.values()) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -31,6 +31,11 @@ def plane_of(seats: Iterable[int], seat_count: int) -> bytes:
     return bytes(plane)
 
 
+def mask_of(seats: Iterable[int], seat_count: int) -> int:
+    """That plane as an integer, to be compared with `int.from_bytes` of others."""
+    return int.from_bytes(plane_of(seats, seat_count))
+
+
 def count_seats(plane: bytes) -> int:
     """How many bits are set."""
     return int.from_bytes(plane).bit_count()

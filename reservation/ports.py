@@ -48,7 +48,10 @@ class Possession:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A granted hold; `fresh` is false for a repeat of one that stood already."""
+    """A granted hold; `fresh` is false for a repeat of one that stood already.
+
+    When a fresh one's `version` is one more than another, exactly its seats were taken in between.
+    """
 
     expires_at_ms: int
     version: int
@@ -66,15 +69,22 @@ class HoldState:
 
 @dataclass(frozen=True, slots=True)
 class SeatMap:
-    """Both planes of one instant; they are None when the caller has this version already."""
+    """The map of one instant, `now_ms`.
+
+    The planes are None, and no hold ids come with them, when the caller has this version already.
+    `first_due_at_ms` is when the first hold ends, 0 when none ever will.
+    """
 
     version: int
     phase: Phase
     opens_at_ms: int
     closes_at_ms: int
     seat_count: int
-    taken: bytes | None
-    sold: bytes | None
+    now_ms: int
+    first_due_at_ms: int
+    taken: bytes | None = None
+    sold: bytes | None = None
+    hold_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +170,19 @@ class SeatInventory(Protocol):
     async def unblock(self, showtime_id: str, seats: Sequence[int]) -> None:
         """Put blocked seats back on public sale."""
 
-    async def read_map(self, showtime_id: str, *, known_version: int | None = None) -> SeatMap:
-        """The seat map, without planes when the version is the caller's."""
+    async def read_map(
+        self,
+        showtime_id: str,
+        *,
+        known_version: int | None = None,
+        holds_from_ms: int | None = None,
+        now_ms: int | None = None,
+    ) -> SeatMap:
+        """The seat map, without planes when the version is the caller's.
+
+        With it the ids of the holds due at `holds_from_ms` or later; 0 means all of them, and of holds that
+        ended a short while ago.
+        """
 
     async def read_hold(self, hold_id: str, buyer_id: str, *, now_ms: int | None = None) -> HoldState:
         """One hold, for its owner."""

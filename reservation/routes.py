@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+
 from kernel.errors import ValidationFailed
 from reservation.answers import HoldAnswers, PriceList
 from reservation.halls import Halls

@@ -1,30 +1,43 @@
 """Holding seats: from labels to one script call, and from a refusal to something a fan can use.
 
-The service decides what is asked (which seats, which geometry the orphan rule needs) and what a refusal
-means (which seats conflict, which others would do); the script decides whether it is granted. Best
-available is searched here on a picture of the map and granted there on the map itself: a pick that lost
-its race is searched again on the very picture the refusal came with.
+The service decides what is asked (which seats, which geometry the orphan rule needs); the script decides
+whether it is granted. Before it is asked, the worker's replica of the map is: what it can prove to be
+hopeless is refused here, with the script's words and without a command. Best available is searched here
+on a picture of the map and granted there on the map itself: a pick that lost its race is searched again on
+the very picture the refusal came with.
 """
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal, NoReturn
+from typing import Literal
 
 from kernel import limits
-from kernel.clock import Clock, from_ms, rfc3339, to_ms
+from kernel.clock import Clock, from_ms
 from kernel.errors import NotFound, SeatRushError, ValidationFailed
 from kernel.ids import hold_id_for, is_id, showtime_of
 from reservation import errors
-from reservation.domain import OrphanRule
+from reservation.domain import OrphanRule, bytes_for
 from reservation.halls import Halls, Showtime
-from reservation.live import MapPicture, SeatMaps
-from reservation.packing import count_seats, has_seat
+from reservation.live import SeatMaps
+from reservation.packing import has_seat, mask_of
 from reservation.ports import Refused, SeatInventory, Stretches
-from reservation.seating import Pick, alternatives, best_available, couples_broken, is_together, judge_orphans
+from reservation.refusals import (
+    explain,
+    keep,
+    kept_for,
+    nothing_left,
+    sale_closed,
+    sale_not_open,
+    seats_taken,
+)
+from reservation.replica import Replica, Verdict
+from reservation.seating import Pick, best_available, couples_broken, is_together, judge_orphans
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +76,28 @@ class ReservationService:
     async def hold_named(
         self, account_id: str, showtime_id: str, labels: Sequence[str], idempotency_key: str
     ) -> Hold:
-        """Hold seats by their labels, all or none.
+        """Hold seats by their labels, all or none. Nothing is awaited for a loser of a rush.
 
         Raises UnknownSeat, DuplicateSeat, TooManySeats, ValidationFailed (half a couple seat),
         SeatTaken, SoldOut, OrphanSeat, SeatLimitExceeded, SaleNotOpen, SaleClosed, HoldExpired.
         """
         showtime = await self._halls.showtime(showtime_id)
-        seats = _seats_of(showtime, labels)
         hold_id = hold_id_for(showtime_id, account_id, idempotency_key)
+        replica, wish = self._maps.replica(showtime_id), tuple(labels)
+        known = replica.refusals.get(wish)
+        seats = known.seats if known else _seats_of(showtime, wish)
+        wanted = known.wanted if known else mask_of(seats, showtime.sale.terms.seat_count)
+        verdict = await self._verdict(showtime, replica, hold_id, seats, wanted)
+        if verdict == "seat_taken":
+            raise self._seats_taken(replica, showtime, wish, seats, None)
+        if verdict != "ask":
+            raise self._no_sale(replica, verdict)
         try:
             return await self._hold(showtime, hold_id, account_id, seats)
         except Refused as refusal:
-            self._refuse(showtime, seats, refusal)
+            if refusal.status == "seat_taken":
+                raise self._seats_taken(replica, showtime, wish, seats, refusal.taken) from None
+            raise explain(showtime, seats, refusal) from None
 
     async def hold_best(
         self, account_id: str, showtime_id: str, wish: BestAvailable, idempotency_key: str
@@ -89,13 +112,30 @@ class ReservationService:
         if wish.area_id is not None and wish.area_id not in {a.area_id for a in showtime.hall.layout.areas}:
             raise errors.UnknownArea()
         hold_id = hold_id_for(showtime_id, account_id, idempotency_key)
-        picture = await self._maps.current(showtime_id)
-        taken = picture.taken
+        replica = self._maps.replica(showtime_id)
+        came_s = self._clock.monotonic_s()
+        verdict = self._judge(replica, hold_id, 0, came_s)
+        if verdict == "look":
+            verdict = await self._look_and_judge(replica, hold_id, 0, came_s)
+        if verdict != "ask":
+            raise self._no_sale(replica, verdict)
+        taken = (await self._maps.current(showtime_id)).taken
+        repeated = replica.knows(hold_id) is not False
+        told = None if repeated else kept_for(replica, wish, replica.taken)
+        if told and not replica.is_overdue(self._clock.monotonic_s()):
+            raise told.error()
         seed = zlib.crc32(hold_id.encode())
         for attempt in range(limits.best_available_tries_max):
             pick = _pick(showtime, taken, wish, seed, attempt)
+            if pick is None and replica.is_overdue(self._clock.monotonic_s()):
+                await self._maps.sweep(replica)
+                taken = (await self._maps.current(showtime_id)).taken
+                pick = _pick(showtime, taken, wish, seed, attempt)
             if pick is None:
-                return await self._nothing_fits(picture, account_id, hold_id)
+                if repeated:
+                    with suppress(NotFound, errors.HoldLost):
+                        return await self.find_hold(account_id, hold_id)
+                raise keep(replica, wish, nothing_left(showtime, taken)).error()
             try:
                 return await self._hold(showtime, hold_id, account_id, pick.seats, best=True)
             except Refused as refusal:
@@ -104,7 +144,7 @@ class ReservationService:
                     return await self.find_hold(account_id, hold_id)
                 last = attempt == limits.best_available_tries_max - 1
                 if refusal.status != "seat_taken" or last:
-                    self._refuse(showtime, pick.seats, refusal)
+                    raise explain(showtime, pick.seats, refusal) from None
                 taken = refusal.taken or taken
         raise AssertionError("the last try answers or raises")
 
@@ -125,7 +165,7 @@ class ReservationService:
             await self._inventory.release(hold_id, account_id)
         except Refused as refusal:
             raise errors.refusal_error(refusal) from None
-        self._maps.expire(showtime.showtime_id)
+        self._maps.distrust(showtime.showtime_id)
 
     async def extend(self, account_id: str, hold_id: str) -> Hold:
         """More time. Raises NotFound, HoldExpired, HoldClaimed, HoldNotExtendable."""
@@ -140,6 +180,63 @@ class ReservationService:
         except Refused as refusal:
             raise errors.refusal_error(refusal) from None
         return await self.find_hold(account_id, hold_id)
+
+    # What can be refused without asking.
+
+    async def _verdict(
+        self, showtime: Showtime, replica: Replica, hold_id: str, seats: Sequence[int], wanted: int
+    ) -> Verdict:
+        if len(seats) > showtime.sale.terms.buyer_seats_max:
+            return "ask"  # nobody may have so many, and the script can say how many this buyer has
+        came_s = self._clock.monotonic_s()
+        verdict = self._judge(replica, hold_id, wanted, came_s)
+        if verdict == "ask" and (other := replica.asking_for(wanted)):
+            # Somebody was quicker, by less than a round trip: his answer is mostly ours.
+            await asyncio.shield(other)
+            verdict = self._judge(replica, hold_id, wanted, came_s)
+        if verdict == "look":
+            verdict = await self._look_and_judge(replica, hold_id, wanted, came_s)
+        return verdict
+
+    def _judge(self, replica: Replica, hold_id: str, wanted: int, came_s: float) -> Verdict:
+        replica.want_hold_ids()
+        epoch = self._maps.epoch
+        if replica.epoch != epoch:
+            # Nothing is known: the first who comes asks at once, the herd behind him waits for the map.
+            return "look" if self._maps.is_being_read(replica) else "ask"
+        return replica.verdict(hold_id, wanted, came_s, self._clock.monotonic_s(), epoch)
+
+    async def _look_and_judge(self, replica: Replica, hold_id: str, wanted: int, came_s: float) -> Verdict:
+        """Judge on a picture that was young when the request came. Raises what `SeatMaps.look` raises."""
+        await self._maps.look(replica, for_holding=True)
+        verdict = replica.verdict(hold_id, wanted, came_s, self._clock.monotonic_s(), self._maps.epoch)
+        return "ask" if verdict == "look" else verdict
+
+    def _seats_taken(
+        self,
+        replica: Replica,
+        showtime: Showtime,
+        wish: tuple[str, ...],
+        seats: Sequence[int],
+        taken: bytes | None,
+    ) -> SeatRushError:
+        """What a loser is told, on the plane the script refused him with, else on the replica."""
+        plane = replica.taken if taken is None else int.from_bytes(taken)
+        told = kept_for(replica, wish, plane)
+        if told is None:
+            width = bytes_for(showtime.sale.terms.seat_count)
+            told = keep(replica, wish, seats_taken(showtime, seats, taken or plane.to_bytes(width)))
+        return told.error()
+
+    @staticmethod
+    def _no_sale(replica: Replica, verdict: Verdict) -> SeatRushError:
+        picture = replica.picture
+        assert picture is not None
+        if verdict == "sale_closed":
+            return sale_closed(picture.closes_at_ms)
+        return sale_not_open(picture.opens_at_ms)
+
+    # Asking.
 
     async def _showtime_of_hold(self, hold_id: str) -> Showtime:
         if not is_id(hold_id, "hld"):
@@ -157,17 +254,23 @@ class ReservationService:
     ) -> Hold:
         """One script call. A pick of ours already leaves no single that could be avoided."""
         rule, touched, area = await self._orphan_terms(showtime, seats, exempt=best)
-        held = await self._inventory.hold(
-            showtime.showtime_id,
-            hold_id,
-            account_id,
-            seats,
-            ttl_ms=self._hold_ttl_ms,
-            rule=rule,
-            stretches=touched,
-            area_stretches=area,
-        )
-        self._maps.expire(showtime.showtime_id)
+        replica, epoch = self._maps.replica(showtime.showtime_id), self._maps.epoch
+        taken = mask_of(seats, showtime.sale.terms.seat_count)
+        asking = replica.begin_asking(taken)
+        try:
+            held = await self._inventory.hold(
+                showtime.showtime_id,
+                hold_id,
+                account_id,
+                seats,
+                ttl_ms=self._hold_ttl_ms,
+                rule=rule,
+                stretches=touched,
+                area_stretches=area,
+            )
+            replica.note_hold(hold_id, taken, held, epoch)
+        finally:
+            replica.end_asking(asking)
         return self._hold_view(showtime, hold_id, seats, held.expires_at_ms)
 
     async def _orphan_terms(
@@ -193,74 +296,6 @@ class ReservationService:
     def _hold_view(self, showtime: Showtime, hold_id: str, seats: Sequence[int], expires_at_ms: int) -> Hold:
         together = is_together(showtime.hall.plan, seats)
         return Hold(hold_id, showtime, tuple(seats), together, from_ms(expires_at_ms))
-
-    async def _nothing_fits(self, picture: MapPicture, account_id: str, hold_id: str) -> Hold:
-        """A repeat still gets its own hold, and a sale that is not open says so first."""
-        try:
-            return await self.find_hold(account_id, hold_id)
-        except (NotFound, errors.HoldLost):
-            now_ms = to_ms(self._clock.now())
-        if picture.phase == "closed" or 0 < picture.closes_at_ms <= now_ms:
-            raise errors.SaleClosed(closes_at=_instant(picture.closes_at_ms))
-        if picture.phase == "paused" or now_ms < picture.opens_at_ms:
-            raise errors.SaleNotOpen(opens_at=_instant(picture.opens_at_ms))
-        raise errors.SoldOut(seats_left=picture.seats_left)
-
-    def _refuse(self, showtime: Showtime, seats: Sequence[int], refusal: Refused) -> NoReturn:
-        """Turn a refusal of the inventory into what the caller is told."""
-        raise self._explain(showtime, seats, refusal) from None
-
-    def _explain(self, showtime: Showtime, seats: Sequence[int], refusal: Refused) -> SeatRushError:
-        match refusal.status:
-            case "seat_taken":
-                assert refusal.taken is not None
-                conflicts = [seat for seat in seats if has_seat(refusal.taken, seat)]
-                facts: dict[str, Any] = {
-                    "conflicts": _labels(showtime, conflicts),
-                    "alternatives": self._alternatives(showtime, seats, refusal.taken),
-                }
-                if count_seats(refusal.taken) == showtime.sale.terms.seat_count:
-                    return errors.SoldOut(**facts)
-                return errors.SeatTaken(**facts)
-            case "orphan_seat":
-                assert refusal.taken is not None
-                return errors.OrphanSeat(
-                    singles=_labels(showtime, refusal.seats),
-                    alternatives=self._shifted(showtime, seats, refusal.taken),
-                )
-            case "seat_limit_exceeded":
-                already, most = refusal.numbers
-                return errors.SeatLimitExceeded(already=already, most=most)
-            case "sale_not_open":
-                return errors.SaleNotOpen(opens_at=_instant(refusal.numbers[0]))
-            case "sale_closed":
-                return errors.SaleClosed(closes_at=_instant(refusal.numbers[0]))
-            case _:
-                return errors.refusal_error(refusal)
-
-    def _alternatives(
-        self, showtime: Showtime, seats: Sequence[int], taken: bytes
-    ) -> list[dict[str, object]]:
-        picks = alternatives(
-            showtime.hall.plan,
-            taken,
-            seats,
-            showtime.sale.orphan_rule,
-            limit=limits.alternatives_max,
-            seed=zlib.crc32(repr(seats).encode()),
-        )
-        return [_offer(showtime, pick) for pick in picks]
-
-    def _shifted(self, showtime: Showtime, seats: Sequence[int], taken: bytes) -> list[dict[str, object]]:
-        verdict = judge_orphans(showtime.hall.plan, taken, seats, showtime.sale.orphan_rule)
-        if verdict.alternative is None:
-            return self._alternatives(showtime, seats, taken)[:1]
-        return [
-            {
-                "seats": _labels(showtime, verdict.alternative),
-                "together": is_together(showtime.hall.plan, verdict.alternative),
-            }
-        ]
 
 
 def _seats_of(showtime: Showtime, labels: Sequence[str]) -> list[int]:
@@ -315,15 +350,3 @@ def _pick(showtime: Showtime, taken: bytes, wish: BestAvailable, seed: int, atte
             break
         best, passed = pick, passed | set(pick.seats)
     return best
-
-
-def _labels(showtime: Showtime, seats: Sequence[int]) -> list[str]:
-    return [showtime.hall.layout.seats[seat].label for seat in seats]
-
-
-def _offer(showtime: Showtime, pick: Pick) -> dict[str, object]:
-    return {"seats": _labels(showtime, pick.seats), "together": pick.together}
-
-
-def _instant(instant_ms: int) -> str | None:
-    return rfc3339(from_ms(instant_ms)) if instant_ms else None

@@ -63,6 +63,6 @@ class SaleStatusService:
 
     async def _seats_left(self, showtime_id: str) -> int | None:
         try:
-            return (await self._maps.current(showtime_id)).seats_left
+            return (await self._maps.glance(showtime_id)).seats_left
         except (InventoryRebuilding, SeatsUnavailable):
             return None

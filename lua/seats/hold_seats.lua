@@ -20,6 +20,8 @@
            | sale_not_open {opens_at_ms} | sale_closed {closes_at_ms} | seat_limit_exceeded {already, most}
            | seat_taken {taken plane, version} | orphan_seat {packed singles, taken plane, version}
         The plane is the one the refusal was judged on: expired holds that stood in the way are off it.
+        A step of one from the version before means that exactly the wanted seats changed; a hold that also
+        freed expired ones makes a step of two. Whoever keeps the map relies on it.
   COST  at most 6 commands; contested: 2 more, 1 for each 500 expired holds and 1 for each taken over;
         strict with a single: 1 more ]]
 -- include: now_ms
@@ -203,8 +205,9 @@ for _, record in ipairs(overdue) do
   end
 end
 local created_at_ms, expires_at_ms = now, now + tonumber(ARGV[3])
+local new_version = version + (#overdue > 0 and 2 or 1)
 local fields = {
-  'version', version + 1,
+  'version', new_version,
   buyer_id, owned + #seats,
   hold_id, write_record({
     state = 'h', expires_at_ms = expires_at_ms, created_at_ms = created_at_ms,
@@ -224,4 +227,4 @@ for _, record in ipairs(overdue) do
 end
 redis.call('HSET', showtime, unpack(fields))
 redis.call('ZADD', expiry, unpack(scores))
-return { 'held', expires_at_ms, version + 1 }
+return { 'held', expires_at_ms, new_version }

@@ -1,22 +1,32 @@
 #!lua flags=no-writes
---[[ The seat map of a showtime, or only its version when the caller has it already.
-  Atomic because both planes and the version must be of one instant.
+--[[ The seat map of a showtime, or only what time does to it when the caller has this version already.
+  Atomic because planes, version and holds must be of one instant: whoever sees a seat taken also learns
+  which hold took it, unless he was told before.
+  A caller that keeps the map asks for the holds granted since its last look: a hold's deadline is the
+  instant it was granted plus the holds' common time to live, so newer holds have later deadlines.
   KEYS  1 showtime  hash    terms, holds by hold id, seats per buyer id
         2 taken     string  bit per seat: cannot be held now
         3 sold      string  bit per seat: claimed or sold
-  ARGV  1 version the caller has ('' = none)
-  RETURNS  map {version, phase, opens_at_ms, closes_at_ms, seat_count, taken plane, sold plane}; the planes
-           are left out when the version is the caller's | inventory_rebuilding
-  COST  at most 3 commands ]]
+        4 expiry    zset    hold ids by the instant they are due, ms
+  ARGV  1 version the caller has ('' = none)  2 now_ms ('' = server time)
+        3 due_from_ms: the holds due then or later are answered ('' = none of them)
+  RETURNS  map {version, phase, opens_at_ms, closes_at_ms, seat_count, now_ms, first_due_at_ms (0 = no hold
+           will ever be due), taken plane, sold plane, {hold id…}}; planes and hold ids are left out when
+           the version is the caller's | inventory_rebuilding
+  COST  at most 6 commands ]]
+-- include: now_ms
+
 local terms = redis.call('HMGET', KEYS[1], 'epoch', 'version', 'phase', 'opens_at_ms', 'closes_at_ms',
   'seat_count')
 if terms[1] ~= EPOCH then
   return { 'inventory_rebuilding' }
 end
+local first_due = redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES')
 local answer = { 'map', tonumber(terms[2]), terms[3], tonumber(terms[4]), tonumber(terms[5]),
-  tonumber(terms[6]) }
+  tonumber(terms[6]), now_ms(ARGV[2]), tonumber(first_due[2] or '0') }
 if terms[2] ~= ARGV[1] then
-  answer[7] = redis.call('GETRANGE', KEYS[2], 0, -1)
-  answer[8] = redis.call('GETRANGE', KEYS[3], 0, -1)
+  answer[9] = redis.call('GETRANGE', KEYS[2], 0, -1)
+  answer[10] = redis.call('GETRANGE', KEYS[3], 0, -1)
+  answer[11] = ARGV[3] ~= '' and redis.call('ZRANGEBYSCORE', KEYS[4], ARGV[3], '+inf') or {}
 end
 return answer

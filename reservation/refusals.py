@@ -1,0 +1,164 @@
+"""What a fan is told who did not get his seats: the facts of a refusal, and what he could have instead.
+
+Losers are nearly all of a rush, and thousands of them want the same few seats. So what one is told is kept
+with the replica it was made from and told to the next as long as it is true: as long as the wanted seats
+stand as they stood, and nothing has changed in the rows the offers lie in (there the offers must still be
+free, and still leave nobody alone). Then a loser costs a look-up and one comparison of integers.
+
+Kept answers are bounded by `KEPT_MAX` a showtime, and go all at once when that is reached: what is asked
+for often is back at once.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from kernel import limits
+from kernel.clock import from_ms, rfc3339
+from kernel.errors import SeatRushError
+from reservation import errors
+from reservation.halls import Showtime
+from reservation.packing import count_seats, has_seat, mask_of
+from reservation.ports import Refused
+from reservation.replica import Replica
+from reservation.seating import Pick, alternatives, is_together, judge_orphans
+
+KEPT_MAX: Final = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRefusal:
+    """A refusal, what was wanted, and the part of the map it depends on (masks of seats)."""
+
+    seats: tuple[int, ...]
+    wanted: int
+    where: int
+    as_it_was: int
+    refused: type[SeatRushError]
+    facts: dict[str, Any]
+
+    def is_true_of(self, taken: int) -> bool:
+        """Whether it may still be told."""
+        return taken & self.where == self.as_it_was
+
+    def error(self) -> SeatRushError:
+        """The refusal, fresh: an exception is raised once."""
+        return self.refused(**self.facts)
+
+
+def kept_for(replica: Replica, wish: Hashable, taken: int) -> KeptRefusal | None:
+    """What was told to the last who wished this, if it may be told again."""
+    kept = replica.refusals.get(wish)
+    return kept if kept is not None and kept.is_true_of(taken) else None
+
+
+def keep(replica: Replica, wish: Hashable, kept: KeptRefusal) -> KeptRefusal:
+    """Remember what one was told who wished this."""
+    if len(replica.refusals) >= KEPT_MAX:
+        replica.refusals.clear()
+    replica.refusals[wish] = kept
+    return kept
+
+
+def seats_taken(showtime: Showtime, seats: Sequence[int], taken: bytes) -> KeptRefusal:
+    """Why these seats cannot be had on a map where some of them are taken."""
+    error = explain(showtime, seats, Refused("seat_taken", taken=taken))
+    seat_count = showtime.sale.terms.seat_count
+    wanted, where = mask_of(seats, seat_count), mask_of(range(seat_count), seat_count)
+    offers = [label for offer in error.facts["alternatives"] for label in offer["seats"]]
+    if offers and showtime.sale.orphan_rule != "strict":
+        layout = showtime.hall.layout
+        offered = [layout.index_of[label] for label in offers]
+        rows = showtime.hall.stretches.touching(offered)
+        near = [seat for start, length, _ in rows for seat in range(start, start + length)]
+        where = mask_of([*seats, *offered, *near], seat_count)
+    as_it_was = int.from_bytes(taken) & where
+    return KeptRefusal(tuple(seats), wanted, where, as_it_was, type(error), error.facts)
+
+
+def nothing_left(showtime: Showtime, taken: bytes) -> KeptRefusal:
+    """Why a wish for any seats of a kind cannot be met on this map."""
+    seat_count = showtime.sale.terms.seat_count
+    facts = {"seats_left": seat_count - count_seats(taken)}
+    everything = mask_of(range(seat_count), seat_count)
+    return KeptRefusal((), 0, everything, int.from_bytes(taken), errors.SoldOut, facts)
+
+
+def explain(showtime: Showtime, seats: Sequence[int], refusal: Refused) -> SeatRushError:
+    """A refusal of the inventory as what the caller is told."""
+    match refusal.status:
+        case "seat_taken":
+            assert refusal.taken is not None
+            conflicts = [seat for seat in seats if has_seat(refusal.taken, seat)]
+            facts: dict[str, Any] = {
+                "conflicts": _labels(showtime, conflicts),
+                "alternatives": _alternatives(showtime, seats, refusal.taken),
+            }
+            if count_seats(refusal.taken) == showtime.sale.terms.seat_count:
+                return errors.SoldOut(**facts)
+            return errors.SeatTaken(**facts)
+        case "orphan_seat":
+            assert refusal.taken is not None
+            return errors.OrphanSeat(
+                singles=_labels(showtime, refusal.seats),
+                alternatives=_shifted(showtime, seats, refusal.taken),
+            )
+        case "seat_limit_exceeded":
+            already, most = refusal.numbers
+            return errors.SeatLimitExceeded(already=already, most=most)
+        case "sale_not_open":
+            return sale_not_open(refusal.numbers[0])
+        case "sale_closed":
+            return sale_closed(refusal.numbers[0])
+        case _:
+            return errors.refusal_error(refusal)
+
+
+def sale_not_open(opens_at_ms: int) -> SeatRushError:
+    """Too early, or paused."""
+    return errors.SaleNotOpen(opens_at=_instant(opens_at_ms))
+
+
+def sale_closed(closes_at_ms: int) -> SeatRushError:
+    """Too late."""
+    return errors.SaleClosed(closes_at=_instant(closes_at_ms))
+
+
+def _labels(showtime: Showtime, seats: Sequence[int]) -> list[str]:
+    """Seats as people name them."""
+    return [showtime.hall.layout.seats[seat].label for seat in seats]
+
+
+def _alternatives(showtime: Showtime, seats: Sequence[int], taken: bytes) -> list[dict[str, object]]:
+    picks = alternatives(
+        showtime.hall.plan,
+        taken,
+        seats,
+        showtime.sale.orphan_rule,
+        limit=limits.alternatives_max,
+        seed=zlib.crc32(repr(seats).encode()),
+    )
+    return [_offer(showtime, pick) for pick in picks]
+
+
+def _shifted(showtime: Showtime, seats: Sequence[int], taken: bytes) -> list[dict[str, object]]:
+    verdict = judge_orphans(showtime.hall.plan, taken, seats, showtime.sale.orphan_rule)
+    if verdict.alternative is None:
+        return _alternatives(showtime, seats, taken)[:1]
+    return [
+        {
+            "seats": _labels(showtime, verdict.alternative),
+            "together": is_together(showtime.hall.plan, verdict.alternative),
+        }
+    ]
+
+
+def _offer(showtime: Showtime, pick: Pick) -> dict[str, object]:
+    return {"seats": _labels(showtime, pick.seats), "together": pick.together}
+
+
+def _instant(instant_ms: int) -> str | None:
+    return rfc3339(from_ms(instant_ms)) if instant_ms else None

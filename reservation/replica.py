@@ -1,0 +1,287 @@
+"""What one worker knows of one showtime's seat map, and what may be concluded from it without asking.
+
+A replica is brought up to date by versioned reads (`question`, `learn`) and by the worker's own holds
+(`note_hold`): a hold that stepped the version by one changed exactly its own seats, so its bits are set
+here and no read is needed. It is arithmetic on two integers (the planes) and does no I/O.
+
+It never grants. It may *refuse*, with the words the script would have used, but only what it can prove:
+
+* the picture is of the epoch the scripts have, and young: asked for later than `YOUNG_S` before the request;
+* the wanted seat is sold, or taken while no hold of the showtime can have ended yet: the read brings
+  the instant the first hold is due, and the server's clock is estimated so that it can only be too late.
+  From that instant on the script decides again, which takes expired holds over, reaper or no reaper;
+* the request is not a repeat. A hold whose answer was lost finds its own seats taken, so the ids of the
+  live holds are kept too: a read brings those granted since the read before, in one step with the planes.
+  Whoever is known is sent to the script, which says `already_held`.
+
+And it knows which holds are on their way through this worker: who wants one of their seats waits for the
+answer instead of asking the same question in the same millisecond (`asking_for`).
+
+Refused alternative: pushing every change to the workers. It costs a command per hold, and what was pushed
+can be lost; a read per tick costs by time, is conflated by nature, and there is nothing to lose.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from reservation.picture import MapPicture
+from reservation.ports import Held, Phase, SeatMap
+
+if TYPE_CHECKING:
+    from reservation.refusals import KeptRefusal
+
+#: A seat free for longer than this is never refused here, and a map that is read is never older.
+YOUNG_S: Final = 0.1
+#: This near to the opening or closing instant only the server's own clock decides.
+WINDOW_MARGIN_MS: Final = 100
+#: A read whose clock went slower than ours by more than this was made by a clock that was set back.
+CLOCK_SLACK_MS: Final = 5
+#: After a longer pause all ids are read again, so that two clocks need not be compared over it.
+GAP_S: Final = 5.0
+_IDS_SPARE: Final = 1_024  # holds that ended, beside one hold a seat, before the ids are read anew
+
+#: `ask`: only the server can say. `look`: it looks hopeless, but the picture is too old to say so.
+Verdict = Literal["ask", "look", "seat_taken", "sale_closed", "sale_not_open"]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """How to read the map so that the answer fits on what is known."""
+
+    known_version: int | None
+    holds_from_ms: int | None
+    asked_at_s: float
+    epoch: int
+    number: int
+
+
+class Replica:
+    """One showtime in one worker. Instants in seconds are of the worker's monotonic clock."""
+
+    __slots__ = (
+        "_asked_for",
+        "_asking",
+        "_first_due_at_ms",
+        "_granted",
+        "_hold_ids",
+        "_hold_ids_max",
+        "_ids_wanted",
+        "_learnt_at_s",
+        "_learnt_number",
+        "_now_ms",
+        "_picture",
+        "_questions",
+        "_sold",
+        "_taken",
+        "_terms",
+        "_trusted_from",
+        "_width",
+        "asked_at_s",
+        "epoch",
+        "refusals",
+        "showtime_id",
+        "version",
+    )
+
+    def __init__(self, showtime_id: str) -> None:
+        self.showtime_id = showtime_id
+        self.epoch = -1  # of what is known; -1 is nothing
+        self.version = 0
+        self.asked_at_s = 0.0  # when the newest read was asked for
+        self.refusals: dict[Hashable, KeptRefusal] = {}  # what was told to others, by what they wished
+        self._learnt_at_s = 0.0
+        self._questions = 0
+        self._learnt_number = 0  # of the question whose answer is known
+        self._trusted_from = 0  # the first question asked after everything that changed unseen
+        self._now_ms = 0  # the server's clock in the newest read
+        self._first_due_at_ms = 0
+        self._terms: tuple[int, Phase, int, int] = (0, "closed", 0, 0)  # seats, phase, opens, closes
+        self._width = 0  # of a plane, in bytes
+        self._taken = 0
+        self._sold = 0
+        self._picture: MapPicture | None = None
+        self._ids_wanted = False
+        self._hold_ids: set[str] | None = None
+        self._hold_ids_max = 0
+        self._asking: dict[asyncio.Future[None], int] = {}  # holds on their way, and their seats
+        self._asked_for = 0
+        self._granted: set[str] = set()  # by this worker since the newest read was asked for
+
+    # Reading.
+
+    def question(self, epoch: int, now_s: float, hold_ttl_ms: int) -> Question:
+        """What to ask the inventory now; `hold_ttl_ms` is how long a hold lives that nobody extends."""
+        known = self.version if self.epoch == epoch else None
+        self._questions += 1
+        self._granted.clear()
+        if not self._ids_wanted:
+            return Question(known, None, now_s, epoch, self._questions)
+        ids = self._hold_ids
+        if known is None or ids is None or len(ids) > self._hold_ids_max or now_s - self.asked_at_s > GAP_S:
+            return Question(None, 0, now_s, epoch, self._questions)
+        since_ms = self._now_ms + hold_ttl_ms - CLOCK_SLACK_MS
+        return Question(known, since_ms, now_s, epoch, self._questions)
+
+    def learn(self, asked: Question, found: SeatMap, now_s: float) -> None:
+        """Take in the answer."""
+        if asked.epoch < self.epoch:
+            return
+        if asked.holds_from_ms is None:
+            self._hold_ids = None
+        elif asked.holds_from_ms == 0:
+            self._hold_ids = {*found.hold_ids, *self._granted}
+            self._hold_ids_max = 2 * len(self._hold_ids) + found.seat_count + _IDS_SPARE
+        elif self._hold_ids is not None:
+            self._hold_ids.update(found.hold_ids)
+            if found.now_ms - self._now_ms + CLOCK_SLACK_MS < 1000 * (asked.asked_at_s - self._learnt_at_s):
+                self._hold_ids = None  # the server's clock was set back: holds may have been missed
+        overtaken = asked.epoch == self.epoch and found.version < self.version
+        if overtaken:
+            # Holds of ours were granted after this read and noted before it: what is known is newer.
+            dues = [due for due in (self._first_due_at_ms, found.first_due_at_ms) if due]
+            self._first_due_at_ms = min(dues, default=0)
+        else:
+            self._first_due_at_ms = found.first_due_at_ms
+            if found.taken is not None and found.sold is not None:
+                self._replace(asked.epoch, found, found.taken, found.sold)
+        self.asked_at_s, self._learnt_at_s, self._now_ms = asked.asked_at_s, now_s, found.now_ms
+        self._learnt_number = asked.number
+
+    def _replace(self, epoch: int, found: SeatMap, taken: bytes, sold: bytes) -> None:
+        if epoch != self.epoch:
+            self.refusals.clear()
+        self.epoch, self.version, self._picture = epoch, found.version, None
+        self._terms = (found.seat_count, found.phase, found.opens_at_ms, found.closes_at_ms)
+        self._width = len(taken)
+        self._taken, self._sold = int.from_bytes(taken), int.from_bytes(sold)
+
+    # What this worker did itself.
+
+    def note_hold(self, hold_id: str, seats: int, held: Held, epoch: int) -> None:
+        """A hold of these seats was granted through this worker, asked for under `epoch`."""
+        self._granted.add(hold_id)
+        if self._hold_ids is not None:
+            self._hold_ids.add(hold_id)
+        if epoch != self.epoch or held.version <= self.version:
+            return
+        if held.version > self.version + 1:
+            self.distrust()
+            return
+        self._taken |= seats
+        self.version, self._picture = held.version, None
+        if self._first_due_at_ms == 0 or held.expires_at_ms < self._first_due_at_ms:
+            self._first_due_at_ms = held.expires_at_ms
+
+    def begin_asking(self, seats: int) -> asyncio.Future[None]:
+        """A hold of these seats is on its way through this worker; `end_asking` when it was answered."""
+        asking = asyncio.get_running_loop().create_future()
+        self._asking[asking] = seats
+        self._asked_for |= seats
+        return asking
+
+    def end_asking(self, asking: asyncio.Future[None]) -> None:
+        """It was answered; whoever waited for that goes on."""
+        self._asked_for &= ~self._asking.pop(asking)
+        asking.set_result(None)
+
+    def asking_for(self, wanted: int) -> asyncio.Future[None] | None:
+        """A hold on its way that wants one of these seats, if there is one. Not to be cancelled."""
+        if not wanted & self._asked_for:
+            return None
+        return next((asking for asking, seats in self._asking.items() if seats & wanted), None)
+
+    def distrust(self) -> None:
+        """Something changed that is not known here: only what is asked from now on can be young."""
+        self._trusted_from = self._questions + 1
+
+    # Looking.
+
+    @property
+    def picture(self) -> MapPicture | None:
+        """What is known, however old; None before the first read."""
+        if self._picture is None and self.epoch >= 0:
+            seat_count, phase, opens_at_ms, closes_at_ms = self._terms
+            self._picture = MapPicture(
+                self.showtime_id,
+                self.epoch,
+                self.version,
+                seat_count,
+                phase,
+                opens_at_ms,
+                closes_at_ms,
+                self._taken.to_bytes(self._width),
+                self._sold.to_bytes(self._width),
+            )
+        return self._picture
+
+    @property
+    def taken(self) -> int:
+        """The plane of what cannot be held, as `packing.mask_of` makes one."""
+        return self._taken
+
+    def is_young(self, now_s: float, within_s: float = YOUNG_S) -> bool:
+        """Whether it was asked for a moment ago, and after everything this worker knows to have changed."""
+        if self.epoch < 0 or self._learnt_number < self._trusted_from:
+            return False
+        return now_s - self.asked_at_s <= within_s
+
+    def knows(self, hold_id: str) -> bool | None:
+        """Whether a hold of this id may exist; None when the ids have not been read."""
+        return None if self._hold_ids is None else hold_id in self._hold_ids
+
+    @property
+    def knows_holds(self) -> bool:
+        """Whether the ids of holds are known."""
+        return self._hold_ids is not None
+
+    def want_hold_ids(self) -> None:
+        """From now on reads bring the ids of holds: somebody wants to hold here."""
+        self._ids_wanted = True
+
+    def is_overdue(self, now_s: float) -> bool:
+        """Whether a hold may be past its time, so that seats that look taken may be had."""
+        return 0 < self._first_due_at_ms <= self._latest_ms(now_s)
+
+    def _latest_ms(self, now_s: float) -> float:
+        """The server's clock now; too late rather than too early: the read ran after it was asked for."""
+        return self._now_ms + 1 + 1000 * (now_s - self.asked_at_s)
+
+    def window(self, now_s: float) -> Literal["open", "sale_closed", "sale_not_open", "ask"]:
+        """Where the sale stands; `ask` near a border."""
+        _, phase, opens_at_ms, closes_at_ms = self._terms
+        if phase == "closed" or 0 < closes_at_ms <= self._now_ms - WINDOW_MARGIN_MS:
+            return "sale_closed"
+        if 0 < closes_at_ms <= self._latest_ms(now_s) + WINDOW_MARGIN_MS:
+            return "ask"
+        if phase == "paused" or self._latest_ms(now_s) + WINDOW_MARGIN_MS < opens_at_ms:
+            return "sale_not_open"
+        return "ask" if self._now_ms < opens_at_ms else "open"
+
+    def verdict(self, hold_id: str, wanted: int, came_s: float, now_s: float, epoch: int) -> Verdict:
+        """Whether a hold can be refused without asking, and why. `wanted` is a mask of its seats.
+
+        The picture must have been young when the request came: one that had to wait for a read of its own
+        is answered by it, however busy the worker is.
+        """
+        if self.epoch != epoch:
+            return "ask"
+        window = self.window(now_s)
+        if window == "ask":
+            return "ask"
+        conflicts = wanted & self._taken
+        if window == "open" and not conflicts:
+            return "ask"
+        if not self.is_young(came_s):
+            return "look"
+        ids = self._hold_ids
+        if ids is None:
+            return "look"
+        if hold_id in ids:
+            return "ask"
+        if window != "open":
+            return window
+        return "seat_taken" if conflicts & self._sold or not self.is_overdue(now_s) else "ask"
