@@ -1,0 +1,165 @@
+"""Contenders in turns: rounds of blocks in shuffled order, paired by round.
+
+A machine drifts; so does whatever shares it. Contenders therefore take turns in blocks of seconds, in an
+order that a printed seed shuffles anew every round, and are compared within a round: what slowed the whole
+round cancels out. One contender, usually ours, runs twice per round under two names: the A/A control. If
+it does not agree with itself, nothing else is believed.
+
+A block is dropped when its canary is more than a tenth off the run's median, or when the host stole more
+than a fiftieth of it. Dropping looks at the machine only, never at the figure, and nothing is run again
+to replace what was dropped: that would be asking until the answer pleases.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from bench.harness.meter import Sample
+from bench.harness.result import Ratio
+from bench.harness.stats import Interval, Target, bootstrap, judge
+
+Block = Callable[[], Awaitable[Sample]]
+Metric = Callable[[Sample], float]
+
+AGAIN: Final = " again"
+CANARY_OFF_MAX: Final = 0.10
+STOLEN_MAX: Final = 0.02
+
+
+def cpu(*roles: str) -> Metric:
+    """CPU microseconds per unit, of these roles or of all."""
+    return lambda sample: sample.cpu_per_unit(*roles)
+
+
+def seconds_per_unit(sample: Sample) -> float:
+    """Time per unit: the inverse of throughput, so that it divides the same way as a cost."""
+    return sample.seconds / sample.units
+
+
+def extra(name: str) -> Metric:
+    """A figure the bench itself put into the sample."""
+    return lambda sample: sample.extra[name]
+
+
+@dataclass
+class Record:
+    """Samples by contender and round; None where a block was dropped."""
+
+    seed: int
+    rounds: int
+    twice: str | None
+    samples: dict[str, list[Sample | None]] = field(default_factory=dict)
+    dropped: int = 0
+
+    def kept(self, name: str) -> list[Sample]:
+        """What there is of a contender."""
+        return [sample for sample in self.samples[name] if sample is not None]
+
+    def pairs(self, numerator: str, denominator: str, of: Metric) -> list[float]:
+        """Ratios of the rounds in which both blocks count."""
+        return [
+            of(one) / of(other)
+            for one, other in zip(self.samples[numerator], self.samples[denominator], strict=True)
+            if one is not None and other is not None
+        ]
+
+    def control(self, of: Metric) -> Interval | None:
+        """How far the contender that ran twice agrees with itself."""
+        if self.twice is None:
+            return None
+        pairs = self.pairs(self.twice + AGAIN, self.twice, of)
+        return bootstrap(pairs) if pairs else None
+
+    def ratio(
+        self,
+        name: str,
+        numerator: str,
+        denominator: str,
+        *,
+        of: Metric,
+        target: Target | None = None,
+        note: str = "",
+    ) -> Ratio:
+        """The ratio of two contenders' costs, judged.
+
+        For "ours ÷ floor" in the sense of throughput put the floor's cost on top.
+        """
+        pairs = self.pairs(numerator, denominator, of)
+        if not pairs:
+            return Ratio.unmeasured(name, target, note)
+        interval = bootstrap(pairs)
+        verdict = judge(interval, target, rounds=len(pairs), control=self.control(of))
+        if of is seconds_per_unit and target is not None and self._is_generator_bound(numerator, denominator):
+            verdict, note = "inconclusive", f"{note} The generator was the bottleneck.".strip()
+        return Ratio.of(name, target, interval, verdict, len(pairs), note)
+
+    def control_ratio(self, of: Metric, what: str) -> Ratio:
+        """The control as a row of its own. Raises ValueError without one."""
+        assert self.twice is not None
+        pairs = self.pairs(self.twice + AGAIN, self.twice, of)
+        name = f"A/A control: {self.twice} ÷ itself, {what}"
+        if not pairs:
+            return Ratio.unmeasured(name, None, "")
+        return Ratio.of(name, None, bootstrap(pairs), "for information", len(pairs), "")
+
+    def median(self, name: str, of: Metric) -> float:
+        """A contender's median figure; nan when nothing is left of it."""
+        kept = self.kept(name)
+        return statistics.median(of(sample) for sample in kept) if kept else float("nan")
+
+    def _is_generator_bound(self, *names: str) -> bool:
+        for name in names:
+            kept = self.kept(name)
+            if sum(sample.generator_bound for sample in kept) * 2 > len(kept):
+                return True
+        return False
+
+
+async def in_turns(
+    blocks: Mapping[str, Block],
+    *,
+    rounds: int,
+    seed: int,
+    twice: str | None,
+    drop: bool = True,
+    say: Callable[[str], None] = lambda line: None,
+) -> Record:
+    """Run every block once per round, in shuffled order; then, unless told not to, drop what was spoiled."""
+    names = [*blocks]
+    runs: dict[str, Block] = dict(blocks)
+    if twice is not None:
+        names.append(twice + AGAIN)
+        runs[twice + AGAIN] = blocks[twice]
+    record = Record(seed, rounds, twice, {name: [] for name in names})
+    order = random.Random(seed)
+    for number in range(rounds):
+        for name in order.sample(names, len(names)):
+            sample = await runs[name]()
+            record.samples[name].append(sample)
+            say(
+                f"round {number + 1}/{rounds}  {name}: {sample.cpu_per_unit():,.1f} µs of CPU, "
+                f"{sample.per_second:,.0f}/s"
+            )
+    if drop:
+        drop_spoiled(record)
+    return record
+
+
+def drop_spoiled(record: Record) -> None:
+    """Take out the blocks the machine spoiled."""
+    everything: Sequence[Sample] = [sample for name in record.samples for sample in record.kept(name)]
+    median = statistics.median(sample.canary_ms for sample in everything)
+    for name, samples in record.samples.items():
+        for place, sample in enumerate(samples):
+            if sample is not None and _is_spoiled(sample, median):
+                record.samples[name][place] = None
+                record.dropped += 1
+
+
+def _is_spoiled(sample: Sample, median_canary_ms: float) -> bool:
+    off = abs(sample.canary_ms - median_canary_ms) > CANARY_OFF_MAX * median_canary_ms
+    return off or sample.stolen > STOLEN_MAX
