@@ -210,6 +210,9 @@ class Catalogue:
 
     async def prices_of(self, showtime_id: str) -> Prices:
         """Price by area of one showtime. Raises NotFound."""
+        known = self._prices.find(showtime_id)
+        if known is not None:
+            return known
         prices = await self._prices_of([showtime_id])
         if showtime_id not in prices:
             raise NotFound()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Protocol
 
 
@@ -63,3 +64,14 @@ def from_ms(instant_ms: int) -> datetime:
 def rfc3339(instant: datetime) -> str:
     """The one text form of an instant on the wire: UTC, milliseconds, ``Z``."""
     return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@lru_cache(maxsize=1_024)  # the holds of one second end in one second
+def _to_the_second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def rfc3339_of_ms(instant_ms: int) -> str:
+    """`rfc3339` of milliseconds since 1970."""
+    second, ms = divmod(instant_ms, 1000)
+    return f"{_to_the_second(second)}.{ms:03d}Z"

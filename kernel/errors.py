@@ -7,9 +7,23 @@ in `runtime.http.problems`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from kernel.codes import CODES, Code
+
+
+class Facts(dict[str, Any]):
+    """What a caller is told beside the code, by name. Not to be changed once it was told.
+
+    `encoded` is for whoever writes them down: thousands are refused for the same reason.
+    """
+
+    __slots__ = ("encoded",)
+
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        super().__init__(facts)
+        self.encoded: bytes | None = None
 
 
 class SeatRushError(Exception):
@@ -25,7 +39,7 @@ class SeatRushError(Exception):
         self, detail: str | None = None, *, retry_after_s: float | None = None, **facts: Any
     ) -> None:
         self.detail = detail or (type(self).__doc__ or self.code.title).strip().splitlines()[0]
-        self.facts = facts
+        self.facts = Facts(facts)
         self.retry_after_s = retry_after_s
         super().__init__(self.detail)
 

@@ -10,10 +10,11 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from kernel.clock import rfc3339_of_ms
 from reservation.halls import Showtime
 from reservation.schemas import HeldSeat, HoldAnswer, Prices
 from reservation.service import Hold
-from runtime.http import MoneyModel, instant
+from runtime.http import MoneyModel
 
 #: The prices of a showtime; seats are sold here, priced elsewhere.
 PriceList = Callable[[str], Awaitable[Prices]]
@@ -58,7 +59,7 @@ class HoldAnswers:
             seats=seats,
             together=hold.together,
             amount=MoneyModel(amount=amount, currency=priced.currency),
-            expires_at=instant(hold.expires_at),
+            expires_at=rfc3339_of_ms(hold.expires_at_ms),
         )
 
     def _seats_of(self, showtime: Showtime, prices: Prices) -> _PricedSeats:

@@ -37,12 +37,9 @@ class Hall:
 class Showtime:
     """A sale and its hall."""
 
+    showtime_id: str
     sale: Sale
     hall: Hall
-
-    @property
-    def showtime_id(self) -> str:
-        return self.sale.showtime_id
 
 
 class Halls:
@@ -53,6 +50,8 @@ class Halls:
         self._clock = clock
         self._halls: OrderedDict[str, Hall] = OrderedDict()
         self._sales: OrderedDict[str, tuple[float, Sale]] = OrderedDict()
+        #: The two put together, as long as the terms are fresh; never more than halls.
+        self._showtimes: OrderedDict[str, tuple[float, Showtime]] = OrderedDict()
         self._building = asyncio.Lock()
 
     async def showtime(self, showtime_id: str) -> Showtime:
@@ -60,8 +59,16 @@ class Halls:
 
         Raises NotFound, or PersistenceUnavailable when it was never seen and PostgreSQL is away.
         """
-        sale = await self._sale(showtime_id)
-        return Showtime(sale, await self.hall(sale.layout_id))
+        now_s = self._clock.monotonic_s()
+        known = self._showtimes.get(showtime_id)
+        if known is not None and known[0] > now_s:
+            return known[1]
+        sale = await self._sale(showtime_id, now_s)
+        showtime = Showtime(showtime_id, sale, await self.hall(sale.layout_id))
+        self._showtimes[showtime_id] = (self._sales[showtime_id][0], showtime)
+        while len(self._showtimes) > HALLS_MAX:
+            self._showtimes.popitem(last=False)
+        return showtime
 
     async def hall(self, layout_id: str) -> Hall:
         """A layout by id. Raises NotFound."""
@@ -86,9 +93,9 @@ class Halls:
     def forget(self, showtime_id: str) -> None:
         """Ask for the terms again next time."""
         self._sales.pop(showtime_id, None)
+        self._showtimes.pop(showtime_id, None)
 
-    async def _sale(self, showtime_id: str) -> Sale:
-        now_s = self._clock.monotonic_s()
+    async def _sale(self, showtime_id: str, now_s: float) -> Sale:
         known = self._sales.get(showtime_id)
         if known is not None and known[0] > now_s:
             return known[1]

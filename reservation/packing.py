@@ -33,7 +33,11 @@ def plane_of(seats: Iterable[int], seat_count: int) -> bytes:
 
 def mask_of(seats: Iterable[int], seat_count: int) -> int:
     """That plane as an integer, to be compared with `int.from_bytes` of others."""
-    return int.from_bytes(plane_of(seats, seat_count))
+    first = 8 * bytes_for(seat_count) - 1
+    mask = 0
+    for seat in seats:
+        mask |= 1 << (first - seat)
+    return mask
 
 
 def count_seats(plane: bytes) -> int:

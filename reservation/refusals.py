@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from kernel import limits
 from kernel.clock import from_ms, rfc3339
-from kernel.errors import SeatRushError
+from kernel.errors import Facts, SeatRushError
 from reservation import errors
 from reservation.halls import Showtime
 from reservation.packing import count_seats, has_seat, mask_of
@@ -38,7 +38,7 @@ class KeptRefusal:
     where: int
     as_it_was: int
     refused: type[SeatRushError]
-    facts: dict[str, Any]
+    facts: Facts
 
     def is_true_of(self, taken: int) -> bool:
         """Whether it may still be told."""
@@ -46,7 +46,9 @@ class KeptRefusal:
 
     def error(self) -> SeatRushError:
         """The refusal, fresh: an exception is raised once."""
-        return self.refused(**self.facts)
+        error = self.refused()
+        error.facts = self.facts
+        return error
 
 
 def kept_for(replica: Replica, wish: Hashable, taken: int) -> KeptRefusal | None:
@@ -82,7 +84,7 @@ def seats_taken(showtime: Showtime, seats: Sequence[int], taken: bytes) -> KeptR
 def nothing_left(showtime: Showtime, taken: bytes) -> KeptRefusal:
     """Why a wish for any seats of a kind cannot be met on this map."""
     seat_count = showtime.sale.terms.seat_count
-    facts = {"seats_left": seat_count - count_seats(taken)}
+    facts = Facts({"seats_left": seat_count - count_seats(taken)})
     everything = mask_of(range(seat_count), seat_count)
     return KeptRefusal((), 0, everything, int.from_bytes(taken), errors.SoldOut, facts)
 

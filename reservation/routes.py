@@ -17,7 +17,7 @@ from reservation.schemas import (
     named_or_wished,
 )
 from reservation.service import Hold, ReservationService
-from runtime.http import Answer, Call, Operations, Stream, created, no_content, not_modified, ok
+from runtime.http import Answer, Call, Operations, Stream, created, no_content, not_modified, ok, replayed
 
 _WHILE_AWAY = ("inventory_rebuilding", "seats_unavailable", "persistence_unavailable", "overloaded")
 
@@ -95,7 +95,8 @@ def operations(service: ReservationService, halls: Halls, maps: SeatMaps, prices
     )
     async def hold_seats(call: Call[HoldRequest]) -> Answer:
         hold = await _hold(service, call, call.path_id("sho"))
-        return created(await answers.of(hold), location=f"/api/v1/holds/{hold.hold_id}")
+        answer = created(await answers.of(hold), location=f"/api/v1/holds/{hold.hold_id}")
+        return answer if hold.fresh else replayed(answer)
 
     @operations.get(
         "/api/v1/holds/{hold_id}",

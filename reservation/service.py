@@ -13,16 +13,15 @@ import asyncio
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Literal
+from dataclasses import dataclass
+from typing import Final, Literal, NoReturn
 
 from kernel import limits
-from kernel.clock import Clock, from_ms
+from kernel.clock import Clock
 from kernel.errors import NotFound, SeatRushError, ValidationFailed
 from kernel.ids import hold_id_for, is_id, showtime_of
 from reservation import errors
-from reservation.domain import OrphanRule, bytes_for
+from reservation.domain import Layout, OrphanRule, bytes_for
 from reservation.halls import Halls, Showtime
 from reservation.live import SeatMaps
 from reservation.packing import has_seat, mask_of
@@ -38,6 +37,9 @@ from reservation.refusals import (
 )
 from reservation.replica import Replica, Verdict
 from reservation.seating import Pick, best_available, couples_broken, is_together, judge_orphans
+
+
+_NO_RULE: Final[tuple[OrphanRule, Stretches, Stretches]] = ("off", (), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,10 @@ class Hold:
     showtime: Showtime
     seats: tuple[int, ...]
     together: bool
-    expires_at: datetime
+    expires_at_ms: int
     state: Literal["held", "claimed", "sold"] = "held"
+    #: False: an earlier request with the same key was granted it.
+    fresh: bool = True
 
 
 class ReservationService:
@@ -93,7 +97,7 @@ class ReservationService:
         if verdict != "ask":
             raise self._no_sale(replica, verdict)
         try:
-            return await self._hold(showtime, hold_id, account_id, seats)
+            return await self._hold(showtime, replica, hold_id, account_id, seats, wanted)
         except Refused as refusal:
             if refusal.status == "seat_taken":
                 raise self._seats_taken(replica, showtime, wish, seats, refusal.taken) from None
@@ -137,7 +141,10 @@ class ReservationService:
                         return await self.find_hold(account_id, hold_id)
                 raise keep(replica, wish, nothing_left(showtime, taken)).error()
             try:
-                return await self._hold(showtime, hold_id, account_id, pick.seats, best=True)
+                wanted = mask_of(pick.seats, showtime.sale.terms.seat_count)
+                return await self._hold(
+                    showtime, replica, hold_id, account_id, pick.seats, wanted, best=True
+                )
             except Refused as refusal:
                 if refusal.status == "idempotency_key_reused":
                     # A repeat after a lost answer: the first pick was other seats, and it stands.
@@ -155,8 +162,8 @@ class ReservationService:
             state = await self._inventory.read_hold(hold_id, account_id)
         except Refused as refusal:
             raise errors.refusal_error(refusal) from None
-        view = self._hold_view(showtime, hold_id, state.seats, state.expires_at_ms)
-        return replace(view, state=state.state)
+        together = is_together(showtime.hall.plan, state.seats)
+        return Hold(hold_id, showtime, state.seats, together, state.expires_at_ms, state.state)
 
     async def release(self, account_id: str, hold_id: str) -> None:
         """Let go. Raises NotFound, HoldExpired, HoldClaimed."""
@@ -246,17 +253,21 @@ class ReservationService:
     async def _hold(
         self,
         showtime: Showtime,
+        replica: Replica,
         hold_id: str,
         account_id: str,
         seats: Sequence[int],
+        wanted: int,
         *,
         best: bool = False,
     ) -> Hold:
         """One script call. A pick of ours already leaves no single that could be avoided."""
-        rule, touched, area = await self._orphan_terms(showtime, seats, exempt=best)
-        replica, epoch = self._maps.replica(showtime.showtime_id), self._maps.epoch
-        taken = mask_of(seats, showtime.sale.terms.seat_count)
-        asking = replica.begin_asking(taken)
+        if best or showtime.sale.orphan_rule == "off":
+            rule, touched, area = _NO_RULE
+        else:
+            rule, touched, area = await self._orphan_terms(showtime, seats)
+        epoch = self._maps.epoch
+        asking = replica.begin_asking(wanted)
         try:
             held = await self._inventory.hold(
                 showtime.showtime_id,
@@ -268,21 +279,23 @@ class ReservationService:
                 stretches=touched,
                 area_stretches=area,
             )
-            replica.note_hold(hold_id, taken, held, epoch)
+            replica.note_hold(hold_id, wanted, held, epoch)
         finally:
             replica.end_asking(asking)
-        return self._hold_view(showtime, hold_id, seats, held.expires_at_ms)
+        together = is_together(showtime.hall.plan, seats)
+        return Hold(hold_id, showtime, tuple(seats), together, held.expires_at_ms, fresh=held.fresh)
 
     async def _orphan_terms(
-        self, showtime: Showtime, seats: Sequence[int], *, exempt: bool
+        self, showtime: Showtime, seats: Sequence[int]
     ) -> tuple[OrphanRule, Stretches, Stretches]:
         """The rule the script is to judge by, with its geometry; "off" where it was judged here.
 
         Raises Refused for a choice judged here that strands a seat.
         """
         layout, stretches, rule = showtime.hall.layout, showtime.hall.stretches, showtime.sale.orphan_rule
-        if exempt or rule == "off" or any(layout.seats[seat].kind == "accessible" for seat in seats):
-            return "off", (), ()
+        for seat in seats:
+            if layout.seats[seat].kind == "accessible":
+                return _NO_RULE
         touched = stretches.touching(seats)
         area = stretches.of_areas(touched) if rule == "strict" else ()
         if stretches.are_plain(touched) and stretches.are_plain(area):
@@ -291,29 +304,20 @@ class ReservationService:
         verdict = judge_orphans(showtime.hall.plan, picture.taken, seats, rule)
         if not verdict.ok and not any(has_seat(picture.taken, seat) for seat in seats):
             raise Refused("orphan_seat", seats=verdict.singles, taken=picture.taken)
-        return "off", (), ()
-
-    def _hold_view(self, showtime: Showtime, hold_id: str, seats: Sequence[int], expires_at_ms: int) -> Hold:
-        together = is_together(showtime.hall.plan, seats)
-        return Hold(hold_id, showtime, tuple(seats), together, from_ms(expires_at_ms))
+        return _NO_RULE
 
 
 def _seats_of(showtime: Showtime, labels: Sequence[str]) -> list[int]:
     layout = showtime.hall.layout
+    index_of = layout.index_of
     if len(labels) > limits.seats_per_hold_max:
         raise errors.TooManySeats(most=limits.seats_per_hold_max)
-    repeated = sorted({label for label in labels if list(labels).count(label) > 1})
-    if repeated:
-        raise errors.DuplicateSeat(seats=[label for label in repeated if label in layout.index_of])
-    unknown = [place for place, label in enumerate(labels) if label not in layout.index_of]
-    if unknown:
-        raise errors.UnknownSeat(
-            errors=[
-                {"pointer": f"/seats/{place}", "code": "unknown_seat", "detail": "not in this layout"}
-                for place in unknown
-            ]
-        )
-    seats = [layout.index_of[label] for label in labels]
+    try:
+        seats = [index_of[label] for label in labels]
+    except KeyError:
+        seats = []
+    if len(set(seats)) != len(labels):
+        _refuse_labels(layout, labels)
     if halves := couples_broken(showtime.hall.plan, seats):
         raise ValidationFailed(
             [
@@ -326,6 +330,20 @@ def _seats_of(showtime: Showtime, labels: Sequence[str]) -> list[int]:
             ]
         )
     return seats
+
+
+def _refuse_labels(layout: Layout, labels: Sequence[str]) -> NoReturn:
+    """Say what is wrong with labels that are not as many seats."""
+    repeated = sorted({label for label in labels if list(labels).count(label) > 1})
+    if repeated:
+        raise errors.DuplicateSeat(seats=[label for label in repeated if label in layout.index_of])
+    raise errors.UnknownSeat(
+        errors=[
+            {"pointer": f"/seats/{place}", "code": "unknown_seat", "detail": "not in this layout"}
+            for place, label in enumerate(labels)
+            if label not in layout.index_of
+        ]
+    )
 
 
 def _pick(showtime: Showtime, taken: bytes, wish: BestAvailable, seed: int, attempt: int) -> Pick | None:

@@ -33,7 +33,10 @@ def is_together(plan: SeatingPlan, seats: Sequence[int]) -> bool:
 
 def couples_broken(plan: SeatingPlan, chosen: Sequence[int]) -> tuple[int, ...]:
     """The halves of couple seats that the choice leaves behind; a choice may be sold if there are none."""
-    pair_left, wanted = plan.ground.pair_left, set(chosen)
+    pair_left = plan.ground.pair_left
+    if not pair_left:
+        return ()
+    wanted = set(chosen)
     missing = []
     for seat in sorted(wanted):
         if pair_left >> seat & 1 and seat + 1 not in wanted:

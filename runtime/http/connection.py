@@ -186,8 +186,8 @@ class Protocol(web.RequestHandler):
         """Take a request that has arrived whole out of aiohttp's hands and begin its answer."""
         if (
             self._request_count < _REQUESTS_BEFORE_TURNS
-            or not isinstance(message, RawRequestMessage)
-            or message.version != HttpVersion11
+            or type(message) is not RawRequestMessage
+            or message.version is not HttpVersion11
             or message.upgrade
             or not payload.is_eof()
             or payload.exception() is not None
@@ -198,10 +198,11 @@ class Protocol(web.RequestHandler):
         found = self._switchboard.find(message.method, message.path)
         if found is None or found[0].streams:
             return
-        if self._turns is None:
+        turns = self._turns
+        if turns is None:
             self._turns = Turns(self._loop, done=self._finish, lost=self.force_close)
             return
-        if not self._turns.is_free:
+        if not turns.is_free:
             return
         self._messages.clear()
         assert self._parser is not None
@@ -210,7 +211,7 @@ class Protocol(web.RequestHandler):
         keep_alive = not (message.should_close or self._draining)
         request = Incoming(message, body_of(payload), keep_alive=keep_alive)
         self._admission.begun()
-        response = self._turns.begin(endpoint.answer_whole(request, values, query))
+        response = turns.begin(endpoint.answer_whole(request, values, query))
         if response is None:
             self._answering = request
             self._request_in_progress = True

@@ -20,7 +20,7 @@ from multidict import CIMultiDictProxy
 
 from kernel.errors import SeatRushError
 from runtime.http import negotiation, problems
-from runtime.http.answers import Answer, Stream
+from runtime.http.answers import Answer, Stream, replayed
 from runtime.http.auth import TokenVerifier, authenticate
 from runtime.http.call import Call
 from runtime.http.context import REQUEST_ID, request_id
@@ -77,6 +77,8 @@ class Endpoint:
         self._takes_query = operation.query is not None
         self._body_bytes_max = operation.body_bytes_max
         self._media_type = operation.media_type
+        #: Whether the answers go on.
+        self.streams = operation.media_type == EVENT_STREAM
         self._verifier = surroundings.verifier if operation.auth else None
         self._recent = surroundings.recent if operation.idempotent else None
         self._guard = surroundings.guard if operation.idempotent and operation.guarded else None
@@ -115,17 +117,12 @@ class Endpoint:
             if len(request.body) > self._body_bytes_max:
                 raise PayloadTooLarge
             answered = await self._carry_out(call, request, request.body)
-            assert isinstance(answered, Answer), "streams go the long way"
+            assert type(answered) is Answer, "streams go the long way"
             response = render(answered, request, self._media_type, name)
         except Exception as error:  # noqa: BLE001
             response = refuse(error, request, name, self._name, self._observer)
         self._observer.observe(self._name, response.status, perf_counter() - started)
         return response
-
-    @property
-    def streams(self) -> bool:
-        """Whether the answers go on."""
-        return self._media_type == EVENT_STREAM
 
     def _understand(self, request: Request, values: list[str], query: str, name: str) -> Call[Any, Any]:
         """Who asks for what."""
@@ -165,36 +162,35 @@ class Endpoint:
         repeat = call.idempotency = Idempotency(
             key_of(request.headers), f"{request.method} {request.raw_path}", call.body
         )
-        replay = recent.begin(call.account_id, repeat.key, repeat.material)
-        if replay is not None:
-            return _repeated(replay)
+        account_id, key, material = call.account_id, repeat.key, repeat.material
+        earlier = recent.begin(account_id, key, material)
+        if earlier is not None:
+            return replayed(earlier)
         try:
             if self._guard is None:
                 answered = await self._answer_finally(call, request)
-                replay = self._replay_of(answered)
             else:
-                answered, replay = await self._answer_guarded(call, request, self._guard)
+                answered = await self._answer_guarded(call, request, self._guard)
         except BaseException:
-            recent.abandon(call.account_id, repeat.key)
+            recent.abandon(account_id, key)
             raise
-        recent.finish(call.account_id, repeat.key, repeat.material, replay)
+        recent.finish(account_id, key, material, answered)
         return answered
 
     async def _answer_guarded(
         self, call: Call[Any, Any], request: Request, guard: IdempotencyGuard
-    ) -> tuple[Answer, Replay]:
+    ) -> Answer:
         repeat = call.idempotency
         begun = await guard.begin(call.account_id, repeat.key, repeat.fingerprint, self._name)
         if isinstance(begun, Replay):
-            return _repeated(begun), begun
+            return Answer(begun.status, begun.body or None, begun.headers, replayed=True)
         try:
             answered = await self._answer_finally(call, request)
         except Exception:
             await self._abandon(begun, guard)
             raise
-        replay = self._replay_of(answered)
-        await self._keep(replay, begun, guard)
-        return answered, replay
+        await self._keep(answered, begun, guard)
+        return answered
 
     async def _answer_finally(self, call: Call[Any, Any], request: Request) -> Answer:
         """The answer that repeats get too, its body encoded; raises what may come out otherwise next time."""
@@ -208,15 +204,6 @@ class Endpoint:
             return problems.answer(error, instance=_path(request), request_id=call.request_id)
         return Answer(answered.status, encoded(answered.body), answered.headers, answered.replayed)
 
-    def _replay_of(self, answered: Answer) -> Replay:
-        headers = {"Content-Type": self._media_type}
-        if answered.headers is not None:
-            for name in STORED_HEADERS:
-                if name in answered.headers:
-                    headers[name] = answered.headers[name]
-        assert isinstance(answered.body, bytes | None), "encoded already"
-        return Replay(answered.status, headers, answered.body or b"")
-
     async def _abandon(self, begun: Started, guard: IdempotencyGuard) -> None:
         try:
             await guard.abandon(begun)
@@ -224,9 +211,12 @@ class Endpoint:
             _log.exception("a key could not be freed")
             self._observer.unhandled(self._name)
 
-    async def _keep(self, replay: Replay, begun: Started, guard: IdempotencyGuard) -> None:
+    async def _keep(self, answered: Answer, begun: Started, guard: IdempotencyGuard) -> None:
+        headers = {"Content-Type": self._media_type, **(answered.headers or {})}
+        stored = {name: value for name, value in headers.items() if name in STORED_HEADERS}
+        assert answered.body is None or type(answered.body) is bytes, "encoded already"
         try:
-            await guard.finish(begun, replay.status, replay.headers, replay.body)
+            await guard.finish(begun, answered.status, stored, answered.body or b"")
         except Exception:  # noqa: BLE001
             # The effect has happened and the caller should know it. The key stays claimed until its
             # lease ends; then a repeat meets the effect itself.
@@ -242,10 +232,6 @@ class Endpoint:
             stream_headers(self._media_type, name),
             opened=lambda: self._observer.observe(self._name, 200, perf_counter() - started),
         )
-
-
-def _repeated(replay: Replay) -> Answer:
-    return Answer(replay.status, replay.body or None, replay.headers, replayed=True)
 
 
 def refuse(

@@ -18,13 +18,13 @@ from time import monotonic
 from typing import Final
 
 from kernel.errors import IdempotencyKeyReused, RequestInProgress
-from runtime.http.idempotency import Replay
+from runtime.http.answers import Answer
 
 ANSWERS_TTL_S: Final = 8 * 60.0  # as long as a hold
 ANSWERS_BYTES_MAX: Final = 64 * 1024 * 1024  # about 60,000 refusals with alternatives
 _OVERHEAD_BYTES: Final = 600  # of one entry beside its texts: tuples, dictionary slot, headers
 
-_RUNNING: Final = Replay(0, {}, b"")
+_RUNNING: Final = Answer(0)
 
 
 class RecentAnswers:
@@ -43,14 +43,14 @@ class RecentAnswers:
         self._ttl_s = ttl_s
         self._bytes_max = bytes_max
         self._now_s = now_s
-        self._known: dict[tuple[str, str], tuple[bytes, Replay]] = {}
+        self._known: dict[tuple[str, str], tuple[bytes, Answer]] = {}
         self._ages: deque[tuple[float, tuple[str, str], int]] = deque()
         self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def begin(self, account_id: str, key: str, material: bytes) -> Replay | None:
+    def begin(self, account_id: str, key: str, material: bytes) -> Answer | None:
         """The earlier answer, or None: this is the first, and counts as running from now on.
 
         `material` says what was asked. Raises RequestInProgress, IdempotencyKeyReused.
@@ -67,11 +67,13 @@ class RecentAnswers:
             raise RequestInProgress(retry_after_s=1.0)
         return answer
 
-    def finish(self, account_id: str, key: str, material: bytes, answer: Replay) -> None:
-        """Keep the answer of a running request, and forget what is too old or too much."""
+    def finish(self, account_id: str, key: str, material: bytes, answer: Answer) -> None:
+        """Keep the answer of a running request, its body encoded, and forget what is too old or too much."""
         place = (account_id, key)
         now_s = self._now_s()
-        size = _OVERHEAD_BYTES + len(material) + len(answer.body)
+        body = answer.body
+        assert body is None or type(body) is bytes, "encoded already"
+        size = _OVERHEAD_BYTES + len(material) + len(body or b"")
         self._known[place] = (material, answer)
         self._ages.append((now_s + self._ttl_s, place, size))
         self._bytes += size

@@ -17,7 +17,7 @@ from time import time
 from typing import Final
 
 import msgspec
-from aiohttp import HttpVersion10, hdrs, web
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDict, istr
 
@@ -92,8 +92,9 @@ Response = web.StreamResponse | Ready
 
 def render(answered: Answer, request: Request, media_type: str, name: str, *, close: bool = False) -> Ready:
     """The response of an answer; `close` ends the connection with it."""
-    status = answered.status
-    body = encoded(answered.body)
+    status, body = answered.status, answered.body
+    if body is not None and type(body) is not bytes:
+        body = encoded(body)
     cache_control = "no-store"
     more = ""
     if answered.headers is not None:
@@ -116,7 +117,7 @@ def render(answered: Answer, request: Request, media_type: str, name: str, *, cl
     keep_alive = request.keep_alive and not close
     if not keep_alive:
         more += "Connection: close\r\n"
-    elif request.version == HttpVersion10:
+    elif request.version is not HttpVersion11 and request.version == HttpVersion10:
         more += "Connection: keep-alive\r\n"
     message = (
         f"{_BEGINNINGS[status]}{name}\r\nCache-Control: {cache_control}\r\nDate: {_date()}\r\n{more}\r\n"

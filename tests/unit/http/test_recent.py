@@ -8,9 +8,9 @@ from __future__ import annotations
 import pytest
 
 from kernel.errors import IdempotencyKeyReused, RequestInProgress
-from runtime.http import RecentAnswers, Replay
+from runtime.http import Answer, RecentAnswers
 
-DONE = Replay(201, {"Content-Type": "application/json"}, b"{}")
+DONE = Answer(201, b"{}", {"Location": "/holds/1"})
 ASKED, OTHER = b"POST /holds\n1", b"POST /holds\n2"
 
 
@@ -24,7 +24,7 @@ class Now:
         return self.at_s
 
 
-def answered(recent: RecentAnswers, key: str, answer: Replay = DONE) -> None:
+def answered(recent: RecentAnswers, key: str, answer: Answer = DONE) -> None:
     assert recent.begin("acc", key, ASKED) is None
     recent.finish("acc", key, ASKED, answer)
 
@@ -70,7 +70,7 @@ def test_an_answer_is_forgotten_after_its_time() -> None:
 
 def test_the_oldest_answers_go_first_when_they_are_too_much() -> None:
     recent = RecentAnswers(bytes_max=10_000)
-    large = Replay(409, {}, b"x" * 1_000)
+    large = Answer(409, b"x" * 1_000)
     for number in range(100):
         answered(recent, str(number), large)
     assert 1 < len(recent) <= 10

@@ -2,8 +2,9 @@
 
 Method: seeded games on the inventory's twin in plain Python. Two workers and a stranger hold, release,
 extend, order, sweep and let time pass; each worker keeps a replica from readings at random moments and from
-its own holds. After every step: wherever a replica and the truth have the same version, they have the
-same seats; and whatever a replica that has just been read refuses, the inventory refuses too when asked.
+its own holds, and hears what others free. After every step: wherever a replica and the truth have the same
+version, they have the same seats; and whatever a replica refuses, whether it has just been read or only heard
+all the news, the inventory refuses too when asked.
 Each rule that makes this true is then taken away, and the same games find the lie.
 """
 
@@ -91,18 +92,24 @@ class Game:
                 await self.change(*self.random.choice(self.asked)[:2])
 
     async def change(self, hold_id: str, buyer: str) -> None:
-        """Something no replica is told of."""
+        """Something no replica is told of; that more may be had now is announced."""
+        freed = False
         match self.random.randrange(5):
             case 0:
                 await self.inventory.release(hold_id, buyer)
+                freed = True
             case 1:
                 await self.inventory.extend(hold_id, buyer, ttl_ms=TTL_MS, lifetime_ms_max=3 * TTL_MS)
             case 2:
                 await self.inventory.claim(hold_id, buyer, pay_by_ms=2**42, entry=b"claim")
             case 3:
-                await self.inventory.sweep(self.showtime_id, holds_max=2)
+                freed = (await self.inventory.sweep(self.showtime_id, holds_max=2)).freed > 0
             case _:
-                await self.inventory.return_seats(hold_id, states=frozenset({"claimed"}))
+                freed = await self.inventory.return_seats(hold_id, states=frozenset({"claimed"}))
+        if freed:
+            version = (await self.inventory.read_map(self.showtime_id)).version
+            for worker in self.workers:
+                worker.replica.hear(version)
 
     def choice(self) -> list[int]:
         first = self.random.randrange(SEATS - 2)
@@ -126,10 +133,11 @@ class Game:
             *self.asked[-3:],
             *self.random.sample(self.asked, min(3, len(self.asked))),
         ]:
-            verdict = reader.verdict(hold_id, mask_of(seats, SEATS), self.now_s, self.now_s, EPOCH)
-            self.verdicts[verdict] += 1
-            if verdict == "seat_taken":
-                assert await self.refused(hold_id, buyer, seats) in {"seat_taken", "hold_claimed"}
+            for number, replica in enumerate([reader, *(worker.replica for worker in self.workers)]):
+                verdict = replica.verdict(hold_id, mask_of(seats, SEATS), self.now_s, self.now_s, EPOCH)
+                self.verdicts[f"{verdict}, {'just read' if number == 0 else 'heard the news'}"] += 1
+                if verdict == "seat_taken":
+                    assert await self.refused(hold_id, buyer, seats) in {"seat_taken", "hold_claimed"}
 
     async def refused(self, hold_id: str, buyer: str, seats: Sequence[int]) -> str:
         """What the inventory would have said, without its having been asked."""
@@ -157,8 +165,10 @@ async def play_all(**how: Any) -> Counter[str]:
 async def test_a_replica_refuses_only_what_the_inventory_refuses() -> None:
     verdicts = await play_all()
 
-    assert verdicts["seat_taken"] > GAMES, "it refuses nothing"
-    assert verdicts["ask"] > GAMES
+    for age in ("just read", "heard the news"):
+        assert verdicts[f"seat_taken, {age}"] > GAMES, "it refuses nothing"
+        assert verdicts[f"ask, {age}"] > GAMES
+    assert verdicts["look, heard the news"] > GAMES
 
 
 async def test_if_a_takeover_stepped_by_one_a_replica_would_keep_seats_that_came_free() -> None:
@@ -206,6 +216,14 @@ async def test_a_replica_that_does_not_know_the_holds_refuses_repeats(
 
     monkeypatch.setattr(Replica, "learn", forgetful)
     with pytest.raises(AssertionError):
+        await play_all()
+
+
+async def test_a_replica_that_does_not_hear_the_news_refuses_what_came_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Replica, "hear", lambda *_: None)
+    with pytest.raises(AssertionError, match="granted"):
         await play_all()
 
 
@@ -356,6 +374,55 @@ def test_after_a_gap_or_a_release_a_young_picture_must_have_been_asked_for_later
     assert not replica.is_young(0.0)
     replica.learn(replica.question(EPOCH, 0.0, TTL_MS), _as_read(), 0.0)
     assert replica.is_young(0.0)
+
+
+def test_on_news_of_a_later_version_nothing_is_refused_until_it_was_read() -> None:
+    replica = known()
+    asked_before = replica.question(EPOCH, 0.0, TTL_MS)
+    replica.hear(8)
+    assert verdict(replica, 3) == "look"
+
+    replica.learn(asked_before, _as_read(), 0.0)
+    assert replica.version == 8
+    assert verdict(replica, 3) == "seat_taken", "a read that was on its way brought the very version"
+
+
+def test_a_read_from_before_the_news_does_not_make_a_picture_young() -> None:
+    replica = known()
+    asked_before = replica.question(EPOCH, 0.0, TTL_MS)
+    replica.hear(9)
+    replica.learn(asked_before, _as_read(), 0.0)
+    assert verdict(replica, 3) == "look"
+
+
+def test_who_came_before_the_news_is_answered_by_what_was_asked_for_after_he_came() -> None:
+    """Else news in quick succession would keep him waiting for one read after the other."""
+    replica, wanted = known(), mask_of([3], SEATS)
+    found = replace(_as_read(), now_ms=NOW_MS + 20)
+    replica.learn(replica.question(EPOCH, 0.02, TTL_MS), found, 0.02)
+    replica.hear(9)
+    assert replica.verdict("hld_new", wanted, 0.01, 0.03, EPOCH) == "seat_taken"
+    assert replica.verdict("hld_new", wanted, 0.02, 0.03, EPOCH) == "look"
+
+
+def test_news_of_what_is_known_changes_nothing() -> None:
+    replica = known()
+    replica.hear(7)
+    replica.hear(3)
+    assert verdict(replica, 3) == "seat_taken"
+
+
+def test_news_of_a_version_that_does_not_exist_costs_one_read() -> None:
+    replica = known()
+    replica.hear(1_000_000)
+    replica.learn(replica.question(EPOCH, 0.0, TTL_MS), _as_read(), 0.0)
+    assert verdict(replica, 3) == "seat_taken"
+
+
+def test_a_list_shows_a_picture_from_before_the_news() -> None:
+    replica = known()
+    replica.hear(8)
+    assert replica.is_within(YOUNG_S, 0.0)
 
 
 def test_an_own_hold_of_an_earlier_epoch_is_not_drawn_into_the_map() -> None:
