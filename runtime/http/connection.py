@@ -35,7 +35,7 @@ import struct
 import termios
 from typing import Any, Final
 
-from aiohttp import HttpVersion11, StreamReader, hdrs, web
+from aiohttp import EMPTY_PAYLOAD, HttpVersion11, StreamReader, hdrs, web
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 
@@ -189,8 +189,7 @@ class Protocol(web.RequestHandler):
             or type(message) is not RawRequestMessage
             or message.version is not HttpVersion11
             or message.upgrade
-            or not payload.is_eof()
-            or payload.exception() is not None
+            or not (payload is EMPTY_PAYLOAD or (payload.is_eof() and payload.exception() is None))
             or self._reading_paused
             or hdrs.CONTENT_ENCODING in message.headers
         ):

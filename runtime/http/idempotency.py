@@ -109,7 +109,7 @@ def key_of(headers: CIMultiDictProxy[str]) -> str:
     if not brought:
         raise IdempotencyKeyMissing
     key = brought[0]
-    if len(key) >= 2 and key[0] == key[-1] == '"':
+    if key[:1] == '"' and key[-1] == '"' and len(key) >= 2:
         key = key[1:-1].replace('\\"', '"').replace("\\\\", "\\")
     if len(brought) > 1 or not _printable.fullmatch(key):
         raise IdempotencyKeyInvalid

@@ -15,7 +15,7 @@ import logging
 import math
 import random
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 import msgspec

@@ -71,9 +71,9 @@ class RecentAnswers:
         """Keep the answer of a running request, its body encoded, and forget what is too old or too much."""
         place = (account_id, key)
         now_s = self._now_s()
-        body = answer.body
-        assert body is None or type(body) is bytes, "encoded already"
-        size = _OVERHEAD_BYTES + len(material) + len(body or b"")
+        size = _OVERHEAD_BYTES + len(material)
+        if type(answer.body) is bytes:
+            size += len(answer.body)
         self._known[place] = (material, answer)
         self._ages.append((now_s + self._ttl_s, place, size))
         self._bytes += size

@@ -447,7 +447,7 @@ async def test_a_repeat_whose_answer_was_lost_gets_its_hold_through_any_worker(h
     ours.maps.replica(showtime_id)
     await ours.maps.tick()
 
-    assert await ours.hold(showtime_id, "B1", fan=fan, key="once") == granted
+    assert await ours.hold(showtime_id, "B1", fan=fan, key="once") == replace(granted, fresh=False)
     with pytest.raises(errors.SeatTaken):
         await ours.hold(showtime_id, "B1", fan=fan, key="another")
 
