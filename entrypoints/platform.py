@@ -135,6 +135,10 @@ class Platform:
         )
 
     @cached_property
+    def freed_news(self) -> reservation.FreedNews:
+        return reservation.FreedNews(self.blocking_redis, self.maps)
+
+    @cached_property
     def hold_service(self) -> reservation.ReservationService:
         return reservation.ReservationService(
             self.inventory, self.halls, self.maps, self.clock, hold_ttl_ms=self.settings.hold_ttl_ms

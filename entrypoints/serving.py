@@ -127,6 +127,7 @@ async def serve(
     ending = _Ending()
     await platform.epoch.refresh()
     platform.commits.start()
+    platform.freed_news.start()
     health = _health(platform)
     measurements = platform.measurements("api")
     runner = Runner(build(platform, health, measurements))
@@ -154,6 +155,7 @@ async def serve(
         await asyncio.wait({tasks[-1], hastened}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         await runner.cleanup()
+        await platform.freed_news.close()
         await platform.maps.close()
         await platform.commits.close()
         for task in tasks:

@@ -8,6 +8,7 @@ to it. Does not own who *has* a seat: that is the order side's, in PostgreSQL, a
 from reservation.domain import Area, Layout, OrphanRule, Seat, SeatKind, Segment
 from reservation.epoch import EpochWatch
 from reservation.errors import HoldExpired, HoldLost, refusal_error
+from reservation.freed_redis import FreedNews
 from reservation.halls import Halls
 from reservation.inventory_redis import RedisInventory
 from reservation.keys import epoch_key, keys_of, log_key, showtimes_key
@@ -27,6 +28,7 @@ __all__ = [
     "Area",
     "BestAvailable",
     "EpochWatch",
+    "FreedNews",
     "Halls",
     "Hold",
     "HoldExpired",

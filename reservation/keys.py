@@ -1,4 +1,4 @@
-"""The one place where a Redis key of the seat engine is spelt. `lua/README.md` has the table.
+"""The one place where a Redis key or channel of the seat engine is spelt. `lua/README.md` has the tables.
 
 The hash tag is the partition, so everything one script touches lies in one cluster slot, and the
 writer follows a fixed small set of logs.
@@ -7,9 +7,13 @@ writer follows a fixed small set of logs.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from kernel.ids import partition_of
+
+#: Where scripts announce that more may be had of a showtime (`lua/shared/announce_freed.lua`). A channel is
+#: no key: what is published on any node of a cluster is heard on all of them.
+FREED_CHANNEL: Final = "rsv:freed"
 
 
 class ShowtimeKeys(NamedTuple):
@@ -53,3 +57,12 @@ def showtimes_key(partition: int) -> str:
 def epoch_key(partition: int) -> str:
     """The epoch of a partition's data (string), written last by a rebuild."""
     return f"rsv:{{p{partition:02d}}}:epoch"
+
+
+def freed_in(message: bytes) -> tuple[str, int]:
+    """The showtime more may be had of, and the version of its map from which on.
+
+    Raises ValueError for what no script says.
+    """
+    key, version = message.decode().split(" ")
+    return key.rpartition(":")[2], int(version)

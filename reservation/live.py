@@ -7,7 +7,8 @@ asks for is not read; the first who asks again waits for one read that everybody
 shares. With very many maps the tick is stretched, so that reads stay below `READS_PER_S_MAX`.
 
 A map whose first hold may be past its time is swept before it is read: seats come free within a tick,
-reaper or no reaper. Own holds are noted at once, without a read; own releases make the next look a read.
+reaper or no reaper. Own holds are noted at once, without a read; own releases make the next look a read,
+and so does the news that somebody else made more possible (`reservation.freed_redis`).
 
 When Redis is away the last picture is still shown, for `STALE_S`: looking is not holding.
 """
@@ -112,7 +113,7 @@ class SeatMaps:
         Raises what `current` raises.
         """
         replica = self._replicas.get(showtime_id)
-        if replica is not None and replica.is_young(self._clock.monotonic_s(), GLANCE_S):
+        if replica is not None and replica.is_within(GLANCE_S, self._clock.monotonic_s()):
             picture = replica.picture
             assert picture is not None
             return picture
@@ -162,13 +163,24 @@ class SeatMaps:
         if replica.showtime_id in self._replicas:
             self._replicas.move_to_end(replica.showtime_id)
 
-    # What this worker did.
+    # What this worker did, and what it heard.
 
     def distrust(self, showtime_id: str) -> None:
         """Something else changed here: the next who looks waits for a new read."""
         replica = self._replicas.get(showtime_id)
         if replica is not None:
             replica.distrust()
+
+    def distrust_all(self) -> None:
+        """Nobody knows what changed: for every map, the next who looks waits for a new read."""
+        for replica in self._replicas.values():
+            replica.distrust()
+
+    def hear(self, showtime_id: str, version: int) -> None:
+        """In this version of its map, more may be had of a showtime than before."""
+        replica = self._replicas.get(showtime_id)
+        if replica is not None:
+            replica.hear(version)
 
     async def sweep(self, replica: Replica) -> None:
         """Free what is past its time, a bounded batch of it, and look again.

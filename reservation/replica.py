@@ -14,11 +14,14 @@ It never grants. It may *refuse*, with the words the script would have used, but
   live holds are kept too: a read brings those granted since the read before, in one step with the planes.
   Whoever is known is sent to the script, which says `already_held`.
 
+It hears what others made possible (`hear`): from then on nothing is refused on a picture from before.
+
 And it knows which holds are on their way through this worker: who wants one of their seats waits for the
 answer instead of asking the same question in the same millisecond (`asking_for`).
 
 Refused alternative: pushing every change to the workers. It costs a command per hold, and what was pushed
-can be lost; a read per tick costs by time, is conflated by nature, and there is nothing to lose.
+can be lost; a read per tick costs by time, is conflated by nature, and there is nothing to lose. What is
+heard is therefore a hint to look, never the change itself: who hears nothing is behind for `YOUNG_S` at most.
 """
 
 from __future__ import annotations
@@ -67,6 +70,8 @@ class Replica:
         "_asking",
         "_first_due_at_ms",
         "_granted",
+        "_heard_number",
+        "_heard_version",
         "_hold_ids",
         "_hold_ids_max",
         "_ids_wanted",
@@ -97,6 +102,8 @@ class Replica:
         self._questions = 0
         self._learnt_number = 0  # of the question whose answer is known
         self._trusted_from = 0  # the first question asked after everything that changed unseen
+        self._heard_version = 0  # the latest in which others made more possible
+        self._heard_number = 0  # the first question asked after that was heard
         self._now_ms = 0  # the server's clock in the newest read
         self._first_due_at_ms = 0
         self._terms: tuple[int, Phase, int, int] = (0, "closed", 0, 0)  # seats, phase, opens, closes
@@ -198,6 +205,16 @@ class Replica:
         """Something changed that is not known here: only what is asked from now on can be young."""
         self._trusted_from = self._questions + 1
 
+    # What others did.
+
+    def hear(self, version: int) -> None:
+        """In this version more may be had than before: only a picture of it can be young.
+
+        Or one that was asked for from now on, should this be a version nobody will ever see.
+        """
+        self._heard_version = max(version, self._heard_version)
+        self._heard_number = self._questions + 1
+
     # Looking.
 
     @property
@@ -223,11 +240,21 @@ class Replica:
         """The plane of what cannot be held, as `packing.mask_of` makes one."""
         return self._taken
 
-    def is_young(self, now_s: float, within_s: float = YOUNG_S) -> bool:
-        """Whether it was asked for a moment ago, and after everything this worker knows to have changed."""
+    def is_young(self, came_s: float) -> bool:
+        """Whether it may answer somebody who came then: it is young, and shows what was heard to be new.
+
+        What was asked for after he came is an answer to him, whatever has happened since.
+        """
+        is_behind = self.version < self._heard_version and self._learnt_number < self._heard_number
+        if is_behind and self.asked_at_s <= came_s:
+            return False
+        return self.is_within(YOUNG_S, came_s)
+
+    def is_within(self, age_s: float, now_s: float) -> bool:
+        """Whether it is no older than that, and shows what this worker did itself."""
         if self.epoch < 0 or self._learnt_number < self._trusted_from:
             return False
-        return now_s - self.asked_at_s <= within_s
+        return now_s - self.asked_at_s <= age_s
 
     def knows(self, hold_id: str) -> bool | None:
         """Whether a hold of this id may exist; None when the ids have not been read."""

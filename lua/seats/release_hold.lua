@@ -1,18 +1,20 @@
 #!lua
 --[[ Let go of a hold its owner no longer wants.
   Atomic because the seats must become free and the hold disappear in one step, and only for its owner.
+  What became free is announced.
   KEYS  1 showtime  hash    terms, holds by hold id, seats per buyer id
         2 taken     string  bit per seat: cannot be held now
         3 expiry    zset    hold ids by the instant they are due, ms
   ARGV  1 hold_id  2 buyer_id  3 now_ms ('' = server time)
   RETURNS  released {version} | inventory_rebuilding | not_found | hold_expired | hold_claimed
-  COST  at most 8 commands ]]
+  COST  at most 9 commands ]]
 -- include: now_ms
 -- include: read_record
 -- include: unpack_seats
 -- include: put_seats
 -- include: span_of
 -- include: write_seats
+-- include: announce_freed
 
 -- Read
 local terms = redis.call('HMGET', KEYS[1], 'epoch', 'version', ARGV[1])
@@ -41,4 +43,5 @@ redis.call('HINCRBY', KEYS[1], record.buyer, -#seats)
 redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('ZREM', KEYS[3], ARGV[1])
 write_seats(KEYS[2], seats, 0)
+announce_freed(KEYS[1], version)
 return { 'released', version }

@@ -3,6 +3,7 @@
   Called only after PostgreSQL gave the seats up. Atomic, and keyed by the hold and the state it is
   expected in: a second call finds no record and changes nothing, so it can never free a seat its next
   owner holds; a call that was overtaken by a late payment finds the hold sold and leaves it alone.
+  What became free is announced.
   KEYS  1 showtime  hash    terms, holds by hold id, seats per buyer id
         2 taken     string  bit per seat: cannot be held now
         3 sold      string  bit per seat: claimed or sold
@@ -10,12 +11,13 @@
   ARGV  1 hold_id  2 seats another order owns, packed 2 bytes each: these stay as they are
         3 states the hold may be in, as letters of its record: 'c' unpaid, 's' refunded, 'x' expired
   RETURNS  returned {version} | nothing_to_return | inventory_rebuilding
-  COST  at most 9 commands ]]
+  COST  at most 10 commands ]]
 -- include: read_record
 -- include: unpack_seats
 -- include: put_seats
 -- include: span_of
 -- include: write_seats
+-- include: announce_freed
 
 -- Read
 local terms = redis.call('HMGET', KEYS[1], 'epoch', 'version', ARGV[1])
@@ -46,4 +48,7 @@ redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('ZREM', KEYS[4], ARGV[1])
 write_seats(KEYS[2], seats, 0)
 write_seats(KEYS[3], seats, 0)
+if #seats > 0 then
+  announce_freed(KEYS[1], version)
+end
 return { 'returned', version }

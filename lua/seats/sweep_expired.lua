@@ -1,13 +1,13 @@
 #!lua
 --[[ Tidy up: free the seats of holds past their time, bury what was left of older ones.
   Atomic because a hold must not be extended or claimed while it is being freed. Bounded: the caller
-  comes back while there is more.
+  comes back while there is more. What became free is announced.
   KEYS  1 showtime  hash    terms, holds by hold id, seats per buyer id
         2 taken     string  bit per seat: cannot be held now
         3 expiry    zset    hold ids by the instant they are due, ms
   ARGV  1 now_ms ('' = server time)  2 holds_max
   RETURNS  swept {holds freed, entries handled} | inventory_rebuilding
-  COST  at most 7 + 3 × holds_max commands ]]
+  COST  at most 8 + 3 × holds_max commands ]]
 -- include: now_ms
 -- include: read_record
 -- include: write_record
@@ -15,6 +15,7 @@
 -- include: put_seats
 -- include: span_of
 -- include: write_seats
+-- include: announce_freed
 
 -- Read
 local terms = redis.call('HMGET', KEYS[1], 'epoch', 'version')
@@ -51,7 +52,9 @@ for place, hold_id in ipairs(due) do
   end
 end
 if freed > 0 then
-  redis.call('HSET', KEYS[1], 'version', tonumber(terms[2]) + 1)
+  local version = tonumber(terms[2]) + 1
+  redis.call('HSET', KEYS[1], 'version', version)
   write_seats(KEYS[2], seats, 0)
+  announce_freed(KEYS[1], version)
 end
 return { 'swept', freed, #due }

@@ -1,17 +1,19 @@
 #!lua
 --[[ Put blocked seats back on public sale.
   Atomic because only a seat that is really blocked may become free: a held or sold one must not.
+  What became free is announced.
   KEYS  1 showtime  hash    terms, holds by hold id, seats per buyer id
         2 taken     string  bit per seat: cannot be held now
         3 blocked   string  bit per seat: kept off public sale
   ARGV  1 seats, packed 2 bytes each
   RETURNS  unblocked {version} | seat_not_blocked | inventory_rebuilding
-  COST  at most 7 commands ]]
+  COST  at most 8 commands ]]
 -- include: unpack_seats
 -- include: has_seat
 -- include: put_seats
 -- include: span_of
 -- include: write_seats
+-- include: announce_freed
 
 -- Read
 local terms = redis.call('HMGET', KEYS[1], 'epoch', 'version')
@@ -33,4 +35,7 @@ local version = tonumber(terms[2]) + 1
 redis.call('HSET', KEYS[1], 'version', version)
 write_seats(KEYS[2], seats, 0)
 write_seats(KEYS[3], seats, 0)
+if #seats > 0 then
+  announce_freed(KEYS[1], version)
+end
 return { 'unblocked', version }

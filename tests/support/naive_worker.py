@@ -29,12 +29,14 @@ async def main(port: int) -> None:
     async with platform_for(settings, find_addresses(settings)) as platform:
         await platform.epoch.refresh()
         platform.commits.start()
+        platform.freed_news.start()
         runner = Runner(build(platform))
         await runner.setup()
         await web.SockSite(runner, bind("127.0.0.1", port, reuse_port=True), backlog=BACKLOG).start()
         print("ready", flush=True)
         await stop.wait()
         await runner.cleanup()
+        await platform.freed_news.close()
         await platform.maps.close()
         await platform.commits.close()
 

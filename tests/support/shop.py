@@ -383,6 +383,15 @@ class Shop:
         assert picture.taken is not None
         return set(seats_in(picture.taken))
 
+    async def heard(self, showtime_id: str) -> None:
+        """Wait until the holding side has heard that more may be had of a showtime."""
+        replica, clock = self.platform.maps.replica(showtime_id), self.platform.clock
+
+        async def is_behind() -> bool:
+            return not replica.is_young(clock.monotonic_s())
+
+        await until(is_behind)
+
     async def dead_letters(self, *reasons: str) -> int:
         """How many entries were put aside, for these reasons only."""
         if not reasons:
@@ -576,6 +585,8 @@ async def open_shop(redis_url: str, database_url: str, folder: Path, **settings:
         await platform.order_log.ensure_groups()
         platform.commits.start()
         stack.push_async_callback(platform.commits.close)
+        platform.freed_news.start()
+        stack.push_async_callback(platform.freed_news.close)
         yield Shop(platform, gateway)
 
 

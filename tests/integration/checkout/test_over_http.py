@@ -272,6 +272,7 @@ async def test_a_claim_the_arbiter_refuses_is_a_409_and_the_order_says_why(
     async with at_work(shop):
         first = await ordered(rival, showtime_id, "D5", "D6")
         await shop.platform.inventory.return_seats(hold_id_of(first), states=frozenset({"claimed"}))
+        await shop.heard(showtime_id)
         hold = await fan.hold(showtime_id, "D6", "D7")
         refused = await fan.order(hold.body["hold_id"], key="once")
         assert (refused.status, refused.code) == (409, "seat_taken")

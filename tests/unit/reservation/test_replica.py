@@ -395,6 +395,15 @@ def test_a_read_from_before_the_news_does_not_make_a_picture_young() -> None:
     assert verdict(replica, 3) == "look"
 
 
+def test_news_that_comes_out_of_order_is_news_of_the_latest_version() -> None:
+    replica = known()
+    asked_before = replica.question(EPOCH, 0.0, TTL_MS)
+    replica.hear(9)
+    replica.hear(8)
+    replica.learn(asked_before, _as_read(), 0.0)
+    assert verdict(replica, 3) == "look"
+
+
 def test_who_came_before_the_news_is_answered_by_what_was_asked_for_after_he_came() -> None:
     """Else news in quick succession would keep him waiting for one read after the other."""
     replica, wanted = known(), mask_of([3], SEATS)
