@@ -62,6 +62,16 @@ class Question:
     number: int
 
 
+class Asking:
+    """A hold on its way: its seats, and who waits for its answer, if anybody does."""
+
+    __slots__ = ("answered", "seats")
+
+    def __init__(self, seats: int) -> None:
+        self.seats = seats
+        self.answered: asyncio.Future[None] | None = None
+
+
 class Replica:
     """One showtime in one worker. Instants in seconds are of the worker's monotonic clock."""
 
@@ -80,6 +90,7 @@ class Replica:
         "_now_ms",
         "_picture",
         "_questions",
+        "_simply_open",
         "_sold",
         "_taken",
         "_terms",
@@ -107,6 +118,7 @@ class Replica:
         self._now_ms = 0  # the server's clock in the newest read
         self._first_due_at_ms = 0
         self._terms: tuple[int, Phase, int, int] = (0, "closed", 0, 0)  # seats, phase, opens, closes
+        self._simply_open = False  # and nothing but a change of terms will end that
         self._width = 0  # of a plane, in bytes
         self._taken = 0
         self._sold = 0
@@ -114,7 +126,7 @@ class Replica:
         self._ids_wanted = False
         self._hold_ids: set[str] | None = None
         self._hold_ids_max = 0
-        self._asking: dict[asyncio.Future[None], int] = {}  # holds on their way, and their seats
+        self._asking: set[Asking] = set()  # holds on their way
         self._asked_for = 0
         self._granted: set[str] = set()  # by this worker since the newest read was asked for
 
@@ -156,6 +168,8 @@ class Replica:
             if found.taken is not None and found.sold is not None:
                 self._replace(asked.epoch, found, found.taken, found.sold)
         self.asked_at_s, self._learnt_at_s, self._now_ms = asked.asked_at_s, now_s, found.now_ms
+        _, phase, opens_at_ms, closes_at_ms = self._terms
+        self._simply_open = phase == "open" and opens_at_ms <= found.now_ms and closes_at_ms == 0
         self._learnt_number = asked.number
 
     def _replace(self, epoch: int, found: SeatMap, taken: bytes, sold: bytes) -> None:
@@ -183,23 +197,29 @@ class Replica:
         if self._first_due_at_ms == 0 or held.expires_at_ms < self._first_due_at_ms:
             self._first_due_at_ms = held.expires_at_ms
 
-    def begin_asking(self, seats: int) -> asyncio.Future[None]:
+    def begin_asking(self, seats: int) -> Asking:
         """A hold of these seats is on its way through this worker; `end_asking` when it was answered."""
-        asking = asyncio.get_running_loop().create_future()
-        self._asking[asking] = seats
+        asking = Asking(seats)
+        self._asking.add(asking)
         self._asked_for |= seats
         return asking
 
-    def end_asking(self, asking: asyncio.Future[None]) -> None:
+    def end_asking(self, asking: Asking) -> None:
         """It was answered; whoever waited for that goes on."""
-        self._asked_for &= ~self._asking.pop(asking)
-        asking.set_result(None)
+        self._asking.remove(asking)
+        self._asked_for &= ~asking.seats
+        if asking.answered is not None:
+            asking.answered.set_result(None)
 
     def asking_for(self, wanted: int) -> asyncio.Future[None] | None:
         """A hold on its way that wants one of these seats, if there is one. Not to be cancelled."""
-        if not wanted & self._asked_for:
-            return None
-        return next((asking for asking, seats in self._asking.items() if seats & wanted), None)
+        if wanted & self._asked_for:
+            for asking in self._asking:
+                if asking.seats & wanted:
+                    if asking.answered is None:
+                        asking.answered = asyncio.get_running_loop().create_future()
+                    return asking.answered
+        return None
 
     def distrust(self) -> None:
         """Something changed that is not known here: only what is asked from now on can be young."""
@@ -296,7 +316,7 @@ class Replica:
         """
         if self.epoch != epoch:
             return "ask"
-        window = self.window(now_s)
+        window = "open" if self._simply_open else self.window(now_s)
         if window == "ask":
             return "ask"
         conflicts = wanted & self._taken

@@ -38,7 +38,6 @@ from reservation.refusals import (
 from reservation.replica import Replica, Verdict
 from reservation.seating import Pick, best_available, couples_broken, is_together, judge_orphans
 
-
 _NO_RULE: Final[tuple[OrphanRule, Stretches, Stretches]] = ("off", (), ())
 
 
@@ -142,9 +141,7 @@ class ReservationService:
                 raise keep(replica, wish, nothing_left(showtime, taken)).error()
             try:
                 wanted = mask_of(pick.seats, showtime.sale.terms.seat_count)
-                return await self._hold(
-                    showtime, replica, hold_id, account_id, pick.seats, wanted, best=True
-                )
+                return await self._hold(showtime, replica, hold_id, account_id, pick.seats, wanted, best=True)
             except Refused as refusal:
                 if refusal.status == "idempotency_key_reused":
                     # A repeat after a lost answer: the first pick was other seats, and it stands.
