@@ -219,12 +219,14 @@ async def run(harness: Harness) -> Result:
         ratios,
         notes=[
             "Buyers look at their order every 200 ms until it is confirmed; looks are part of the cost.",
-            "Most of it is round trips to PostgreSQL. An order is read as four statements (order, payments, "
-            "tickets, refunds), three to four times a sale with its buyer's looks; two idempotency keys are "
-            "looked up; the webhook's capture is a transaction of seven statements. The stock shop reads one "
-            "column of one row and looks up no key.",
-            "The order writer's batches are small at the pace of these buyers, so a commit is shared by one "
-            "or two orders; under a rush it is shared by hundreds.",
+            "Round trips to PostgreSQL are shared: what the buyers of one moment want at once (an order, a "
+            "request's key, the steps of a payment) is one statement. A sale alone is six of them in the "
+            "worker, each its own transaction; the busier the shop, the fewer. The stock shop has ten "
+            "transactions a sale at any pace, reads one column of one row at a look and looks up no key.",
+            "What is left is work the stock shop does not do: two keys looked up, claimed in Redis and kept, "
+            "an order written through a log that survives a crash, its announcement, the gateway's word and "
+            "every movement of money kept, whole orders read. The order writer's batches are small at the "
+            "pace of these buyers, so a commit is shared by one or two orders; under a rush by hundreds.",
             "What runs by time (reaper, writer, map reads) is charged for the whole block, and the buyers' "
             "own pace sets how long that is.",
         ],

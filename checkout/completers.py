@@ -16,7 +16,8 @@ from checkout.fulfilment import Fulfilment
 from checkout.payments import PaymentService
 from checkout.ports import Gateway
 from checkout.refunds import RefundService
-from checkout.store import CheckoutStore, OrderToFree
+from checkout.rows import OrderToFree
+from checkout.store import CheckoutStore
 from kernel import limits
 from kernel.errors import SeatRushError
 from kernel.ids import hold_id_of

@@ -2,8 +2,15 @@
 
 No transaction is open while a gateway is asked. The payment's row exists before the gateway hears of it,
 under an id that follows from the request, so a repeat finds the same row and the same session. What a
-gateway says is stored and committed before anything is done about it, and done about it in one
-transaction that also marks it done: a repeat, a race with the poller and a crash all end the same way.
+gateway says is stored, and done about it in one transaction that also marks it done: a repeat, a race with
+the poller and a crash all end the same way.
+
+There is a short way and a long one. Nearly every payment is opened for an order that waits for it, and
+nearly every capture is the first word about a pending payment of the right sum: these are one statement,
+shared with whoever comes at the same time, and it stores the gateway's word and acts on it in one commit.
+The short statement waits for no lock and judges nothing: whatever is not plain it leaves, stored, to the
+long way, which takes locks in their order and knows every case. A transaction with a round trip for each of
+those steps was the price of a sale before.
 
 Captured money always gets an owner in the same transaction: the order, or a refund.
 """
@@ -19,7 +26,8 @@ from checkout import errors
 from checkout.domain import Order, Payment, RequestKey
 from checkout.fulfilment import Fulfilment
 from checkout.ports import Gateway, GatewayEvent, GatewayPayment
-from checkout.store import CheckoutStore, LockedOrder
+from checkout.rows import Capture, LockedOrder, PaidOrder, PayableOrder
+from checkout.store import CheckoutStore
 from kernel.clock import Clock
 from kernel.errors import NotFound, PersistenceUnavailable, SeatRushError
 from runtime.postgres import Connection
@@ -71,16 +79,9 @@ class PaymentService:
         """
         gateway = self.gateway(gateway_name)
         payment_id = payment_id_for(request, order_id, gateway.name)
-        async with self._store.transaction() as connection:
-            order = await self._store.lock_order(connection, order_id)
-            if order is not None:
-                _must_be_payable(order, account_id)
-                await self._store.add_payment(connection, payment_id, order_id, gateway.name, order.total)
+        order = await self._store.add_payment_at_once(payment_id, order_id, account_id, gateway.name)
         if order is None:
-            await self._find_order(account_id, order_id)  # raises NotFound, unless it is claiming
-            raise PersistenceUnavailable(
-                "The order is still on its way; ask again in a moment.", retry_after_s=1.0
-            )
+            order = await self._add_payment(payment_id, order_id, account_id, gateway.name)
         session = await gateway.open_session(
             payment_id=payment_id,
             order_id=order_id,
@@ -98,12 +99,23 @@ class PaymentService:
             session.redirect_url,
             session.test_url,
         )
-        async with self._store.transaction() as connection:
-            await self._store.open_payment(
-                connection, payment_id, session.gateway_ref, session.redirect_url, session.test_url
-            )
-            await self._store.keep_request_key(request, 201, render(payment), connection)
+        await self._store.open_payment(payment, request, render(payment))
         return payment
+
+    async def _add_payment(
+        self, payment_id: str, order_id: str, account_id: str, gateway_name: str
+    ) -> PayableOrder:
+        """The long way, for orders that are locked by somebody, or cannot be paid: it says why not."""
+        async with self._store.transaction() as connection:
+            order = await self._store.lock_order(connection, order_id)
+            if order is not None:
+                _must_be_payable(order, account_id)
+                await self._store.add_payment(connection, payment_id, order_id, gateway_name, order.total)
+                return PayableOrder(order.total, order.pay_by)
+        await self._find_order(account_id, order_id)  # raises NotFound, unless it is claiming
+        raise PersistenceUnavailable(
+            "The order is still on its way; ask again in a moment.", retry_after_s=1.0
+        )
 
     async def receive(self, gateway_name: str, headers: Mapping[str, str], body: bytes) -> None:
         """A webhook: verified, stored, committed; then acted upon, now or by the completer.
@@ -112,7 +124,13 @@ class PaymentService:
         """
         gateway = self.gateway(gateway_name)
         event = gateway.read_webhook(headers, body, self._clock.now())
-        await self._store.record_event(gateway_name, event.event_id, event.kind, event.raw)
+        if event.kind == "payment.captured":
+            paid = await self._store.take_capture(_as_capture(gateway_name, event))
+            if paid is not None:
+                await self._confirm(paid.order_id, paid)
+                return
+        else:
+            await self._store.record_event(gateway_name, event.event_id, event.kind, event.raw)
         await self.act_on(gateway_name, event)
 
     async def act_on(self, gateway_name: str, event: GatewayEvent) -> None:
@@ -140,12 +158,12 @@ class PaymentService:
             case _:
                 return "ignored", None
 
-    async def _confirm(self, order_id: str | None) -> None:
+    async def _confirm(self, order_id: str | None, paid: PaidOrder | None = None) -> None:
         """Confirm what was just paid; if a store is away the completer will."""
         if order_id is None:
             return
         try:
-            await self._fulfilment.confirm(order_id)
+            await self._fulfilment.confirm(order_id, paid)
         except SeatRushError as error:
             _log.warning("order %s stays paid for the completer: %s", order_id, error)
 
@@ -178,10 +196,9 @@ class PaymentService:
             expires_at=self._page_closes_at(order.pay_by),
             return_url=None,
         )
-        async with self._store.transaction() as connection:
-            await self._store.open_payment(
-                connection, payment.payment_id, session.gateway_ref, session.redirect_url, session.test_url
-            )
+        await self._store.reopen_payment(
+            payment.payment_id, session.gateway_ref, session.redirect_url, session.test_url
+        )
 
     async def _captured(
         self, connection: Connection, gateway_name: str, event: GatewayEvent
@@ -247,6 +264,11 @@ def _must_be_payable(order: LockedOrder, account_id: str) -> None:
         raise errors.OrderExpired()
     if order.state != "pending_payment":
         raise errors.InvalidState(state=order.state)
+
+
+def _as_capture(gateway_name: str, event: GatewayEvent) -> Capture:
+    assert event.amount is not None, "a capture names its sum"
+    return Capture(gateway_name, event.event_id, event.raw, event.reference, event.gateway_ref, event.amount)
 
 
 def _as_event(found: GatewayPayment) -> GatewayEvent:

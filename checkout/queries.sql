@@ -1,108 +1,16 @@
--- name: write_claims
--- Claims become orders with lines, claimed seats and kept answers, where the order is not there yet.
--- An order that is there stays as it is, with everything of it; the index on seats is the arbiter.
-WITH fresh AS (
-  INSERT INTO checkout.orders (order_id, showtime_id, account_id, epoch, state, currency, total, pay_by)
-  SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::bigint[],
-                       $8::timestamptz[])
-  ON CONFLICT (order_id) DO NOTHING
-  RETURNING order_id
-), lines AS (
-  INSERT INTO checkout.order_lines (order_id, seat_index, label, area_id, amount)
-  SELECT new.* FROM unnest($9::text[], $10::int[], $11::text[], $12::text[], $13::bigint[])
-    AS new (order_id, seat_index, label, area_id, amount) JOIN fresh USING (order_id)
-), seats AS (
-  INSERT INTO checkout.seat_claims (order_id, showtime_id, seat_index, state)
-  SELECT new.* FROM unnest($14::text[], $15::text[], $16::int[], $17::text[])
-    AS new (order_id, showtime_id, seat_index, state) JOIN fresh USING (order_id)
-  ORDER BY showtime_id, seat_index
-), answers AS (
-  INSERT INTO checkout.idempotency_keys (account_id, key, fingerprint, status, body)
-  SELECT new.account_id, new.key, new.fingerprint, new.status, new.body
-  FROM unnest($18::text[], $19::text[], $20::text[], $21::smallint[], $22::bytea[], $23::text[])
-    AS new (account_id, key, fingerprint, status, body, order_id) JOIN fresh USING (order_id)
-  ON CONFLICT (account_id, key) DO NOTHING
-)
-SELECT order_id FROM fresh;
-
 -- name: insert_request_keys
 -- What a repeat of these requests is to be answered.
 INSERT INTO checkout.idempotency_keys (account_id, key, fingerprint, status, body)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[], $5::bytea[])
 ON CONFLICT (account_id, key) DO NOTHING;
 
--- name: insert_lines
--- The seats of a refused order with their frozen prices.
-INSERT INTO checkout.order_lines (order_id, seat_index, label, area_id, amount)
-SELECT * FROM unnest($1::text[], $2::int[], $3::text[], $4::text[], $5::bigint[]);
-
--- name: confirm_orders
--- Paid orders whose sale arrived: claims are sold (a late one is arbitrated here again), every seat gets
--- its ticket, whose id follows from order and seat, and what was open becomes income.
-WITH confirmed AS (
-  UPDATE checkout.orders SET state = 'confirmed', confirmed_at = now()
-  WHERE order_id = ANY ($1::text[]) AND state = 'paid'
-  RETURNING order_id, account_id, showtime_id, currency, total
-), sold AS (
-  UPDATE checkout.seat_claims c SET state = 'sold'
-  FROM confirmed WHERE c.order_id = confirmed.order_id AND c.state IN ('claimed', 'released')
-), issued AS (
-  INSERT INTO checkout.tickets (ticket_id, order_id, account_id, showtime_id, seat_index, label, state)
-  SELECT 'tkt_' || left(encode(sha256(convert_to(l.order_id || ':' || l.seat_index, 'UTF8')), 'hex'), 26),
-         l.order_id, o.account_id, o.showtime_id, l.seat_index, l.label, 'issued'
-  FROM checkout.order_lines l JOIN confirmed o USING (order_id)
-), posted AS (
-  INSERT INTO checkout.ledger_entries (transaction_id, line, account, amount, currency, order_id)
-  SELECT 'sale:' || o.order_id, side.line, side.account, side.sign * o.total, o.currency, o.order_id
-  FROM confirmed o,
-       (VALUES (1::smallint, 'open_payments', 1), (2::smallint, 'tickets_sold', -1)) AS side (line, account, sign)
-  WHERE o.total > 0
-)
-SELECT order_id FROM confirmed;
-
 -- name: order_states
 -- Where some orders stand.
 SELECT order_id, state FROM checkout.orders WHERE order_id = ANY ($1::text[]);
 
--- name: known_claims
--- Orders that were there before their claim came, and the deadline that tells one claim from another.
-SELECT order_id, state, pay_by FROM checkout.orders WHERE order_id = ANY ($1::text[]);
-
--- name: give_up_again
--- A claim that met an older order of its own name: Redis still has to put its seats back on sale.
-UPDATE checkout.orders SET seats_given_up_at = now(), seats_freed_at = NULL
-WHERE order_id = $1::text AND ended_at IS NOT NULL;
-
--- name: move_positions
--- PostgreSQL has each log up to here; written with the batch itself.
-INSERT INTO checkout.writer_positions (partition, log_id)
-SELECT * FROM unnest($1::smallint[], $2::text[])
-ON CONFLICT (partition) DO UPDATE SET log_id = excluded.log_id, written_at = now()
-WHERE string_to_array(excluded.log_id, '-')::bigint[]
-    > string_to_array(checkout.writer_positions.log_id, '-')::bigint[];
-
 -- name: positions
 -- How far PostgreSQL has each log.
 SELECT partition, log_id FROM checkout.writer_positions;
-
--- name: put_aside
--- An entry that can never be written, with its reason.
-INSERT INTO checkout.dead_letters (partition, log_id, kind, data, reason)
-VALUES ($1::smallint, $2::text, $3::text, $4::bytea, $5::text)
-ON CONFLICT DO NOTHING;
-
--- name: refuse_order
--- A claim PostgreSQL refused: kept as a cancelled order, so its buyer learns the end of it.
-INSERT INTO checkout.orders (order_id, showtime_id, account_id, epoch, state, currency, total, pay_by,
-                             ended_at, end_reason, seats_given_up_at)
-VALUES ($1::text, $2::text, $3::text, $4::bigint, 'cancelled', $5::text, $6::bigint, $7::timestamptz,
-        now(), $8::text, now())
-ON CONFLICT (order_id) DO NOTHING
-RETURNING order_id;
-
--- name: mark_unfulfillable
--- A sale PostgreSQL refused: its order is cancelled and refunded by the completer.
-UPDATE checkout.orders SET end_reason = $2::text WHERE order_id = $1::text AND state = 'paid';
 
 -- name: known_orders
 -- Which of these orders PostgreSQL has.
@@ -120,38 +28,44 @@ WHERE c.state IN ('claimed', 'sold')
            AND other.state IN ('claimed', 'sold')))
 GROUP BY c.showtime_id, c.order_id, o.account_id, o.pay_by;
 
--- name: find_order
--- One order, whole.
+-- name: find_orders
+-- Some orders, whole. LATERAL … LIMIT keeps it a look-up by key: a join planned while the table is empty
+-- would read all of it for good. The array comes by a SELECT, so that its length is no part of the plan: else
+-- it is planned anew for every look, which costs twice what the look does.
 SELECT o.order_id, o.showtime_id, o.account_id, o.state, o.currency, o.total, o.pay_by, o.end_reason,
-       (SELECT coalesce(jsonb_agg(jsonb_build_array(l.seat_index, l.label, l.area_id, l.amount)
-                                  ORDER BY l.seat_index), '[]')
-        FROM checkout.order_lines l WHERE l.order_id = o.order_id) AS lines
-FROM checkout.orders o WHERE o.order_id = $1::text;
+       (SELECT json_agg(json_build_array(l.seat_index, l.label, l.area_id, l.amount) ORDER BY l.seat_index)
+        FROM checkout.order_lines l WHERE l.order_id = o.order_id) AS lines,
+       (SELECT json_agg(json_build_array(t.ticket_id, t.seat_index, t.label, t.state) ORDER BY t.seat_index)
+        FROM checkout.tickets t WHERE t.order_id = o.order_id) AS tickets,
+       (SELECT json_agg(json_build_array(p.payment_id, p.gateway, p.state, p.amount, p.currency,
+                                         p.gateway_ref, p.redirect_url, p.test_url) ORDER BY p.created_at)
+        FROM checkout.payments p WHERE p.order_id = o.order_id) AS payments,
+       (SELECT json_agg(json_build_array(
+                 r.refund_id, r.payment_id, r.state, r.reason, r.amount, r.currency,
+                 (SELECT json_agg(json_build_array(l.ticket_id, l.amount))
+                  FROM checkout.refund_lines l WHERE l.refund_id = r.refund_id)) ORDER BY r.requested_at)
+        FROM checkout.refunds r WHERE r.order_id = o.order_id) AS refunds
+FROM unnest((SELECT $1::text[])) AS wanted (order_id)
+CROSS JOIN LATERAL (SELECT * FROM checkout.orders WHERE orders.order_id = wanted.order_id LIMIT 1) o;
 
 -- name: list_orders
--- A page of an account's orders, newest first.
-SELECT order_id, showtime_id, account_id, state, currency, total, pay_by, created_at, end_reason
-FROM checkout.orders
-WHERE account_id = $1::text AND (created_at, order_id) < ($2::timestamptz, $3::text)
-ORDER BY created_at DESC, order_id DESC
+-- A page of an account's orders without their lines, newest first.
+SELECT o.order_id, o.showtime_id, o.account_id, o.state, o.currency, o.total, o.pay_by, o.created_at,
+       o.end_reason,
+       (SELECT json_agg(json_build_array(t.ticket_id, t.seat_index, t.label, t.state) ORDER BY t.seat_index)
+        FROM checkout.tickets t WHERE t.order_id = o.order_id) AS tickets,
+       (SELECT json_agg(json_build_array(p.payment_id, p.gateway, p.state, p.amount, p.currency,
+                                         p.gateway_ref, p.redirect_url, p.test_url) ORDER BY p.created_at)
+        FROM checkout.payments p WHERE p.order_id = o.order_id) AS payments,
+       (SELECT json_agg(json_build_array(
+                 r.refund_id, r.payment_id, r.state, r.reason, r.amount, r.currency,
+                 (SELECT json_agg(json_build_array(l.ticket_id, l.amount))
+                  FROM checkout.refund_lines l WHERE l.refund_id = r.refund_id)) ORDER BY r.requested_at)
+        FROM checkout.refunds r WHERE r.order_id = o.order_id) AS refunds
+FROM checkout.orders o
+WHERE o.account_id = $1::text AND (o.created_at, o.order_id) < ($2::timestamptz, $3::text)
+ORDER BY o.created_at DESC, o.order_id DESC
 LIMIT $4::int;
-
--- name: tickets_of_orders
--- The tickets of a page of orders.
-SELECT ticket_id, order_id, account_id, showtime_id, seat_index, label, state
-FROM checkout.tickets WHERE order_id = ANY ($1::text[]) ORDER BY seat_index;
-
--- name: payments_of
--- The payments of some orders.
-SELECT payment_id, order_id, gateway, state, amount, currency, gateway_ref, redirect_url, test_url
-FROM checkout.payments WHERE order_id = ANY ($1::text[]) ORDER BY created_at;
-
--- name: refunds_of
--- The refunds of some orders with their lines.
-SELECT r.refund_id, r.order_id, r.payment_id, r.state, r.reason, r.amount, r.currency,
-       (SELECT coalesce(jsonb_agg(jsonb_build_array(l.ticket_id, l.amount)), '[]')
-        FROM checkout.refund_lines l WHERE l.refund_id = r.refund_id) AS lines
-FROM checkout.refunds r WHERE r.order_id = ANY ($1::text[]) ORDER BY r.requested_at;
 
 -- name: find_ticket
 -- One ticket.
@@ -163,14 +77,49 @@ FROM checkout.tickets WHERE ticket_id = $1::text;
 SELECT order_id, showtime_id, account_id, state, currency, total, pay_by, now() >= pay_by AS overdue
 FROM checkout.orders WHERE order_id = $1::text FOR UPDATE;
 
+-- name: add_payments
+-- Attempts to pay, before the gateways hear of them, where nothing is unusual: the order is the account's
+-- and waits for its payment. An order somebody is busy with is passed over, so nobody waits for another's.
+WITH payable AS (
+  SELECT asked.payment_id, asked.gateway, o.order_id, o.total, o.currency, o.pay_by
+  FROM unnest($1::text[], $2::text[], $3::text[], $4::text[])
+    AS asked (payment_id, order_id, account_id, gateway)
+  CROSS JOIN LATERAL (
+    SELECT * FROM checkout.orders o
+    WHERE o.order_id = asked.order_id AND o.account_id = asked.account_id
+      AND o.state = 'pending_payment' AND now() < o.pay_by
+    LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) o
+), added AS (
+  INSERT INTO checkout.payments (payment_id, order_id, gateway, state, amount, currency)
+  SELECT payment_id, order_id, gateway, 'initiated', total, currency FROM payable
+  ON CONFLICT (payment_id) DO NOTHING
+)
+SELECT payment_id, total, currency, pay_by FROM payable;
+
 -- name: add_payment
 -- An attempt to pay, before the gateway hears of it.
 INSERT INTO checkout.payments (payment_id, order_id, gateway, state, amount, currency)
 VALUES ($1::text, $2::text, $3::text, 'initiated', $4::bigint, $5::text)
 ON CONFLICT (payment_id) DO NOTHING;
 
--- name: open_payment
--- The gateway's session of an attempt.
+-- name: open_payments
+-- The gateway's sessions of some attempts, each with the answer kept for a repeat of its request.
+WITH opened AS (
+  SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+                       $8::bytea[])
+    AS opened (payment_id, gateway_ref, redirect_url, test_url, account_id, key, fingerprint, body)
+), moved AS (
+  UPDATE checkout.payments p
+  SET gateway_ref = opened.gateway_ref, redirect_url = opened.redirect_url, test_url = opened.test_url,
+      state = CASE WHEN state = 'initiated' THEN 'pending' ELSE state END
+  FROM opened WHERE p.payment_id = opened.payment_id
+)
+INSERT INTO checkout.idempotency_keys (account_id, key, fingerprint, status, body)
+SELECT account_id, key, fingerprint, 201, body FROM opened
+ON CONFLICT (account_id, key) DO NOTHING;
+
+-- name: reopen_payment
+-- The gateway's session of an attempt somebody crashed around.
 UPDATE checkout.payments
 SET gateway_ref = $2::text, redirect_url = $3::text, test_url = $4::text,
     state = CASE WHEN state = 'initiated' THEN 'pending' ELSE state END
@@ -180,6 +129,56 @@ WHERE payment_id = $1::text;
 -- One attempt.
 SELECT payment_id, order_id, gateway, state, amount, currency, gateway_ref, redirect_url, test_url
 FROM checkout.payments WHERE payment_id = $1::text;
+
+-- name: take_captures
+-- Gateways' words of captures, kept, and acted on where nothing is unusual: a new event, its payment pending
+-- and of exactly that sum, its order waiting. Whatever somebody is busy with is passed over, so no batch
+-- waits for another; of two payments of one order one is taken here. What is not taken is kept unprocessed.
+WITH told AS (
+  SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::bigint[], $7::text[])
+    AS told (gateway, event_id, body, reference, gateway_ref, amount, currency)
+), plain AS (
+  SELECT DISTINCT ON (found.order_id) found.*
+  FROM (
+    SELECT told.gateway, told.event_id, p.payment_id, p.amount, p.currency,
+           o.order_id, o.showtime_id, o.account_id
+    FROM told
+    CROSS JOIN LATERAL (
+      SELECT * FROM checkout.payments p
+      WHERE p.payment_id = told.reference AND p.gateway = told.gateway AND p.gateway_ref = told.gateway_ref
+        AND p.state = 'pending' AND p.amount = told.amount AND p.currency = told.currency
+      LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) p
+    CROSS JOIN LATERAL (
+      SELECT * FROM checkout.orders o WHERE o.order_id = p.order_id AND o.state = 'pending_payment'
+      LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) o
+  ) found
+  ORDER BY found.order_id
+), stored AS (
+  INSERT INTO checkout.gateway_events (gateway, event_id, kind, body, processed_at, outcome)
+  SELECT told.gateway, told.event_id, 'payment.captured', told.body,
+         CASE WHEN plain.event_id IS NOT NULL THEN now() END,
+         CASE WHEN plain.event_id IS NOT NULL THEN 'captured' END
+  FROM told LEFT JOIN plain USING (gateway, event_id)
+  ORDER BY told.gateway, told.event_id
+  ON CONFLICT DO NOTHING
+  RETURNING gateway, event_id
+), taken AS (
+  SELECT plain.* FROM plain JOIN stored USING (gateway, event_id)
+), captured AS (
+  UPDATE checkout.payments p SET state = 'captured', captured_at = now()
+  FROM taken WHERE p.payment_id = taken.payment_id
+), paid AS (
+  UPDATE checkout.orders o SET state = 'paid', paid_at = now()
+  FROM taken WHERE o.order_id = taken.order_id
+), posted AS (
+  INSERT INTO checkout.ledger_entries (transaction_id, line, account, amount, currency, order_id, payment_id)
+  SELECT 'capture:' || payment_id, side.line, side.account, side.sign * amount, currency, order_id, payment_id
+  FROM taken,
+       LATERAL (VALUES (1::smallint, 'gateway:' || taken.gateway, 1), (2::smallint, 'open_payments', -1))
+         AS side (line, account, sign)
+  WHERE amount > 0
+)
+SELECT gateway, event_id, order_id, showtime_id, account_id FROM taken;
 
 -- name: record_event
 -- A gateway's word, kept before we act on it; nothing comes back for one we have.
@@ -382,9 +381,13 @@ WHERE p.payment_id = r.payment_id AND r.refund_id IN (
 RETURNING r.refund_id, r.order_id, r.payment_id, r.state, r.reason, r.amount, r.currency,
           p.gateway, p.gateway_ref, r.requested_at < now() - interval '20 hours' AS is_old;
 
--- name: find_request_key
--- What a request answered before.
-SELECT fingerprint, status, body FROM checkout.idempotency_keys WHERE account_id = $1::text AND key = $2::text;
+-- name: find_request_keys
+-- What some requests answered before.
+SELECT asked.account_id, asked.key, kept.fingerprint, kept.status, kept.body
+FROM unnest($1::text[], $2::text[]) AS asked (account_id, key)
+CROSS JOIN LATERAL (
+  SELECT fingerprint, status, body FROM checkout.idempotency_keys k
+  WHERE k.account_id = asked.account_id AND k.key = asked.key LIMIT 1) kept;
 
 -- name: drop_old_request_keys
 -- Keys are kept thirty days.

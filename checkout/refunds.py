@@ -17,7 +17,8 @@ from datetime import datetime
 from checkout import errors
 from checkout.domain import Order, Refund, RefundLine, RequestKey
 from checkout.ports import Gateway, GatewayRefund
-from checkout.store import CheckoutStore, RefundToSend
+from checkout.rows import RefundToSend
+from checkout.store import CheckoutStore
 from kernel.clock import Clock
 from kernel.errors import NotFound, ValidationFailed
 from kernel.money import Money, total

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 import orjson
@@ -17,9 +18,9 @@ import orjson
 from checkout.domain import RequestKey
 from checkout.store import CheckoutStore
 from kernel import limits
-from kernel.errors import IdempotencyKeyReused, RequestInProgress, SeatsUnavailable
+from kernel.errors import IdempotencyKeyReused, Overloaded, RequestInProgress, SeatsUnavailable
 from runtime.http import Replay, Started
-from runtime.redis_link import WEATHER, ScriptRunner
+from runtime.redis_link import ScriptRunner
 
 _ANSWER_TTL_MS: Final = 24 * 60 * 60 * 1000
 _JSON: Final = "application/json"
@@ -88,16 +89,10 @@ class RequestGuard:
             orjson.dumps(dict(headers)),
             body,
         )
-        try:
-            await self._scripts.redis.set(
-                _redis_key(started.account_id, started.key), answer, px=_ANSWER_TTL_MS
-            )
-        except WEATHER as error:
-            raise SeatsUnavailable(retry_after_s=1.0) from error
+        redis_key = _redis_key(started.account_id, started.key)
+        await self._scripts.command("SET", redis_key, answer, "PX", _ANSWER_TTL_MS)
 
     async def abandon(self, started: Started) -> None:
         """Free the key; if that fails its lease ends by itself."""
-        try:
-            await self._scripts.redis.delete(_redis_key(started.account_id, started.key))
-        except WEATHER:
-            return
+        with suppress(SeatsUnavailable, Overloaded):
+            await self._scripts.command("DEL", _redis_key(started.account_id, started.key))

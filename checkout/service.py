@@ -19,7 +19,7 @@ from checkout.domain import Order, OrderLine, RequestKey, Ticket
 from checkout.entries import Claim, encode
 from checkout.store import CheckoutStore
 from kernel import limits
-from kernel.clock import Clock, to_ms
+from kernel.clock import Clock, from_ms, to_ms
 from kernel.errors import NotFound
 from kernel.ids import hold_id_of, is_id, order_id_of
 from kernel.money import Money, total
@@ -161,7 +161,7 @@ class OrderService:
             account_id,
             "claiming",
             order.total,
-            hold.expires_at,
+            from_ms(hold.expires_at_ms),
             order.lines,
         )
 

@@ -1,105 +1,39 @@
 """What PostgreSQL knows of orders and money, statement by statement.
 
-Methods that must stand together take the connection of a transaction (`transaction()`); the others
-borrow one for themselves.
+Methods that must stand together take the connection of a transaction (`transaction()`); the others are one
+statement, which is its own transaction. What every buyer asks for (an order, a request's key, the plain steps
+of a payment) is gathered: all who come at the same time share a statement (`runtime.gathering`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
-from checkout.domain import Order, OrderLine, Payment, Refund, RefundLine, RequestKey, Ticket
+from checkout.domain import Order, Payment, Refund, RequestKey, Ticket
+from checkout.rows import (
+    Capture,
+    LockedOrder,
+    OrderToFree,
+    PaidOrder,
+    PayableOrder,
+    RefundToSend,
+    StoredAnswer,
+    locked_order_of,
+    order_of,
+    payment_of,
+    refund_of,
+)
 from kernel.clock import to_ms
 from kernel.ids import hold_id_of
 from kernel.money import Money
 from reservation import Possession
-from runtime.postgres import Connection, Database, Record, rows_changed
+from runtime.gathering import Gathering
+from runtime.postgres import Connection, Database, rows_changed
 from runtime.queries import load_queries
 
 _SQL = load_queries(__file__)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredAnswer:
-    """What a request answered before."""
-
-    fingerprint: str
-    status: int
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class LockedOrder:
-    """An order inside a transaction; `overdue` is PostgreSQL's judgement of its deadline."""
-
-    order_id: str
-    showtime_id: str
-    account_id: str
-    state: str
-    total: Money
-    pay_by: datetime
-    overdue: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RefundToSend:
-    """A refund the gateway has not completed; an old one may have lost its key there."""
-
-    refund: Refund
-    gateway: str
-    gateway_ref: str
-    is_old: bool
-
-
-@dataclass(frozen=True, slots=True)
-class OrderToFree:
-    """An order whose seats Redis still has to put back on sale, except what others own by now."""
-
-    order_id: str
-    state: str
-    given_up_at: datetime
-    keep: tuple[int, ...]
-
-
-def _payment(row: Record) -> Payment:
-    return Payment(
-        payment_id=row["payment_id"],
-        order_id=row["order_id"],
-        gateway=row["gateway"],
-        state=row["state"],
-        amount=Money(row["amount"], row["currency"]),
-        gateway_ref=row["gateway_ref"],
-        redirect_url=row["redirect_url"],
-        test_url=row["test_url"],
-    )
-
-
-def _refund(row: Record, lines: Sequence[Any] = ()) -> Refund:
-    return Refund(
-        refund_id=row["refund_id"],
-        order_id=row["order_id"],
-        payment_id=row["payment_id"],
-        state=row["state"],
-        reason=row["reason"],
-        amount=Money(row["amount"], row["currency"]),
-        lines=tuple(RefundLine(ticket_id, amount) for ticket_id, amount in lines),
-    )
-
-
-def _order(row: Record) -> Order:
-    return Order(
-        order_id=row["order_id"],
-        showtime_id=row["showtime_id"],
-        account_id=row["account_id"],
-        state=row["state"],
-        total=Money(row["total"], row["currency"]),
-        pay_by=row["pay_by"],
-        end_reason=row["end_reason"],
-    )
 
 
 class CheckoutStore:
@@ -107,6 +41,11 @@ class CheckoutStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._orders = Gathering(self._find_orders)
+        self._request_keys = Gathering(self._find_request_keys)
+        self._payments_to_add = Gathering(self._add_payments)
+        self._payments_to_open = Gathering(self._open_payments)
+        self._captures = Gathering(self._take_captures)
 
     def transaction(self) -> AbstractAsyncContextManager[Connection]:
         """One transaction on one connection."""
@@ -116,44 +55,20 @@ class CheckoutStore:
 
     async def find_order(self, order_id: str) -> Order | None:
         """One order with lines, tickets, payments and refunds."""
-        async with self._database.connection() as connection:
-            row = await connection.fetchrow(_SQL["find_order"], order_id)
-            if row is None:
-                return None
-            order = replace(_order(row), lines=tuple(OrderLine(*line) for line in row["lines"]))
-            return (await self._with_records(connection, [order]))[0]
+        return await self._orders(order_id)
+
+    async def _find_orders(self, order_ids: Sequence[str]) -> list[Order | None]:
+        rows = await self._database.fetch(_SQL["find_orders"], list(dict.fromkeys(order_ids)))
+        orders = {row["order_id"]: order_of(row, row["lines"] or ()) for row in rows}
+        return [orders.get(order_id) for order_id in order_ids]
 
     async def list_orders(
         self, account_id: str, before: tuple[datetime, str] | None, limit: int
     ) -> list[tuple[Order, datetime]]:
         """A page of orders without their lines, newest first, each with its instant."""
         instant, order_id = before or (datetime(9999, 1, 1, tzinfo=UTC), "")
-        async with self._database.connection() as connection:
-            rows = await connection.fetch(_SQL["list_orders"], account_id, instant, order_id, limit)
-            orders = await self._with_records(connection, [_order(row) for row in rows])
-        return [(order, row["created_at"]) for order, row in zip(orders, rows, strict=True)]
-
-    async def _with_records(self, connection: Connection, orders: Sequence[Order]) -> list[Order]:
-        """The orders with their tickets, payments and refunds: three statements for any number."""
-        order_ids = [order.order_id for order in orders]
-        if not order_ids:
-            return []
-        tickets = [
-            Ticket(**dict(row)) for row in await connection.fetch(_SQL["tickets_of_orders"], order_ids)
-        ]
-        payments = [_payment(row) for row in await connection.fetch(_SQL["payments_of"], order_ids)]
-        refunds = [
-            _refund(row, row["lines"]) for row in await connection.fetch(_SQL["refunds_of"], order_ids)
-        ]
-        return [
-            replace(
-                order,
-                tickets=tuple(item for item in tickets if item.order_id == order.order_id),
-                payments=tuple(item for item in payments if item.order_id == order.order_id),
-                refunds=tuple(item for item in refunds if item.order_id == order.order_id),
-            )
-            for order in orders
-        ]
+        rows = await self._database.fetch(_SQL["list_orders"], account_id, instant, order_id, limit)
+        return [(order_of(row), row["created_at"]) for row in rows]
 
     async def find_ticket(self, ticket_id: str) -> Ticket | None:
         row = await self._database.fetchrow(_SQL["find_ticket"], ticket_id)
@@ -166,24 +81,20 @@ class CheckoutStore:
 
     async def lock_order(self, connection: Connection, order_id: str) -> LockedOrder | None:
         row = await connection.fetchrow(_SQL["lock_order"], order_id)
-        if row is None:
-            return None
-        total = Money(row["total"], row["currency"])
-        return LockedOrder(
-            row["order_id"],
-            row["showtime_id"],
-            row["account_id"],
-            row["state"],
-            total,
-            row["pay_by"],
-            row["overdue"],
-        )
+        return None if row is None else locked_order_of(row)
 
     # Repeated requests.
 
     async def find_request_key(self, account_id: str, key: str) -> StoredAnswer | None:
-        row = await self._database.fetchrow(_SQL["find_request_key"], account_id, key)
-        return None if row is None else StoredAnswer(row["fingerprint"], row["status"], row["body"])
+        return await self._request_keys((account_id, key))
+
+    async def _find_request_keys(self, keys: Sequence[tuple[str, str]]) -> list[StoredAnswer | None]:
+        rows = await self._database.fetch(_SQL["find_request_keys"], *_columns(keys))
+        answers = {
+            (row["account_id"], row["key"]): StoredAnswer(row["fingerprint"], row["status"], row["body"])
+            for row in rows
+        }
+        return [answers.get(key) for key in keys]
 
     async def keep_request_key(
         self, request: RequestKey, status: int, body: bytes, connection: Connection | None = None
@@ -204,6 +115,22 @@ class CheckoutStore:
 
     # Payments.
 
+    async def add_payment_at_once(
+        self, payment_id: str, order_id: str, account_id: str, gateway: str
+    ) -> PayableOrder | None:
+        """Add an attempt to pay, where that is plain: the order is this account's, it is waiting for its
+        payment, and nobody else has it locked. None in every other case: `add_payment` tells them apart.
+        """
+        return await self._payments_to_add((payment_id, order_id, account_id, gateway))
+
+    async def _add_payments(self, payments: Sequence[tuple[str, ...]]) -> list[PayableOrder | None]:
+        rows = await self._database.fetch(_SQL["add_payments"], *_columns(payments))
+        payable = {
+            row["payment_id"]: PayableOrder(Money(row["total"], row["currency"]), row["pay_by"])
+            for row in rows
+        }
+        return [payable.get(payment_id) for payment_id, *_ in payments]
+
     async def add_payment(
         self, connection: Connection, payment_id: str, order_id: str, gateway: str, amount: Money
     ) -> None:
@@ -211,23 +138,44 @@ class CheckoutStore:
             _SQL["add_payment"], payment_id, order_id, gateway, amount.amount, amount.currency
         )
 
-    async def open_payment(
-        self,
-        connection: Connection,
-        payment_id: str,
-        gateway_ref: str,
-        redirect_url: str,
-        test_url: str | None,
+    async def open_payment(self, payment: Payment, request: RequestKey, answer: bytes) -> None:
+        """Keep the gateway's session of an attempt, with what a repeat of its request is answered."""
+        await self._payments_to_open((payment, request, answer))
+
+    async def _open_payments(self, opened: Sequence[tuple[Payment, RequestKey, bytes]]) -> list[None]:
+        await self._database.execute(
+            _SQL["open_payments"],
+            *_columns(
+                [
+                    (
+                        payment.payment_id,
+                        payment.gateway_ref,
+                        payment.redirect_url,
+                        payment.test_url,
+                        request.account_id,
+                        request.key,
+                        request.fingerprint,
+                        answer,
+                    )
+                    for payment, request, answer in opened
+                ]
+            ),
+        )
+        return [None] * len(opened)
+
+    async def reopen_payment(
+        self, payment_id: str, gateway_ref: str, redirect_url: str, test_url: str | None
     ) -> None:
-        await connection.execute(_SQL["open_payment"], payment_id, gateway_ref, redirect_url, test_url)
+        """Keep the gateway's session of an attempt nobody waits for any more."""
+        await self._database.execute(_SQL["reopen_payment"], payment_id, gateway_ref, redirect_url, test_url)
 
     async def find_payment(self, payment_id: str) -> Payment | None:
         row = await self._database.fetchrow(_SQL["find_payment"], payment_id)
-        return None if row is None else _payment(row)
+        return None if row is None else payment_of(row)
 
     async def lock_payment(self, connection: Connection, payment_id: str) -> Payment | None:
         row = await connection.fetchrow(_SQL["lock_payment"], payment_id)
-        return None if row is None else _payment(row)
+        return None if row is None else payment_of(row)
 
     async def capture_payment(self, connection: Connection, payment_id: str, gateway_ref: str) -> bool:
         """Money arrived. False when it had arrived before."""
@@ -245,14 +193,48 @@ class CheckoutStore:
         """Payments whose gateway may know more than we do."""
         rows = await self._database.fetch(_SQL["payments_to_ask"])
         rows += await self._database.fetch(_SQL["failed_payments_to_ask"])
-        return [_payment(row) for row in rows]
+        return [payment_of(row) for row in rows]
 
     async def captured_payments(self, connection: Connection, order_id: str) -> list[Payment]:
         """What the order was paid with and nobody has asked back yet."""
         rows = await connection.fetch(_SQL["captured_payments"], order_id)
-        return [_payment(row) for row in rows]
+        return [payment_of(row) for row in rows]
 
     # Gateway events.
+
+    async def take_capture(self, capture: Capture) -> PaidOrder | None:
+        """Keep a gateway's word of a capture and act on it, in one transaction, where that is plain: a new
+        event, its payment pending and of that sum, its order waiting, and nobody else has either locked.
+        None in every other case: the event is kept then, and `lock_event` tells whether it was before.
+        """
+        return await self._captures(capture)
+
+    async def _take_captures(self, captures: Sequence[Capture]) -> list[PaidOrder | None]:
+        told = {(capture.gateway, capture.event_id): capture for capture in captures}
+        rows = await self._database.fetch(
+            _SQL["take_captures"],
+            *_columns(
+                [
+                    (
+                        capture.gateway,
+                        capture.event_id,
+                        capture.body,
+                        capture.reference,
+                        capture.gateway_ref,
+                        capture.amount.amount,
+                        capture.amount.currency,
+                    )
+                    for capture in told.values()
+                ]
+            ),
+        )
+        paid = {
+            (row["gateway"], row["event_id"]): PaidOrder(
+                row["order_id"], row["showtime_id"], row["account_id"]
+            )
+            for row in rows
+        }
+        return [paid.get((capture.gateway, capture.event_id)) for capture in captures]
 
     async def record_event(self, gateway: str, event_id: str, kind: str, body: bytes) -> bool:
         """Keep a gateway's word. False when we have it already."""
@@ -328,12 +310,12 @@ class CheckoutStore:
 
     async def find_refund(self, refund_id: str) -> Refund | None:
         row = await self._database.fetchrow(_SQL["find_refund"], refund_id)
-        return None if row is None else _refund(row)
+        return None if row is None else refund_of(row)
 
     async def lock_refund(self, connection: Connection, refund_id: str) -> tuple[Refund, str] | None:
         """A refund and its gateway's name."""
         row = await connection.fetchrow(_SQL["lock_refund"], refund_id)
-        return None if row is None else (_refund(row), row["gateway"])
+        return None if row is None else (refund_of(row), row["gateway"])
 
     async def move_refund(self, connection: Connection, refund_id: str, state: str) -> bool:
         return rows_changed(await connection.execute(_SQL["move_refund"], refund_id, state)) == 1
@@ -343,7 +325,9 @@ class CheckoutStore:
 
     async def refunds_to_send(self) -> list[RefundToSend]:
         rows = await self._database.fetch(_SQL["refunds_to_send"])
-        return [RefundToSend(_refund(row), row["gateway"], row["gateway_ref"], row["is_old"]) for row in rows]
+        return [
+            RefundToSend(refund_of(row), row["gateway"], row["gateway_ref"], row["is_old"]) for row in rows
+        ]
 
     # Completers.
 
@@ -398,3 +382,8 @@ class CheckoutStore:
         """How far PostgreSQL has each partition's log."""
         rows = await self._database.fetch(_SQL["positions"])
         return {row["partition"]: row["log_id"] for row in rows}
+
+
+def _columns(rows: Sequence[Sequence[object]]) -> list[tuple[object, ...]]:
+    """Rows turned into one array a column."""
+    return list(zip(*rows, strict=True))

@@ -36,6 +36,8 @@ import psutil
 from prometheus_client import Metric, generate_latest
 from prometheus_client.registry import Collector
 
+from runtime import heap
+
 PUBLISH_EVERY_S: Final = 1.0
 #: A file of another host whose process has not written for so long is a dead one's.
 STRANGER_AGE_S_MAX: Final = 15.0
@@ -208,7 +210,7 @@ class Measurements:
         text = "Garbage collections by generation"
         yield by_label("python_gc_collections", "counter", text, "generation", collections)
         text = "Objects of start-up that no garbage collection walks"
-        yield gauge("python_gc_frozen_objects", text, gc.get_freeze_count())
+        yield gauge("python_gc_frozen_objects", text, heap.frozen_count())
         text = "How late the event loop came to its last once-a-second duty"
         yield gauge("event_loop_late_seconds", text, self._late_s)
 

@@ -57,5 +57,5 @@ class Queries(Mapping[str, str]):
 
 
 def load_queries(module_file: str) -> Queries:
-    """The `queries.sql` beside a module (pass `__file__`, or the package folder of a module below it)."""
+    """The `queries.sql` beside a module (pass `__file__`)."""
     return Queries(Path(module_file).with_name("queries.sql"))

@@ -14,7 +14,6 @@ round trips and one fsync, however many orders it carries.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 from checkout.entries import Claim, Confirm
@@ -23,7 +22,7 @@ from kernel.clock import from_ms
 from runtime.postgres import Connection, Database, UniqueViolation
 from runtime.queries import load_queries
 
-_SQL = load_queries(str(Path(__file__).parent))
+_SQL = load_queries(__file__)
 
 #: From here on COPY is cheaper than the statement, measured (docs/adr/0009).
 COPY_ORDERS_MIN: Final = 100

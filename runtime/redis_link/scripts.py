@@ -121,6 +121,15 @@ class ScriptRunner:
                 answers.append(_read(verb, known, reply))
         return answers
 
+    async def command(self, *words: Argument) -> Any:
+        """Send a plain command about one key, its second word; the reply. No epoch is asked for.
+
+        Raises SeatsUnavailable when the server does not answer (the outcome is then unknown), Overloaded.
+        """
+        packed = pack(words)
+        link = self._nodes.only or self._nodes.link_of(str(words[1]))
+        return await self._settle(await link.call(packed), packed, link)
+
     def _checked(self, verb: str, keys: Sequence[str], arguments: Sequence[Argument]) -> _Verb:
         known = self._verbs[verb]
         assert len(keys) == known.keys, f"{verb} takes {known.keys} keys"

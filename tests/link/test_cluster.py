@@ -117,6 +117,18 @@ async def test_whoever_calls_before_the_map_is_known_is_sent_on(
     assert answers == [["said", key.encode()] for key in keys]
 
 
+async def test_a_plain_command_finds_its_node_too_and_asks_for_no_epoch(
+    cluster: Cluster, sayer: ScriptRunner, make_nodes: MakeNodes
+) -> None:
+    late = ScriptRunner(cluster.clients[0], make_nodes(cluster.url), SAYING)  # no map, no epoch
+    keys = [_key_on(third, 2) for third in range(PRIMARIES)]
+
+    for runner in (late, sayer):
+        assert [await runner.command("SET", key, key, "PX", 60_000) for key in keys] == [b"OK"] * PRIMARIES
+        assert [await runner.command("GET", key) for key in keys] == [key.encode() for key in keys]
+        assert [await runner.command("DEL", key) for key in keys] == [1] * PRIMARIES
+
+
 async def test_every_primary_is_taught_the_scripts_and_made_to_forget_them(
     cluster: Cluster, sayer: ScriptRunner
 ) -> None:

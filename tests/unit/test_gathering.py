@@ -108,6 +108,19 @@ async def test_the_weather_is_told_to_all_at_once(statement: Statement, double: 
     assert await double(1) == 2
 
 
+async def test_a_statement_that_hangs_is_given_up_and_the_next_one_is_asked(statement: Statement) -> None:
+    double = Gathering(statement, deadline_s=0.02)
+    statement.open.clear()
+    hanging = [asyncio.create_task(double(number)) for number in (1, 2)]
+    await ticks()
+    waiting = asyncio.create_task(double(3))
+    for task in hanging:
+        with pytest.raises(PersistenceUnavailable):
+            await task
+    statement.open.set()
+    assert await waiting == 6
+
+
 async def test_a_caller_that_goes_away_takes_nobody_with_it(
     statement: Statement, double: Gathering[int, int]
 ) -> None:
@@ -120,7 +133,7 @@ async def test_a_caller_that_goes_away_takes_nobody_with_it(
     leaving.cancel()
     await ticks()
     statement.open.set()
-    assert await asyncio.gather(second, waiting) == [4, 6]
+    assert (await second, await waiting) == (4, 6)
     assert statement.asked == [[1, 2], [3]]  # what was not sent yet is not sent
     for task in (first, leaving):
         with pytest.raises(asyncio.CancelledError):

@@ -296,13 +296,12 @@ async def test_an_answer_redis_could_not_take_is_still_in_postgres(
     assert isinstance(started, Started)
 
     async def away(*_: Any, **__: Any) -> Any:
-        raise ConnectionResetError
+        raise SeatsUnavailable
 
     with monkeypatch.context() as patch:
-        patch.setattr(shop.platform.redis, "set", away)
+        patch.setattr(shop.platform.scripts, "command", away)
         with pytest.raises(SeatsUnavailable):
             await guard.finish(started, 409, PROBLEM, b"no")
-        patch.setattr(shop.platform.redis, "delete", away)
         await guard.abandon(started)  # silently: the lease ends it
     await forgotten(shop)
     assert await guard.begin(fan, "key", ONE, ORDER) == Replay(409, PROBLEM, b"no")

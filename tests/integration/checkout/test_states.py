@@ -15,6 +15,8 @@ import asyncpg
 import pytest
 
 from checkout import CheckoutStore, WriterStore
+from checkout.domain import Payment, RequestKey
+from checkout.rows import Capture
 from checkout.writer.store import Batch, EntryRefused
 from kernel import states
 from kernel.ids import new_hold_id, new_id, new_showtime_id, order_id_of
@@ -35,6 +37,11 @@ class World(Database):
         self.order_id = order_id_of(new_hold_id(self.showtime_id))
         self.payment_id, self.refund_id = new_id("pay"), new_id("ref")
         self.store, self.writer = CheckoutStore(self), WriterStore(self)
+        price = Money(PRICE, "CNY")
+        self.opened = Payment(
+            self.payment_id, self.order_id, "paper", "pending", price, "ref", "https://page", None
+        )
+        self.capture = Capture("paper", f"evt_{self.payment_id}", b"{}", self.payment_id, "ref", price)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
@@ -62,8 +69,9 @@ class World(Database):
         )
         await self.one.execute(
             "INSERT INTO checkout.payments"
-            " (payment_id, order_id, gateway, state, amount, currency, captured_at)"
-            " VALUES ($1, $2, 'paper', $3, $4, 'CNY', CASE WHEN $3 = 'captured' THEN now() END)",
+            " (payment_id, order_id, gateway, state, amount, currency, captured_at, gateway_ref)"
+            " VALUES ($1, $2, 'paper', $3, $4, 'CNY', CASE WHEN $3 = 'captured' THEN now() END,"
+            " CASE WHEN $3 <> 'initiated' THEN 'ref' END)",
             self.payment_id,
             self.order_id,
             payment,
@@ -109,13 +117,16 @@ async def confirm(world: World) -> None:
 
 ORDER_PUSHES: dict[str, Push] = {
     "mark_paid": lambda w: w.store.mark_paid(w.one, w.order_id),
+    "take_capture": lambda w: w.store.take_capture(w.capture),
     "cancel_paid": lambda w: w.store.cancel_paid(w.one, w.order_id, "seat_taken"),
     "confirm": confirm,
     "expire_orders": lambda w: w.store.expire_orders(),
     "mark_refunded": lambda w: w.store.mark_refunded(w.one, w.order_id),
 }
 PAYMENT_PUSHES: dict[str, Push] = {
-    "open_payment": lambda w: w.store.open_payment(w.one, w.payment_id, "ref", "https://page", None),
+    "open_payment": lambda w: w.store.open_payment(w.opened, RequestKey("acc_1", "key", "00"), b"{}"),
+    "reopen_payment": lambda w: w.store.reopen_payment(w.payment_id, "ref", "https://page", None),
+    "take_capture": lambda w: w.store.take_capture(w.capture),
     "capture_payment": lambda w: w.store.capture_payment(w.one, w.payment_id, "ref"),
     "fail_payment": lambda w: w.store.fail_payment(w.one, w.payment_id),
     "doubt_payment": lambda w: w.store.doubt_payment(w.one, w.payment_id),
@@ -140,7 +151,10 @@ CASES = [
 
 async def pushed(shop: Shop, kind: str, source: str, push: str) -> str:
     """Where a thing ends that was pushed once."""
-    start = {"order": "confirmed", "payment": "captured", "refund": None} | {kind: source}
+    start = {"order": "confirmed", "payment": "captured", "refund": None}
+    if push == "take_capture":  # moves a payment and its order, both or neither
+        start |= {"order": "pending_payment", "payment": "pending"}
+    start |= {kind: source}
     async with world(shop) as made:
         await made.build(
             str(start["order"]), str(start["payment"]), start["refund"], overdue=push == "expire_orders"

@@ -1,0 +1,160 @@
+"""What checkout's statements answer, as values: one row, one value.
+
+An order comes whole in one row. What belongs to it (lines, tickets, payments, refunds) is in JSON arrays of
+columns: one look instead of four, and no name is sent again for every line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from checkout.domain import Order, OrderLine, Payment, Refund, RefundLine, Ticket
+from kernel.money import Money
+from runtime.postgres import Record
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """What a request answered before."""
+
+    fingerprint: str
+    status: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LockedOrder:
+    """An order inside a transaction; `overdue` is PostgreSQL's judgement of its deadline."""
+
+    order_id: str
+    showtime_id: str
+    account_id: str
+    state: str
+    total: Money
+    pay_by: datetime
+    overdue: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RefundToSend:
+    """A refund the gateway has not completed; an old one may have lost its key there."""
+
+    refund: Refund
+    gateway: str
+    gateway_ref: str
+    is_old: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OrderToFree:
+    """An order whose seats Redis still has to put back on sale, except what others own by now."""
+
+    order_id: str
+    state: str
+    given_up_at: datetime
+    keep: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PayableOrder:
+    """What an order that can be paid now asks for."""
+
+    total: Money
+    pay_by: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PaidOrder:
+    """An order that was paid this instant; nobody has confirmed it yet."""
+
+    order_id: str
+    showtime_id: str
+    account_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """A gateway says that it captured a payment: `reference` is our id of it, `gateway_ref` the gateway's."""
+
+    gateway: str
+    event_id: str
+    body: bytes
+    reference: str
+    gateway_ref: str
+    amount: Money
+
+
+def payment_of(row: Record) -> Payment:
+    return Payment(
+        payment_id=row["payment_id"],
+        order_id=row["order_id"],
+        gateway=row["gateway"],
+        state=row["state"],
+        amount=Money(row["amount"], row["currency"]),
+        gateway_ref=row["gateway_ref"],
+        redirect_url=row["redirect_url"],
+        test_url=row["test_url"],
+    )
+
+
+def refund_of(row: Record) -> Refund:
+    """A refund without its lines."""
+    return Refund(
+        refund_id=row["refund_id"],
+        order_id=row["order_id"],
+        payment_id=row["payment_id"],
+        state=row["state"],
+        reason=row["reason"],
+        amount=Money(row["amount"], row["currency"]),
+        lines=(),
+    )
+
+
+def locked_order_of(row: Record) -> LockedOrder:
+    return LockedOrder(
+        order_id=row["order_id"],
+        showtime_id=row["showtime_id"],
+        account_id=row["account_id"],
+        state=row["state"],
+        total=Money(row["total"], row["currency"]),
+        pay_by=row["pay_by"],
+        overdue=row["overdue"],
+    )
+
+
+def order_of(row: Record, lines: Sequence[Any] = ()) -> Order:
+    """A whole order; a page of orders comes without `lines`."""
+    order_id, showtime_id, account_id = row["order_id"], row["showtime_id"], row["account_id"]
+    return Order(
+        order_id=order_id,
+        showtime_id=showtime_id,
+        account_id=account_id,
+        state=row["state"],
+        total=Money(row["total"], row["currency"]),
+        pay_by=row["pay_by"],
+        lines=tuple(OrderLine(*line) for line in lines),
+        payments=tuple(
+            Payment(payment_id, order_id, gateway, state, Money(amount, currency), *where)
+            for payment_id, gateway, state, amount, currency, *where in row["payments"] or ()
+        ),
+        tickets=tuple(
+            Ticket(ticket_id, order_id, account_id, showtime_id, *seat)
+            for ticket_id, *seat in row["tickets"] or ()
+        ),
+        refunds=tuple(
+            Refund(
+                refund_id,
+                order_id,
+                payment_id,
+                state,
+                reason,
+                Money(amount, currency),
+                tuple(RefundLine(*line) for line in lines or ()),
+            )
+            for refund_id, payment_id, state, reason, amount, currency, lines in row["refunds"] or ()
+        ),
+        end_reason=row["end_reason"],
+    )

@@ -1,0 +1,99 @@
+-- name: write_claims
+-- Claims become orders with lines, claimed seats and kept answers, where the order is not there yet.
+-- An order that is there stays as it is, with everything of it; the index on seats is the arbiter.
+WITH fresh AS (
+  INSERT INTO checkout.orders (order_id, showtime_id, account_id, epoch, state, currency, total, pay_by)
+  SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::bigint[],
+                       $8::timestamptz[])
+  ON CONFLICT (order_id) DO NOTHING
+  RETURNING order_id
+), lines AS (
+  INSERT INTO checkout.order_lines (order_id, seat_index, label, area_id, amount)
+  SELECT new.* FROM unnest($9::text[], $10::int[], $11::text[], $12::text[], $13::bigint[])
+    AS new (order_id, seat_index, label, area_id, amount) JOIN fresh USING (order_id)
+), seats AS (
+  INSERT INTO checkout.seat_claims (order_id, showtime_id, seat_index, state)
+  SELECT new.* FROM unnest($14::text[], $15::text[], $16::int[], $17::text[])
+    AS new (order_id, showtime_id, seat_index, state) JOIN fresh USING (order_id)
+  ORDER BY showtime_id, seat_index
+), answers AS (
+  INSERT INTO checkout.idempotency_keys (account_id, key, fingerprint, status, body)
+  SELECT new.account_id, new.key, new.fingerprint, new.status, new.body
+  FROM unnest($18::text[], $19::text[], $20::text[], $21::smallint[], $22::bytea[], $23::text[])
+    AS new (account_id, key, fingerprint, status, body, order_id) JOIN fresh USING (order_id)
+  ON CONFLICT (account_id, key) DO NOTHING
+)
+SELECT order_id FROM fresh;
+
+-- name: known_claims
+-- Orders that were there before their claim came, and the deadline that tells one claim from another.
+SELECT order_id, state, pay_by FROM checkout.orders WHERE order_id = ANY ($1::text[]);
+
+-- name: give_up_again
+-- A claim that met an older order of its own name: Redis still has to put its seats back on sale.
+UPDATE checkout.orders SET seats_given_up_at = now(), seats_freed_at = NULL
+WHERE order_id = $1::text AND ended_at IS NOT NULL;
+
+-- name: confirm_orders
+-- Paid orders whose sale arrived: claims are sold (a late one is arbitrated here again), every seat gets
+-- its ticket, whose id follows from order and seat, and what was open becomes income.
+WITH confirmed AS (
+  UPDATE checkout.orders SET state = 'confirmed', confirmed_at = now()
+  WHERE order_id = ANY ($1::text[]) AND state = 'paid'
+  RETURNING order_id, account_id, showtime_id, currency, total
+), sold AS (
+  UPDATE checkout.seat_claims c SET state = 'sold'
+  FROM confirmed WHERE c.order_id = confirmed.order_id AND c.state IN ('claimed', 'released')
+), issued AS (
+  INSERT INTO checkout.tickets (ticket_id, order_id, account_id, showtime_id, seat_index, label, state)
+  SELECT 'tkt_' || left(encode(sha256(convert_to(l.order_id || ':' || l.seat_index, 'UTF8')), 'hex'), 26),
+         l.order_id, o.account_id, o.showtime_id, l.seat_index, l.label, 'issued'
+  FROM checkout.order_lines l JOIN confirmed o USING (order_id)
+), posted AS (
+  INSERT INTO checkout.ledger_entries (transaction_id, line, account, amount, currency, order_id)
+  SELECT 'sale:' || o.order_id, side.line, side.account, side.sign * o.total, o.currency, o.order_id
+  FROM confirmed o,
+       (VALUES (1::smallint, 'open_payments', 1), (2::smallint, 'tickets_sold', -1)) AS side (line, account, sign)
+  WHERE o.total > 0
+)
+SELECT order_id FROM confirmed;
+
+-- name: order_states
+-- Where some orders stand.
+SELECT order_id, state FROM checkout.orders WHERE order_id = ANY ($1::text[]);
+
+-- name: move_positions
+-- PostgreSQL has each log up to here; written with the batch itself.
+INSERT INTO checkout.writer_positions (partition, log_id)
+SELECT * FROM unnest($1::smallint[], $2::text[])
+ON CONFLICT (partition) DO UPDATE SET log_id = excluded.log_id, written_at = now()
+WHERE string_to_array(excluded.log_id, '-')::bigint[]
+    > string_to_array(checkout.writer_positions.log_id, '-')::bigint[];
+
+-- name: positions
+-- How far PostgreSQL has each log.
+SELECT partition, log_id FROM checkout.writer_positions;
+
+-- name: put_aside
+-- An entry that can never be written, with its reason.
+INSERT INTO checkout.dead_letters (partition, log_id, kind, data, reason)
+VALUES ($1::smallint, $2::text, $3::text, $4::bytea, $5::text)
+ON CONFLICT DO NOTHING;
+
+-- name: refuse_order
+-- A claim PostgreSQL refused: kept as a cancelled order, so its buyer learns the end of it.
+INSERT INTO checkout.orders (order_id, showtime_id, account_id, epoch, state, currency, total, pay_by,
+                             ended_at, end_reason, seats_given_up_at)
+VALUES ($1::text, $2::text, $3::text, $4::bigint, 'cancelled', $5::text, $6::bigint, $7::timestamptz,
+        now(), $8::text, now())
+ON CONFLICT (order_id) DO NOTHING
+RETURNING order_id;
+
+-- name: insert_lines
+-- The seats of a refused order with their frozen prices.
+INSERT INTO checkout.order_lines (order_id, seat_index, label, area_id, amount)
+SELECT * FROM unnest($1::text[], $2::int[], $3::text[], $4::text[], $5::bigint[]);
+
+-- name: mark_unfulfillable
+-- A sale PostgreSQL refused: its order is cancelled and refunded by the completer.
+UPDATE checkout.orders SET end_reason = $2::text WHERE order_id = $1::text AND state = 'paid';
