@@ -130,9 +130,11 @@ class Platform:
 
     @cached_property
     def maps(self) -> reservation.SeatMaps:
-        return reservation.SeatMaps(
+        maps = reservation.SeatMaps(
             self.inventory, self.scripts, self.clock, hold_ttl_ms=self.settings.hold_ttl_ms
         )
+        self.inventory.sold = maps.sold_here
+        return maps
 
     @cached_property
     def freed_news(self) -> reservation.FreedNews:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, Final
 
@@ -51,6 +51,8 @@ class RedisInventory:
 
     def __init__(self, scripts: ScriptRunner) -> None:
         self._scripts = scripts
+        #: Told the showtime of every hold that became an order or a sale through this inventory.
+        self.sold: Callable[[str], None] = lambda _: None
         self._run = scripts.run
 
     async def open_showtime(self, terms: Terms) -> int:
@@ -130,6 +132,7 @@ class RedisInventory:
             (hold_id, buyer_id, pay_by_ms, _instant(now_ms), entry),
         )
         _granted(reply, "claimed", "already_claimed")
+        self.sold(showtime_of(hold_id))
         return bool(reply[0] == "claimed")
 
     async def confirm(self, hold_id: str, buyer_id: str, *, entry: bytes) -> bool:
@@ -140,6 +143,7 @@ class RedisInventory:
             (hold_id, buyer_id, entry),
         )
         _granted(reply, "confirmed", "already_confirmed")
+        self.sold(showtime_of(hold_id))
         return bool(reply[0] == "confirmed")
 
     async def return_seats(

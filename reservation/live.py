@@ -97,9 +97,11 @@ class SeatMaps:
         `STALE_S` and no other can be had.
         """
         replica = self.replica(showtime_id)
-        if not self._is_current(replica, self._clock.monotonic_s()):
+        if not (self._is_current(replica, self._clock.monotonic_s()) and replica.shows_sales):
             try:
                 await self.look(replica)
+                if not replica.shows_sales:  # what was read had been asked for before
+                    await self.look(replica)
             except _AWAY:
                 if replica.epoch < 0 or self._clock.monotonic_s() - replica.asked_at_s > STALE_S:
                     raise
@@ -175,6 +177,12 @@ class SeatMaps:
         """Nobody knows what changed: for every map, the next who looks waits for a new read."""
         for replica in self._replicas.values():
             replica.distrust()
+
+    def sold_here(self, showtime_id: str) -> None:
+        """This worker made an order or a sale of a hold: whoever looks next should see it."""
+        replica = self._replicas.get(showtime_id)
+        if replica is not None:
+            replica.sold_here()
 
     def hear(self, showtime_id: str, version: int) -> None:
         """In this version of its map, more may be had of a showtime than before."""

@@ -90,6 +90,7 @@ class Replica:
         "_now_ms",
         "_picture",
         "_questions",
+        "_shown_from",
         "_simply_open",
         "_sold",
         "_taken",
@@ -113,6 +114,7 @@ class Replica:
         self._questions = 0
         self._learnt_number = 0  # of the question whose answer is known
         self._trusted_from = 0  # the first question asked after everything that changed unseen
+        self._shown_from = 0  # the first question asked after every sale this worker made
         self._heard_version = 0  # the latest in which others made more possible
         self._heard_number = 0  # the first question asked after that was heard
         self._now_ms = 0  # the server's clock in the newest read
@@ -226,6 +228,18 @@ class Replica:
         self._trusted_from = self._questions + 1
 
     # What others did.
+
+    def sold_here(self) -> None:
+        """A hold of this showtime became an order or a sale here: whoever looks next should see it.
+
+        It makes nothing possible that was not, so refusals may go on.
+        """
+        self._shown_from = self._questions + 1
+
+    @property
+    def shows_sales(self) -> bool:
+        """Whether the picture has every sale this worker made."""
+        return self._learnt_number >= self._shown_from
 
     def hear(self, version: int) -> None:
         """In this version more may be had than before: only a picture of it can be young.

@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 
 from kernel import limits
+from kernel.clock import to_ms
 from kernel.errors import InventoryRebuilding, SeatRushError
 from kernel.ids import new_id
 from reservation import RedisInventory, errors, refusals
 from reservation.live import GLANCE_S, READS_PER_S_MAX, STALE_S, TICK_S, TICK_S_MAX
+from reservation.packing import count_seats
 from reservation.ports import SeatMap
 from reservation.replica import YOUNG_S, Replica
 from reservation.service import BestAvailable, Hold
@@ -542,3 +544,26 @@ async def test_left_to_itself_it_keeps_what_is_asked_for_young_and_then_rests(ho
 
     await until(has_seen_it)
     await until(rests)
+
+
+# Sales.
+
+
+async def test_whoever_looks_after_a_sale_made_here_sees_it(house: House) -> None:
+    worker, fan = house.worker(), new_id("acc")
+    showtime_id = await house.showtime()
+    hold = await worker.hold(showtime_id, "A1", fan=fan)
+    assert count_seats((await worker.maps.current(showtime_id)).sold) == 0
+    worker.inventory.sold = worker.maps.sold_here
+    await worker.inventory.claim(hold.hold_id, fan, pay_by_ms=to_ms(datetime.now(UTC)) + 60_000, entry=b"-")
+    assert count_seats((await worker.maps.current(showtime_id)).sold) == 1
+
+
+async def test_without_being_told_the_picture_would_be_a_moment_old(house: House) -> None:
+    """The control: it is young, so it is shown."""
+    worker, fan = house.worker(), new_id("acc")
+    showtime_id = await house.showtime()
+    hold = await worker.hold(showtime_id, "A1", fan=fan)
+    await worker.maps.current(showtime_id)
+    await worker.inventory.claim(hold.hold_id, fan, pay_by_ms=to_ms(datetime.now(UTC)) + 60_000, entry=b"-")
+    assert count_seats((await worker.maps.current(showtime_id)).sold) == 0
