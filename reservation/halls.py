@@ -52,6 +52,7 @@ class Halls:
         self._sales: OrderedDict[str, tuple[float, Sale]] = OrderedDict()
         #: The two put together, as long as the terms are fresh; never more than halls.
         self._showtimes: OrderedDict[str, tuple[float, Showtime]] = OrderedDict()
+        self._asking: dict[str, asyncio.Task[Showtime]] = {}
         self._building = asyncio.Lock()
 
     async def showtime(self, showtime_id: str) -> Showtime:
@@ -63,6 +64,19 @@ class Halls:
         known = self._showtimes.get(showtime_id)
         if known is not None and known[0] > now_s:
             return known[1]
+        asking = self._asking.get(showtime_id)
+        if asking is None:
+            asking = self._asking[showtime_id] = asyncio.create_task(self._ask(showtime_id, now_s))
+            asking.add_done_callback(lambda task: self._has_asked(showtime_id, task))
+        return await asyncio.shield(asking)
+
+    def _has_asked(self, showtime_id: str, task: asyncio.Task[Showtime]) -> None:
+        self._asking.pop(showtime_id, None)
+        if not task.cancelled():
+            task.exception()  # looked at, should everybody who waited have gone
+
+    async def _ask(self, showtime_id: str, now_s: float) -> Showtime:
+        """Once for everybody who asks meanwhile: a rush would ask a hundred times a TTL."""
         sale = await self._sale(showtime_id, now_s)
         showtime = Showtime(showtime_id, sale, await self.hall(sale.layout_id))
         self._showtimes[showtime_id] = (self._sales[showtime_id][0], showtime)
