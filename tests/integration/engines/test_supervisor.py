@@ -81,6 +81,7 @@ def _running(data_dir: Path, *options: str) -> Iterator[Instance]:
     finally:
         if instance.process.poll() is None:
             instance.process.terminate()
+        if instance.process.stdout is not None and not instance.process.stdout.closed:
             instance.finish()
 
 
