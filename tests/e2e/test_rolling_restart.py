@@ -161,12 +161,14 @@ async def test_three_restarts_of_two_processes_fail_no_request_and_lose_no_viewe
 
 @pytest.mark.timeout(120)
 async def test_replaced_the_usual_way_the_same_crowd_does_meet_failures(service: Service) -> None:
-    """The control."""
+    """The control. Each replacement is a chance; on a calm machine it may take more than a few."""
     port = free_port()
     async with _naive(service, port) as replace, _crowd(service, port) as (crowd, _):
-        for _ in range(RESTARTS):
+        for _ in range(10 * RESTARTS):
             await replace()
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.2)
+            if crowd.failures:
+                break
     assert crowd.failures
 
 
