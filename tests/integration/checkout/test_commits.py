@@ -125,13 +125,13 @@ async def test_while_postgres_is_away_nothing_is_said_and_asking_goes_on(
     claim = claim_of(new_showtime_id(), 1)
     waiting = commits.expect(claim.order_id)
     await feed(shop, claim)
-    await mute_writer(shop).write(await shop.log().read(10, None))
 
     async def away(*_: Any) -> Any:
         raise PersistenceUnavailable
 
     with monkeypatch.context() as patch:
         patch.setattr(shop.store, "order_states", away)
+        await mute_writer(shop).write(await shop.log().read(10, None))
         await asyncio.sleep(0.4)
         assert not waiting.done()
     assert await commits.wait(waiting, 2.0) == "committed"

@@ -89,7 +89,7 @@ async def test_without_the_lock_and_the_state_it_would_capture_many_times(shop: 
     async def capture() -> None:
         async with shop.store.transaction() as connection:
             if await connection.fetchval("SELECT captures FROM public.naive") == 0:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.05)  # as long as anything else may happen in between
                 await connection.execute("UPDATE public.naive SET captures = captures + 1")
 
     await asyncio.gather(*(capture() for _ in range(50)))

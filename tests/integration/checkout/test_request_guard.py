@@ -81,6 +81,7 @@ async def test_looking_first_and_claiming_second_would_let_twins_in(shop: Shop) 
     async def begin() -> bool:
         if await redis.get(key):
             return False
+        await asyncio.sleep(0.05)  # as long as anything else may happen in between
         await redis.set(key, "running", px=1_000)
         return True
 
