@@ -30,6 +30,7 @@ from aiohttp_sse import sse_response
 from bench.harness import Harness, Record, Result, Sample, Viewers, at_least, bootstrap, cpu, main
 from bench.harness.machine import pin
 from bench.harness.result import Curve
+from kernel.errors import NotAuthenticated
 from kernel.ids import new_showtime_id
 from reservation import plane_of
 from reservation.picture import MapPicture
@@ -63,10 +64,10 @@ class Change:
 
 
 class _Nobody:
-    """Stands where the product knows accounts and keys; a live view needs neither."""
+    """Knows no account and keeps no answer: a live view needs neither."""
 
     def verify(self, token: str) -> str:
-        raise NotImplementedError
+        raise NotAuthenticated
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ expired, some are declined by their bank and try again, and bots grab what they 
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from typing import Final
 
 import gevent
@@ -50,9 +51,9 @@ class Person(FastHttpUser):
         self.spend(visit)
         desk.pause(visit.rng.uniform(0.5, 2.0))
 
+    @abstractmethod
     def spend(self, visit: Visit) -> None:
         """What this kind of person does."""
-        raise NotImplementedError
 
     def seats_at_opening(self, visit: Visit) -> Held | None:
         """Choose from the map, before the opening if there is time, and try for the seats when it opens.
