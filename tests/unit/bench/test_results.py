@@ -162,7 +162,6 @@ def test_without_results_the_page_says_how_to_get_them() -> None:
 
 
 def test_a_picture_of_the_same_figures_is_the_same_bytes(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="only in the environment of the benches")
     from bench.pictures import draw_all
 
     drawn = [draw_all([result()], tmp_path / run)["hold_over_http"][0].read_bytes() for run in ("a", "b")]
