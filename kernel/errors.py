@@ -8,7 +8,7 @@ in `runtime.http.problems`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from kernel.codes import CODES, Code
 
@@ -26,6 +26,9 @@ class Facts(dict[str, Any]):
         self.encoded: bytes | None = None
 
 
+_NO_FACTS: Final = Facts({})
+
+
 class SeatRushError(Exception):
     """Something was refused.
 
@@ -34,12 +37,14 @@ class SeatRushError(Exception):
     """
 
     code: ClassVar[Code] = CODES["internal_error"]
+    #: The message of the class; thousands a second are refused with it.
+    sentence: ClassVar[str] = "Something was refused."
 
     def __init__(
         self, detail: str | None = None, *, retry_after_s: float | None = None, **facts: Any
     ) -> None:
-        self.detail = detail or (type(self).__doc__ or self.code.title).strip().splitlines()[0]
-        self.facts = Facts(facts)
+        self.detail = detail or self.sentence
+        self.facts = Facts(facts) if facts else _NO_FACTS
         self.retry_after_s = retry_after_s
         super().__init__(self.detail)
 
@@ -47,6 +52,7 @@ class SeatRushError(Exception):
         super().__init_subclass__(**kwargs)
         if code:
             cls.code = CODES[code]
+        cls.sentence = (cls.__doc__ or cls.code.title).strip().splitlines()[0]
 
 
 class NotFound(SeatRushError, code="not_found"):

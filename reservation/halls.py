@@ -55,15 +55,20 @@ class Halls:
         self._asking: dict[str, asyncio.Task[Showtime]] = {}
         self._building = asyncio.Lock()
 
+    def at_hand(self, showtime_id: str, now_s: float) -> Showtime | None:
+        """What `showtime` would answer, where it need not ask."""
+        known = self._showtimes.get(showtime_id)
+        return known[1] if known is not None and known[0] > now_s else None
+
     async def showtime(self, showtime_id: str) -> Showtime:
         """Everything about a showtime but its seat states.
 
         Raises NotFound, or PersistenceUnavailable when it was never seen and PostgreSQL is away.
         """
         now_s = self._clock.monotonic_s()
-        known = self._showtimes.get(showtime_id)
-        if known is not None and known[0] > now_s:
-            return known[1]
+        showtime = self.at_hand(showtime_id, now_s)
+        if showtime is not None:
+            return showtime
         asking = self._asking.get(showtime_id)
         if asking is None:
             asking = self._asking[showtime_id] = asyncio.create_task(self._ask(showtime_id, now_s))

@@ -29,6 +29,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Hashable
 from dataclasses import dataclass
+from math import inf, nextafter
 from typing import TYPE_CHECKING, Final, Literal
 
 from reservation.picture import MapPicture
@@ -78,6 +79,7 @@ class Replica:
     __slots__ = (
         "_asked_for",
         "_asking",
+        "_due_at_s",
         "_first_due_at_ms",
         "_granted",
         "_heard_number",
@@ -97,6 +99,7 @@ class Replica:
         "_terms",
         "_trusted_from",
         "_width",
+        "_young_until_s",
         "asked_at_s",
         "epoch",
         "refusals",
@@ -117,8 +120,10 @@ class Replica:
         self._shown_from = 0  # the first question asked after every sale this worker made
         self._heard_version = 0  # the latest in which others made more possible
         self._heard_number = 0  # the first question asked after that was heard
+        self._young_until_s = -inf  # whoever comes later needs another picture
         self._now_ms = 0  # the server's clock in the newest read
         self._first_due_at_ms = 0
+        self._due_at_s = inf  # the same by our clock, too early rather than too late
         self._terms: tuple[int, Phase, int, int] = (0, "closed", 0, 0)  # seats, phase, opens, closes
         self._simply_open = False  # and nothing but a change of terms will end that
         self._width = 0  # of a plane, in bytes
@@ -173,6 +178,8 @@ class Replica:
         _, phase, opens_at_ms, closes_at_ms = self._terms
         self._simply_open = phase == "open" and opens_at_ms <= found.now_ms and closes_at_ms == 0
         self._learnt_number = asked.number
+        self._reckon_age()
+        self._reckon_due()
 
     def _replace(self, epoch: int, found: SeatMap, taken: bytes, sold: bytes) -> None:
         if epoch != self.epoch:
@@ -196,8 +203,11 @@ class Replica:
             return
         self._taken |= seats
         self.version, self._picture = held.version, None
+        if self._learnt_number < self._heard_number:
+            self._reckon_age()
         if self._first_due_at_ms == 0 or held.expires_at_ms < self._first_due_at_ms:
             self._first_due_at_ms = held.expires_at_ms
+            self._reckon_due()
 
     def begin_asking(self, seats: int) -> Asking:
         """A hold of these seats is on its way through this worker; `end_asking` when it was answered."""
@@ -213,6 +223,10 @@ class Replica:
         if asking.answered is not None:
             asking.answered.set_result(None)
 
+    def is_asking_for(self, wanted: int) -> bool:
+        """Whether one of these seats may be wanted by a hold on its way."""
+        return wanted & self._asked_for != 0
+
     def asking_for(self, wanted: int) -> asyncio.Future[None] | None:
         """A hold on its way that wants one of these seats, if there is one. Not to be cancelled."""
         if wanted & self._asked_for:
@@ -226,6 +240,7 @@ class Replica:
     def distrust(self) -> None:
         """Something changed that is not known here: only what is asked from now on can be young."""
         self._trusted_from = self._questions + 1
+        self._reckon_age()
 
     # What others did.
 
@@ -248,6 +263,7 @@ class Replica:
         """
         self._heard_version = max(version, self._heard_version)
         self._heard_number = self._questions + 1
+        self._reckon_age()
 
     # Looking.
 
@@ -279,10 +295,16 @@ class Replica:
 
         What was asked for after he came is an answer to him, whatever has happened since.
         """
-        is_behind = self.version < self._heard_version and self._learnt_number < self._heard_number
-        if is_behind and self.asked_at_s <= came_s:
-            return False
-        return self.is_within(YOUNG_S, came_s)
+        return came_s <= self._young_until_s
+
+    def _reckon_age(self) -> None:
+        """Until when this picture is young; reckoned when that changes, since it is asked all the time."""
+        if self.epoch < 0 or self._learnt_number < self._trusted_from:
+            self._young_until_s = -inf
+        elif self.version < self._heard_version and self._learnt_number < self._heard_number:
+            self._young_until_s = nextafter(self.asked_at_s, -inf)
+        else:
+            self._young_until_s = self.asked_at_s + YOUNG_S
 
     def is_within(self, age_s: float, now_s: float) -> bool:
         """Whether it is no older than that, and shows what this worker did itself."""
@@ -305,7 +327,11 @@ class Replica:
 
     def is_overdue(self, now_s: float) -> bool:
         """Whether a hold may be past its time, so that seats that look taken may be had."""
-        return 0 < self._first_due_at_ms <= self._latest_ms(now_s)
+        return self._due_at_s <= now_s
+
+    def _reckon_due(self) -> None:
+        due_ms = self._first_due_at_ms
+        self._due_at_s = self.asked_at_s + (due_ms - self._now_ms - 1) / 1000 if due_ms else inf
 
     def _latest_ms(self, now_s: float) -> float:
         """The server's clock now; too late rather than too early: the read ran after it was asked for."""
@@ -336,13 +362,11 @@ class Replica:
         conflicts = wanted & self._taken
         if window == "open" and not conflicts:
             return "ask"
-        if not self.is_young(came_s):
-            return "look"
         ids = self._hold_ids
-        if ids is None:
+        if ids is None or came_s > self._young_until_s:
             return "look"
         if hold_id in ids:
             return "ask"
         if window != "open":
             return window
-        return "seat_taken" if conflicts & self._sold or not self.is_overdue(now_s) else "ask"
+        return "seat_taken" if now_s < self._due_at_s or conflicts & self._sold else "ask"

@@ -84,13 +84,21 @@ class ReservationService:
         Raises UnknownSeat, DuplicateSeat, TooManySeats, ValidationFailed (half a couple seat),
         SeatTaken, SoldOut, OrphanSeat, SeatLimitExceeded, SaleNotOpen, SaleClosed, HoldExpired.
         """
-        showtime = await self._halls.showtime(showtime_id)
+        came_s = self._clock.monotonic_s()
+        showtime = self._halls.at_hand(showtime_id, came_s)
+        if showtime is None:
+            showtime = await self._halls.showtime(showtime_id)
+            came_s = self._clock.monotonic_s()
         hold_id = hold_id_for(showtime_id, account_id, idempotency_key)
         replica, wish = self._maps.replica(showtime_id), tuple(labels)
         known = replica.refusals.get(wish)
         seats = known.seats if known else _seats_of(showtime, wish)
         wanted = known.wanted if known else mask_of(seats, showtime.sale.terms.seat_count)
-        verdict = await self._verdict(showtime, replica, hold_id, seats, wanted)
+        verdict: Verdict = "ask"  # of more seats than anybody may have, only the script says how many he has
+        if len(seats) <= showtime.sale.terms.buyer_seats_max:
+            verdict = self._judge(replica, hold_id, wanted, came_s, came_s)
+            if verdict == "look" or (verdict == "ask" and replica.is_asking_for(wanted)):
+                verdict = await self._wait_and_judge(replica, hold_id, wanted, came_s)
         if verdict == "seat_taken":
             raise self._seats_taken(replica, showtime, wish, seats, None)
         if verdict != "ask":
@@ -117,7 +125,7 @@ class ReservationService:
         hold_id = hold_id_for(showtime_id, account_id, idempotency_key)
         replica = self._maps.replica(showtime_id)
         came_s = self._clock.monotonic_s()
-        verdict = self._judge(replica, hold_id, 0, came_s)
+        verdict = self._judge(replica, hold_id, 0, came_s, came_s)
         if verdict == "look":
             verdict = await self._look_and_judge(replica, hold_id, 0, came_s)
         if verdict != "ask":
@@ -187,28 +195,23 @@ class ReservationService:
 
     # What can be refused without asking.
 
-    async def _verdict(
-        self, showtime: Showtime, replica: Replica, hold_id: str, seats: Sequence[int], wanted: int
-    ) -> Verdict:
-        if len(seats) > showtime.sale.terms.buyer_seats_max:
-            return "ask"  # nobody may have so many, and the script can say how many this buyer has
-        came_s = self._clock.monotonic_s()
-        verdict = self._judge(replica, hold_id, wanted, came_s)
-        if verdict == "ask" and (other := replica.asking_for(wanted)):
-            # Somebody was quicker, by less than a round trip: his answer is mostly ours.
-            await asyncio.shield(other)
-            verdict = self._judge(replica, hold_id, wanted, came_s)
-        if verdict == "look":
-            verdict = await self._look_and_judge(replica, hold_id, wanted, came_s)
-        return verdict
-
-    def _judge(self, replica: Replica, hold_id: str, wanted: int, came_s: float) -> Verdict:
+    def _judge(self, replica: Replica, hold_id: str, wanted: int, came_s: float, now_s: float) -> Verdict:
         replica.want_hold_ids()
         epoch = self._maps.epoch
         if replica.epoch != epoch:
             # Nothing is known: the first who comes asks at once, the herd behind him waits for the map.
             return "look" if self._maps.is_being_read(replica) else "ask"
-        return replica.verdict(hold_id, wanted, came_s, self._clock.monotonic_s(), epoch)
+        return replica.verdict(hold_id, wanted, came_s, now_s, epoch)
+
+    async def _wait_and_judge(self, replica: Replica, hold_id: str, wanted: int, came_s: float) -> Verdict:
+        """The verdict after what is on its way has arrived: somebody's hold of these seats, a picture."""
+        if other := replica.asking_for(wanted):
+            # Somebody was quicker, by less than a round trip: his answer is mostly ours.
+            await asyncio.shield(other)
+            verdict = self._judge(replica, hold_id, wanted, came_s, self._clock.monotonic_s())
+            if verdict != "look":
+                return verdict
+        return await self._look_and_judge(replica, hold_id, wanted, came_s)
 
     async def _look_and_judge(self, replica: Replica, hold_id: str, wanted: int, came_s: float) -> Verdict:
         """Judge on a picture that was young when the request came. Raises what `SeatMaps.look` raises."""

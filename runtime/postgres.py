@@ -43,6 +43,7 @@ WEATHER: Final = (
 )
 
 UniqueViolation = asyncpg.UniqueViolationError
+DivisionByZero = asyncpg.DivisionByZeroError
 Record = asyncpg.Record
 Connection = asyncpg.pool.PoolConnectionProxy
 

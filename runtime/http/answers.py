@@ -21,11 +21,15 @@ Body = msgspec.Struct | bytes | None
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """One finished answer. A `bytes` body is sent as it is."""
+    """One finished answer. A `bytes` body is sent as it is.
+
+    `media_type` is the body's, where it is another than the operation's own.
+    """
 
     status: int
     body: Body = None
     headers: Mapping[str, str] | None = None
+    media_type: str = ""
     replayed: bool = False
 
 

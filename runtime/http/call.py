@@ -11,8 +11,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Generic
 
-from aiohttp import hdrs
-
 from kernel.errors import NotFound
 from kernel.ids import is_id
 from runtime.http.idempotency import Idempotency
@@ -68,16 +66,16 @@ class Call(Generic[B, Q]):
 
     def header(self, name: str) -> str | None:
         """A request header."""
-        return self._request.headers.get(name)
+        return self._request.fields.get(name.lower())
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """All request headers, for those who verify signatures over them."""
-        return self._request.headers
+        """All request headers, names in lower case, for those who verify signatures over them."""
+        return self._request.fields
 
     def has(self, etag: str) -> bool:
         """Whether the caller says it has the version with this tag (weak comparison)."""
-        brought = self._request.headers.get(hdrs.IF_NONE_MATCH)
+        brought = self._request.fields.get("if-none-match")
         if brought is None:
             return False
         bare = etag.removeprefix("W/")

@@ -5,13 +5,13 @@ for the first complete header, short keep-alive, limits for lines and headers, n
 answer in our own form for what could not be parsed: quietly, since anybody can send garbage and a
 stack trace per packet is a way to fill a disk.
 
-A request that arrived whole, on a connection that is used again, is taken from the parser and answered here:
-its endpoint begins on the spot (`turns`), and what it has ready is written before the loop looks at the
-next connection. aiohttp's way makes a request object, a writer and a task, and wakes two of them up; that is
-twice what routing, token, body and answer cost together. Bodies still on their way, streams, upgrades, old
-versions and everything malformed go aiohttp's way, whose private parts used for this are few: the waiter it
-sleeps on, the queue of parsed messages, and the flags of reading and closing. One request at a time:
-what arrives behind it is kept until its answer is out, so answers leave in the order of the questions.
+A plain request, on a connection that is used again, never meets aiohttp: it is read (`incoming`) and answered
+here. Its endpoint begins on the spot (`turns`), and what it has ready is written before the loop looks at the
+next connection. aiohttp's way makes a stream, a request object, a writer and a task, and wakes two of them
+up; that is twice what routing, token, body and answer cost together. Whatever is not plain and whole, and
+streams, go aiohttp's way, whose private parts used for this are few: the waiter it sleeps on, the queue of
+parsed messages, and the flags of reading and closing. One request at a time: what arrives behind it is
+kept until its answer is out, so answers leave in the order of the questions.
 
 Overload is met here too. Under it, what a refusal costs decides how much is left for the others, so a
 request is turned away between the parser and everything else: no token and no body looked at. Then its
@@ -35,7 +35,7 @@ import struct
 import termios
 from typing import Any, Final
 
-from aiohttp import EMPTY_PAYLOAD, HttpVersion11, StreamReader, hdrs, web
+from aiohttp import HttpVersion11, StreamReader, web
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 
@@ -45,7 +45,7 @@ from runtime.http.admission import Admission
 from runtime.http.context import request_id
 from runtime.http.endpoint import refuse
 from runtime.http.errors import BadRequest, HeadersTooLarge, HttpRefusal, InternalError, UriTooLong
-from runtime.http.incoming import Incoming, body_of
+from runtime.http.incoming import Request, read_plain
 from runtime.http.metrics import RequestObserver
 from runtime.http.rendering import Ready, render
 from runtime.http.switchboard import Switchboard
@@ -126,7 +126,7 @@ class Protocol(web.RequestHandler):
         self._in_a_message = False
         self._turns: Turns[Ready] | None = None
         #: The request whose answer has to wait, and what arrived behind it.
-        self._answering: Incoming | None = None
+        self._answering: Request | None = None
         self._early = b""
         self._draining = False
         if draining:
@@ -153,9 +153,15 @@ class Protocol(web.RequestHandler):
         if self._answering is not None:
             self._keep_early(data)
             return
-        count = self._request_count
         waiter = self._waiter
         idle = waiter is not None and not waiter.done()
+        if idle and not (self._in_a_message or self._messages or self._reading_paused):
+            if self._turns is not None:
+                if self._answer_at_once(data):
+                    return
+            elif self._request_count >= _REQUESTS_BEFORE_TURNS:
+                self._turns = Turns(self._loop, done=self._finish, lost=self.force_close)
+        count = self._request_count
         if waiter is None or not idle or self._messages:
             super().data_received(data)
             if self._request_count != count:
@@ -170,52 +176,43 @@ class Protocol(web.RequestHandler):
             self._in_a_message = idle and self._request_count == count
 
     def _take_up(self, waiter: asyncio.Future[None]) -> None:
-        """Refuse or answer what has just been read; what needs aiohttp is left to it."""
+        """Refuse what has just been read, or leave it to aiohttp."""
         if self._admission.is_full():
             self._turn_away()
         else:
             self._admission.arrived()
-            if len(self._messages) == 1:
-                self._answer_at_once(*self._messages[0])
         if self._messages and not waiter.done():
             waiter.set_result(None)
 
-    # What is whole
+    # What is plain
 
-    def _answer_at_once(self, message: Any, payload: StreamReader) -> None:
-        """Take a request that has arrived whole out of aiohttp's hands and begin its answer."""
-        if (
-            self._request_count < _REQUESTS_BEFORE_TURNS
-            or type(message) is not RawRequestMessage
-            or message.version is not HttpVersion11
-            or message.upgrade
-            or not (payload is EMPTY_PAYLOAD or (payload.is_eof() and payload.exception() is None))
-            or self._reading_paused
-            or hdrs.CONTENT_ENCODING in message.headers
-        ):
-            return
-        found = self._switchboard.find(message.method, message.path)
-        if found is None or found[0].streams:
-            return
+    def _answer_at_once(self, data: bytes) -> bool:
+        """Begin the answer to a plain request; False: nothing was done, it is for aiohttp."""
         turns = self._turns
-        if turns is None:
-            self._turns = Turns(self._loop, done=self._finish, lost=self.force_close)
-            return
-        if not turns.is_free:
-            return
-        self._messages.clear()
-        assert self._parser is not None
-        self._parser.message_consumed()
+        assert turns is not None
+        admission = self._admission
+        if not turns.is_free or self._close or self._force_close or admission.is_full():
+            return False
+        request = read_plain(data)
+        if request is None:
+            return False
+        found = self._switchboard.find(request.method, request.raw_path)
+        if found is None:
+            return False
         endpoint, values, query = found
-        keep_alive = not (message.should_close or self._draining)
-        request = Incoming(message, body_of(payload), keep_alive=keep_alive)
-        self._admission.begun()
-        response = turns.begin(endpoint.answer_whole(request, values, query))
+        if endpoint.streams:
+            return False
+        if self._draining:
+            request.keep_alive = False
+        admission.arrived()
+        admission.begun()
+        response = turns.begin(endpoint.answer_plain(request, values, query))
         if response is None:
             self._answering = request
             self._request_in_progress = True
         else:
             self._send(response)
+        return True
 
     def _finish(self, response: Ready) -> None:
         """An answer that had to wait is there."""
@@ -269,9 +266,9 @@ class Protocol(web.RequestHandler):
     def _refuse_unread(self, message: RawRequestMessage) -> None:
         assert self.transport is not None
         keep_alive = not (message.should_close or self._draining) and message.version == HttpVersion11
-        unread = Incoming(message, b"", keep_alive=keep_alive)
+        unread = Request(message.method, message.path, {}, keep_alive=keep_alive)
         name = request_id(None)
-        answered = problems.answer(_TOO_BUSY, instance=message.path.partition("?")[0], request_id=name)
+        answered = problems.answer(_TOO_BUSY, instance=unread.path, request_id=name)
         response = render(answered, unread, problems.MEDIA_TYPE, name)
         self._send(response)
         self._count_shed()
@@ -283,7 +280,7 @@ class Protocol(web.RequestHandler):
         if self._manager is not None:  # the client may have gone meanwhile
             self._request_handler = self._manager.request_handler
         self._count_shed()
-        return refuse(_TOO_BUSY, request, request_id(None), SHED, self._observer)
+        return refuse(_TOO_BUSY, Request.of(request), request_id(None), SHED, self._observer)
 
     def _count_shed(self) -> None:
         self._admission.turned_away()
@@ -339,7 +336,8 @@ class Protocol(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun already")
         refusal = _refusal(exc) if status < 500 else InternalError()
-        response = refuse(refusal, request, request_id(None), UNREADABLE, self._observer, closes=True)
+        unread = Request.of(request)
+        response = refuse(refusal, unread, request_id(None), UNREADABLE, self._observer, closes=True)
         self._observer.observe(UNREADABLE, response.status, 0.0)
         return response
 

@@ -17,6 +17,8 @@ from contextvars import ContextVar
 from itertools import count
 from typing import Final
 
+X_REQUEST_ID: Final = "x-request-id"  # as names of fields are written in `Request.fields`
+
 #: The id of the request being answered; empty outside of one. Log processors read it.
 REQUEST_ID: Final[ContextVar[str]] = ContextVar("request_id", default="")
 

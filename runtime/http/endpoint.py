@@ -15,15 +15,14 @@ from time import perf_counter
 from typing import Any
 
 import msgspec
-from aiohttp import hdrs, web
-from multidict import CIMultiDictProxy
+from aiohttp import web
 
 from kernel.errors import SeatRushError
 from runtime.http import negotiation, problems
 from runtime.http.answers import Answer, Stream, replayed
 from runtime.http.auth import TokenVerifier, authenticate
 from runtime.http.call import Call
-from runtime.http.context import REQUEST_ID, request_id
+from runtime.http.context import REQUEST_ID, X_REQUEST_ID, request_id
 from runtime.http.decoding import BodyDecoder, QueryDecoder
 from runtime.http.errors import (
     BadRequest,
@@ -42,13 +41,13 @@ from runtime.http.idempotency import (
     is_kept,
     key_of,
 )
-from runtime.http.incoming import Incoming, Request
+from runtime.http.incoming import Request
 from runtime.http.metrics import RequestObserver
 from runtime.http.models import Model, Nothing
 from runtime.http.operations import EVENT_STREAM, Operation
 from runtime.http.reading import BODY_DEADLINE_S, read_body
 from runtime.http.recent import RecentAnswers
-from runtime.http.rendering import X_REQUEST_ID, Ready, Response, encoded, render, stream_headers
+from runtime.http.rendering import Ready, Response, encoded, render, stream_headers
 from runtime.http.sse import Streams
 
 _log = logging.getLogger(__name__)
@@ -90,33 +89,36 @@ class Endpoint:
         self._body = None if operation.body is bytes else BodyDecoder(model)
         self._empty_body = model() if operation.body is None or operation.body_optional else None
 
-    async def answer(self, request: web.BaseRequest, values: list[str], query: str) -> Response:
+    async def answer(self, message: web.BaseRequest, values: list[str], query: str) -> Response:
         """The response to a request whose body may still be on its way. Raises nothing but CancelledError."""
         started = perf_counter()
-        name = request_id(request.headers.get(X_REQUEST_ID))
+        request = Request.of(message)
+        name = request_id(request.fields.get(X_REQUEST_ID))
         REQUEST_ID.set(name)
         try:
             call = self._understand(request, values, query, name)
-            body = await read_body(request, self._body_bytes_max, self._body_deadline_s)
-            answered = await self._carry_out(call, request, body)
+            request.body = await read_body(message, self._body_bytes_max, self._body_deadline_s)
+            answered = await self._carry_out(call, request)
             if isinstance(answered, Stream):
-                return await self._stream(request, answered, name, started)
+                return await self._stream(message, answered, name, started)
+            request.keep_alive = message.keep_alive  # the process may have begun to drain
             response = render(answered, request, self._media_type, name)
         except Exception as error:  # noqa: BLE001 (the one place where anything becomes an answer)
+            request.keep_alive = message.keep_alive
             response = refuse(error, request, name, self._name, self._observer)
         self._observer.observe(self._name, response.status, perf_counter() - started)
         return response
 
-    async def answer_whole(self, request: Incoming, values: list[str], query: str) -> Ready:
-        """The response to a request that has arrived whole. Not for streams."""
+    async def answer_plain(self, request: Request, values: list[str], query: str) -> Ready:
+        """The response to a request that is all there. Not for streams."""
         started = perf_counter()
-        name = request_id(request.headers.get(X_REQUEST_ID))
+        name = request_id(request.fields.get(X_REQUEST_ID))
         REQUEST_ID.set(name)
         try:
             call = self._understand(request, values, query, name)
             if len(request.body) > self._body_bytes_max:
                 raise PayloadTooLarge
-            answered = await self._carry_out(call, request, request.body)
+            answered = await self._carry_out(call, request)
             assert type(answered) is Answer, "streams go the long way"
             response = render(answered, request, self._media_type, name)
         except Exception as error:  # noqa: BLE001
@@ -126,44 +128,38 @@ class Endpoint:
 
     def _understand(self, request: Request, values: list[str], query: str, name: str) -> Call[Any, Any]:
         """Who asks for what."""
-        headers = request.headers
-        accept = headers.get(hdrs.ACCEPT)
-        if accept is not None and accept != "*/*":
-            self._check_accept(accept, headers)
+        fields = request.fields
+        accept = fields.get("accept")
+        if accept is not None and accept != "*/*" and not negotiation.accepts(accept, self._media_type):
+            raise NotAcceptable(f"This call answers in {self._media_type}.")
         call: Call[Any, Any] = Call(request, self._names, values, name)
         if self._verifier is not None:
-            call.account_id = authenticate(headers, self._verifier)
+            call.account_id = authenticate(fields, self._verifier)
         if query or self._takes_query:
             call.query = self._query.decode(query)
         return call
 
-    def _check_accept(self, accept: str, headers: CIMultiDictProxy[str]) -> None:
-        if not negotiation.accepts(accept, self._media_type):
-            everything = ",".join(headers.getall(hdrs.ACCEPT))
-            if not negotiation.accepts(everything, self._media_type):
-                raise NotAcceptable(f"This call answers in {self._media_type}.")
-
-    def _decode(self, request: Request, body: bytes) -> msgspec.Struct | bytes:
+    def _decode(self, request: Request) -> msgspec.Struct | bytes:
+        body = request.body
         if self._body is None:
             return body
         if not body and self._empty_body is not None:
             return self._empty_body
-        content_type = request.headers.get(hdrs.CONTENT_TYPE, "")
+        content_type = request.fields.get("content-type", "")
         if body and content_type != negotiation.JSON and not negotiation.is_json(content_type):
             raise UnsupportedMediaType
         return self._body.decode(body)
 
-    async def _carry_out(self, call: Call[Any, Any], request: Request, body: bytes) -> Answer | Stream:
+    async def _carry_out(self, call: Call[Any, Any], request: Request) -> Answer | Stream:
         """Do what was asked, unless its key has an answer already."""
-        call.body = self._decode(request, body)
+        asked = call.body = self._decode(request)
         recent = self._recent
         if recent is None:
             return await self._handler(call)
-        repeat = call.idempotency = Idempotency(
-            key_of(request.headers), f"{request.method} {request.raw_path}", call.body
-        )
-        account_id, key, material = call.account_id, repeat.key, repeat.material
-        earlier = recent.begin(account_id, key, material)
+        key = key_of(request.fields)
+        repeat = call.idempotency = Idempotency(key, f"{request.method} {request.raw_path}", asked)
+        place, material = (call.account_id, key), repeat.material
+        earlier = recent.begin(place, material)
         if earlier is not None:
             return replayed(earlier)
         try:
@@ -172,9 +168,9 @@ class Endpoint:
             else:
                 answered = await self._answer_guarded(call, request, self._guard)
         except BaseException:
-            recent.abandon(account_id, key)
+            recent.abandon(place)
             raise
-        recent.finish(account_id, key, material, answered)
+        recent.finish(place, material, answered)
         return answered
 
     async def _answer_guarded(
@@ -183,7 +179,9 @@ class Endpoint:
         repeat = call.idempotency
         begun = await guard.begin(call.account_id, repeat.key, repeat.fingerprint, self._name)
         if isinstance(begun, Replay):
-            return Answer(begun.status, begun.body or None, begun.headers, replayed=True)
+            headers = dict(begun.headers)
+            media_type = headers.pop("Content-Type", "")
+            return Answer(begun.status, begun.body or None, headers, media_type, replayed=True)
         try:
             answered = await self._answer_finally(call, request)
         except Exception:
@@ -201,8 +199,14 @@ class Endpoint:
         except SeatRushError as error:
             if not is_kept(error.code):
                 raise
-            return problems.answer(error, instance=_path(request), request_id=call.request_id)
-        return Answer(answered.status, encoded(answered.body), answered.headers, answered.replayed)
+            return problems.answer(error, instance=request.path, request_id=call.request_id)
+        return Answer(
+            answered.status,
+            encoded(answered.body),
+            answered.headers,
+            answered.media_type,
+            answered.replayed,
+        )
 
     async def _abandon(self, begun: Started, guard: IdempotencyGuard) -> None:
         try:
@@ -212,7 +216,7 @@ class Endpoint:
             self._observer.unhandled(self._name)
 
     async def _keep(self, answered: Answer, begun: Started, guard: IdempotencyGuard) -> None:
-        headers = {"Content-Type": self._media_type, **(answered.headers or {})}
+        headers = {"Content-Type": answered.media_type or self._media_type, **(answered.headers or {})}
         stored = {name: value for name, value in headers.items() if name in STORED_HEADERS}
         assert answered.body is None or type(answered.body) is bytes, "encoded already"
         try:
@@ -249,7 +253,7 @@ def refuse(
         observer.unhandled(operation)
         _log.error("unhandled in %s, request %s", operation, name, exc_info=error)
         refusal = InternalError()
-    answered = problems.answer(refusal, instance=_path(request), request_id=name)
+    answered = problems.answer(refusal, instance=request.path, request_id=name)
     close = closes or (isinstance(refusal, HttpRefusal) and refusal.closes_connection)
     return render(answered, request, problems.MEDIA_TYPE, name, close=close)
 
@@ -260,10 +264,6 @@ def _as_refusal(error: Exception) -> SeatRushError:
     if isinstance(error, web.HTTPClientError):
         return PayloadTooLarge() if error.status == 413 else BadRequest()
     return InternalError()
-
-
-def _path(request: Request) -> str:
-    return request.raw_path.partition("?")[0]
 
 
 def _model_of(operation: Operation) -> type[Model]:

@@ -21,13 +21,12 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 
 import msgspec
-from multidict import CIMultiDictProxy, istr
 
 from kernel import limits
 from kernel.codes import Code
 from runtime.http.errors import IdempotencyKeyInvalid, IdempotencyKeyMissing
 
-HEADER: Final = istr("Idempotency-Key")
+HEADER: Final = "Idempotency-Key"
 REPLAYED_HEADER: Final = "Idempotent-Replayed"
 
 #: Refusals that are kept, as every 2xx is. The rest may come out otherwise next time.
@@ -37,7 +36,6 @@ NEVER_KEPT_CODES: Final = frozenset({"request_in_progress", "idempotency_key_reu
 #: The headers that are part of a stored answer; the others are made anew for each answer.
 STORED_HEADERS: Final = ("Content-Type", "Location", "ETag")
 
-_NONE: Final[tuple[str, ...]] = ()
 _printable: Final = re.compile(rf"[!-~]{{1,{limits.idempotency_key_length_max}}}")
 _canonical: Final = msgspec.json.Encoder(order="deterministic").encode
 
@@ -77,23 +75,15 @@ class IdempotencyGuard(Protocol):
 
 
 class Idempotency:
-    """The key of one request, and its fingerprint."""
+    """The key of one request, and what was asked with it: `material`, in one spelling."""
 
-    __slots__ = ("_body", "_fingerprint", "_material", "_place", "key")
+    __slots__ = ("_fingerprint", "key", "material")
 
     def __init__(self, key: str, place: str, body: msgspec.Struct | bytes) -> None:
         self.key = key
-        self._place = place
-        self._body = body
-        self._material = self._fingerprint = b""
-
-    @property
-    def material(self) -> bytes:
-        """What was asked, in one spelling."""
-        if not self._material:
-            body = self._body if isinstance(self._body, bytes) else _canonical(self._body)
-            self._material = b"%b\n%b" % (self._place.encode("utf-8", "surrogateescape"), body)
-        return self._material
+        canonical = body if type(body) is bytes else _canonical(body)
+        self.material = b"%b\n%b" % (place.encode("utf-8", "surrogateescape"), canonical)
+        self._fingerprint = b""
 
     @property
     def fingerprint(self) -> bytes:
@@ -103,15 +93,14 @@ class Idempotency:
         return self._fingerprint
 
 
-def key_of(headers: CIMultiDictProxy[str]) -> str:
+def key_of(fields: Mapping[str, str]) -> str:
     """The caller's key, bare or as a quoted string (RFC 8941)."""
-    brought = headers.getall(HEADER, _NONE)
-    if not brought:
+    key = fields.get("idempotency-key")
+    if key is None:
         raise IdempotencyKeyMissing
-    key = brought[0]
     if key[:1] == '"' and key[-1] == '"' and len(key) >= 2:
         key = key[1:-1].replace('\\"', '"').replace("\\\\", "\\")
-    if len(brought) > 1 or not _printable.fullmatch(key):
+    if not _printable.fullmatch(key):
         raise IdempotencyKeyInvalid
     return key
 

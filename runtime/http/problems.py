@@ -27,6 +27,7 @@ from runtime.http.errors import HttpRefusal
 MEDIA_TYPE: Final = "application/problem+json"
 PAGES: Final = "/docs/problems/"
 
+_CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
 _RETRY_LATER_STATUSES: Final = frozenset({429, 503})
 _RETRY_LATER_CODES: Final = frozenset({"request_in_progress"})
 _RETRY_AFTER_S: Final = (1.0, 3.0)
@@ -75,12 +76,12 @@ def answer(error: SeatRushError, *, instance: str, request_id: str) -> Answer:
         code.name.encode(),
         _encode(request_id),
     )
-    headers = {"Content-Type": MEDIA_TYPE, **_headers_of(error)}
+    headers = _headers_of(error)
     retry_after_s = _retry_after_s(error)
     if retry_after_s is not None:
-        headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
+        headers = {"Retry-After": str(max(1, math.ceil(retry_after_s))), **(headers or {})}
         body += b',"retry_after_ms":%d' % int(retry_after_s * 1000)
-    return Answer(code.http_status, body + _ending(error), headers)
+    return Answer(code.http_status, body + _ending(error), headers, MEDIA_TYPE)
 
 
 def _beginning(error: SeatRushError) -> bytes:
@@ -113,10 +114,10 @@ def _ending(error: SeatRushError) -> bytes:
     return facts.encoded
 
 
-def _headers_of(error: SeatRushError) -> Mapping[str, str]:
+def _headers_of(error: SeatRushError) -> Mapping[str, str] | None:
     if error.code.http_status == 401:
-        return {"WWW-Authenticate": "Bearer"}
-    return error.headers if isinstance(error, HttpRefusal) else {}
+        return _CHALLENGE
+    return error.headers if isinstance(error, HttpRefusal) else None
 
 
 def _retry_after_s(error: SeatRushError) -> float | None:

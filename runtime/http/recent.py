@@ -24,6 +24,9 @@ ANSWERS_TTL_S: Final = 8 * 60.0  # as long as a hold
 ANSWERS_BYTES_MAX: Final = 64 * 1024 * 1024  # about 60,000 refusals with alternatives
 _OVERHEAD_BYTES: Final = 600  # of one entry beside its texts: tuples, dictionary slot, headers
 
+#: The account and its key.
+Place = tuple[str, str]
+
 _RUNNING: Final = Answer(0)
 
 
@@ -43,19 +46,18 @@ class RecentAnswers:
         self._ttl_s = ttl_s
         self._bytes_max = bytes_max
         self._now_s = now_s
-        self._known: dict[tuple[str, str], tuple[bytes, Answer]] = {}
-        self._ages: deque[tuple[float, tuple[str, str], int]] = deque()
+        self._known: dict[Place, tuple[bytes, Answer]] = {}
+        self._ages: deque[tuple[float, Place, int]] = deque()
         self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def begin(self, account_id: str, key: str, material: bytes) -> Answer | None:
+    def begin(self, place: Place, material: bytes) -> Answer | None:
         """The earlier answer, or None: this is the first, and counts as running from now on.
 
         `material` says what was asked. Raises RequestInProgress, IdempotencyKeyReused.
         """
-        place = (account_id, key)
         known = self._known.get(place)
         if known is None:
             self._known[place] = (material, _RUNNING)
@@ -67,23 +69,22 @@ class RecentAnswers:
             raise RequestInProgress(retry_after_s=1.0)
         return answer
 
-    def finish(self, account_id: str, key: str, material: bytes, answer: Answer) -> None:
+    def finish(self, place: Place, material: bytes, answer: Answer) -> None:
         """Keep the answer of a running request, its body encoded, and forget what is too old or too much."""
-        place = (account_id, key)
+        body = answer.body
+        size = _OVERHEAD_BYTES + len(material) + (len(body) if type(body) is bytes else 0)
         now_s = self._now_s()
-        size = _OVERHEAD_BYTES + len(material)
-        if type(answer.body) is bytes:
-            size += len(answer.body)
+        ages = self._ages
         self._known[place] = (material, answer)
-        self._ages.append((now_s + self._ttl_s, place, size))
+        ages.append((now_s + self._ttl_s, place, size))
         self._bytes += size
-        while self._bytes > self._bytes_max or self._ages[0][0] <= now_s:
-            _, old, freed = self._ages.popleft()
+        while self._bytes > self._bytes_max or ages[0][0] <= now_s:
+            _, old, freed = ages.popleft()
             del self._known[old]
             self._bytes -= freed
-            if not self._ages:
+            if not ages:
                 break
 
-    def abandon(self, account_id: str, key: str) -> None:
+    def abandon(self, place: Place) -> None:
         """A running request ended without an answer worth repeating."""
-        self._known.pop((account_id, key), None)
+        self._known.pop(place, None)

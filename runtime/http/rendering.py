@@ -11,30 +11,31 @@ a response of somebody's own making.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from email.utils import formatdate
 from http import HTTPStatus
 from time import time
 from typing import Final
 
 import msgspec
-from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
+from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
-from multidict import CIMultiDict, istr
+from multidict import CIMultiDict
 
 from runtime.http.answers import Answer, Body
 from runtime.http.idempotency import REPLAYED_HEADER
 from runtime.http.incoming import Request
 
 SERVER: Final = "SeatRush"
-X_REQUEST_ID: Final = istr("X-Request-ID")
-
+_X_REQUEST_ID: Final = "X-Request-ID"
 _NOSNIFF: Final = "X-Content-Type-Options"
+_NO_STORE: Final = "Cache-Control: no-store\r\n"
 _encode: Final = msgspec.json.Encoder().encode
 
 #: The part of a head that depends on the status only.
 _BEGINNINGS: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n"
-    f"Server: {SERVER}\r\n{_NOSNIFF}: nosniff\r\n{X_REQUEST_ID}: "
+    f"Server: {SERVER}\r\n{_NOSNIFF}: nosniff\r\n{_X_REQUEST_ID}: "
     for status in HTTPStatus
 }
 _BODILESS: Final = frozenset({204, 304})  # by definition; they have no length either
@@ -95,36 +96,38 @@ def render(answered: Answer, request: Request, media_type: str, name: str, *, cl
     status, body = answered.status, answered.body
     if body is not None and type(body) is not bytes:
         body = encoded(body)
-    cache_control = "no-store"
-    more = ""
-    if answered.headers is not None:
-        for header, value in answered.headers.items():
-            if not (value.isascii() and value.isprintable()):
-                raise ValueError(f"the value of {header} cannot stand in a header")
-            folded = header.lower()
-            if folded == "content-type":
-                media_type = value
-            elif folded == "cache-control":
-                cache_control = value
-            else:
-                more += f"{header}: {value}\r\n"
+    keep_alive = request.keep_alive and not close
+    more = _fields(answered.headers) if answered.headers is not None else _NO_STORE
     if answered.replayed:
         more += f"{REPLAYED_HEADER}: true\r\n"
-    if body is not None:
-        more += f"Content-Type: {media_type}\r\nContent-Length: {len(body)}\r\n"
-    elif status not in _BODILESS:
-        more += "Content-Length: 0\r\n"
-    keep_alive = request.keep_alive and not close
     if not keep_alive:
         more += "Connection: close\r\n"
-    elif request.version is not HttpVersion11 and request.version == HttpVersion10:
+    elif request.is_http_1_0:
         more += "Connection: keep-alive\r\n"
+    beginning = _BEGINNINGS[status]
+    if body is None:
+        length = "" if status in _BODILESS else "Content-Length: 0\r\n"
+        message = f"{beginning}{name}\r\nDate: {_date()}\r\n{more}{length}\r\n".encode("ascii")
+        return Ready(status, message, keep_alive=keep_alive)
     message = (
-        f"{_BEGINNINGS[status]}{name}\r\nCache-Control: {cache_control}\r\nDate: {_date()}\r\n{more}\r\n"
+        f"{beginning}{name}\r\nDate: {_date()}\r\n{more}"
+        f"Content-Type: {answered.media_type or media_type}\r\nContent-Length: {len(body)}\r\n\r\n"
     ).encode("ascii")
-    if body is not None and request.method != hdrs.METH_HEAD:
+    if request.method != hdrs.METH_HEAD:
         message += body
     return Ready(status, message, keep_alive=keep_alive)
+
+
+def _fields(headers: Mapping[str, str]) -> str:
+    """What an answer says of itself, as lines; not to be stored unless it says otherwise."""
+    lines = ""
+    stored = False
+    for header, value in headers.items():
+        if not (value.isascii() and value.isprintable()):
+            raise ValueError(f"the value of {header} cannot stand in a header")
+        stored = stored or header.lower() == "cache-control"
+        lines += f"{header}: {value}\r\n"
+    return lines if stored else lines + _NO_STORE
 
 
 def stream_headers(media_type: str, name: str) -> CIMultiDict[str]:
@@ -135,7 +138,7 @@ def stream_headers(media_type: str, name: str) -> CIMultiDict[str]:
             hdrs.CACHE_CONTROL: "no-store",
             hdrs.SERVER: SERVER,
             _NOSNIFF: "nosniff",
-            X_REQUEST_ID: name,
+            _X_REQUEST_ID: name,
         }
     )
 

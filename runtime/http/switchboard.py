@@ -18,12 +18,13 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from kernel.errors import NotFound, SeatRushError
-from runtime.http.context import REQUEST_ID, request_id
+from runtime.http.context import REQUEST_ID, X_REQUEST_ID, request_id
 from runtime.http.endpoint import Endpoint, refuse
 from runtime.http.errors import MethodNotAllowed
+from runtime.http.incoming import Request
 from runtime.http.metrics import RequestObserver
 from runtime.http.operations import EVENT_STREAM
-from runtime.http.rendering import X_REQUEST_ID, Ready, Response
+from runtime.http.rendering import Ready, Response
 
 #: What requests that reach no operation are counted under.
 UNMATCHED: Final = "unmatched"
@@ -128,8 +129,9 @@ class Switchboard:
         return MethodNotAllowed(", ".join(sorted(self._methods)))  # CONNECT host, OPTIONS *
 
     def _refuse(self, request: web.BaseRequest, error: SeatRushError) -> Ready:
-        name = request_id(request.headers.get(X_REQUEST_ID))
+        unmatched = Request.of(request)
+        name = request_id(unmatched.fields.get(X_REQUEST_ID))
         REQUEST_ID.set(name)
-        response = refuse(error, request, name, UNMATCHED, self._observer)
+        response = refuse(error, unmatched, name, UNMATCHED, self._observer)
         self._observer.observe(UNMATCHED, response.status, 0.0)
         return response

@@ -9,6 +9,7 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 
 from runtime.http import Answer, created, no_content, not_modified, ok
+from runtime.http.incoming import Request
 from runtime.http.rendering import Ready, render
 from tests.unit.http.conftest import Site
 
@@ -26,7 +27,7 @@ class _Writer:
 async def written(answered: Answer, method: str = "GET", *, close: bool = False) -> tuple[Ready, bytes]:
     writer: Any = _Writer()
     request = make_mocked_request(method, "/", writer=writer)
-    response = render(answered, request, "application/json", "req_1", close=close)
+    response = render(answered, Request.of(request), "application/json", "req_1", close=close)
     await response.prepare(request)
     await response.write_eof()
     return response, writer.written
@@ -79,10 +80,10 @@ async def test_head_has_the_length_of_what_it_does_not_send() -> None:
 
 @pytest.mark.parametrize("name", ["Cache-Control", "cache-control"])
 async def test_a_header_of_the_answer_replaces_the_default(name: str) -> None:
-    _, message = await written(Answer(200, b"{}", {name: "public", "content-type": "text/plain"}))
+    _, message = await written(Answer(200, b"{}", {name: "public"}, media_type="text/plain"))
     assert message.lower().count(b"cache-control:") == message.lower().count(b"content-type:") == 1
-    assert b"Cache-Control: public\r\n" in message
-    assert b"Content-Type: text/plain\r\n" in message
+    assert f"\r\n{name}: public\r\n".encode() in message
+    assert b"\r\nContent-Type: text/plain\r\n" in message
 
 
 async def test_an_answer_may_end_the_connection() -> None:
