@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import msgspec
+
 from reservation.domain import OrphanRule
 
 Phase = Literal["open", "paused", "closed"]
@@ -46,8 +48,7 @@ class Possession:
     seats: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(msgspec.Struct, frozen=True, gc=False):
     """A granted hold; `fresh` is false for a repeat of one that stood already.
 
     When a fresh one's `version` is one more than another, exactly its seats were taken in between.

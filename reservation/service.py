@@ -16,6 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal, NoReturn
 
+import msgspec
+
 from kernel import limits
 from kernel.clock import Clock
 from kernel.errors import NotFound, SeatRushError, ValidationFailed
@@ -50,8 +52,7 @@ class BestAvailable:
     accessible: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(msgspec.Struct, frozen=True, gc=False):
     """A hold as its owner sees it."""
 
     hold_id: str
@@ -265,7 +266,7 @@ class ReservationService:
         if best or showtime.sale.orphan_rule == "off":
             rule, touched, area = _NO_RULE
         else:
-            rule, touched, area = await self._orphan_terms(showtime, seats)
+            rule, touched, area = _orphan_terms(showtime, seats) or await self._judge_orphans(showtime, seats)
         epoch = self._maps.epoch
         asking = replica.begin_asking(wanted)
         try:
@@ -285,26 +286,25 @@ class ReservationService:
         together = is_together(showtime.hall.plan, seats)
         return Hold(hold_id, showtime, tuple(seats), together, held.expires_at_ms, fresh=held.fresh)
 
-    async def _orphan_terms(
+    async def _judge_orphans(
         self, showtime: Showtime, seats: Sequence[int]
     ) -> tuple[OrphanRule, Stretches, Stretches]:
-        """The rule the script is to judge by, with its geometry; "off" where it was judged here.
-
-        Raises Refused for a choice judged here that strands a seat.
-        """
-        layout, stretches, rule = showtime.hall.layout, showtime.hall.stretches, showtime.sale.orphan_rule
-        for seat in seats:
-            if layout.seats[seat].kind == "accessible":
-                return _NO_RULE
-        touched = stretches.touching(seats)
-        area = stretches.of_areas(touched) if rule == "strict" else ()
-        if stretches.are_plain(touched) and stretches.are_plain(area):
-            return rule, touched, area
+        """Judge here what the script's arithmetic is not made for. Raises Refused if it strands a seat."""
         picture = await self._maps.current(showtime.showtime_id)
-        verdict = judge_orphans(showtime.hall.plan, picture.taken, seats, rule)
+        verdict = judge_orphans(showtime.hall.plan, picture.taken, seats, showtime.sale.orphan_rule)
         if not verdict.ok and not any(has_seat(picture.taken, seat) for seat in seats):
             raise Refused("orphan_seat", seats=verdict.singles, taken=picture.taken)
         return _NO_RULE
+
+
+def _orphan_terms(showtime: Showtime, seats: Sequence[int]) -> tuple[OrphanRule, Stretches, Stretches] | None:
+    """The rule the script is to judge by, with its geometry; None where its arithmetic would not be true."""
+    stretches, rule = showtime.hall.stretches, showtime.sale.orphan_rule
+    touched = stretches.touching(seats)
+    if touched is None:  # whoever needs an accessible seat is spared the rule
+        return _NO_RULE
+    area = stretches.of_areas(touched) if rule == "strict" else ()
+    return (rule, touched, area) if stretches.are_plain(touched) and stretches.are_plain(area) else None
 
 
 def _seats_of(showtime: Showtime, labels: Sequence[str]) -> list[int]:

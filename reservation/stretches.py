@@ -41,15 +41,15 @@ class StretchTable:
                         self._odd.add(self._stretches[-1])
                     start = None
 
-    def touching(self, seats: Iterable[int]) -> Stretches:
-        """The stretches these seats stand in, each once."""
-        places = {self._stretch_of[seat] for seat in seats} - {-1}
-        return [self._stretches[place] for place in sorted(places)]
+    def touching(self, seats: Iterable[int]) -> Stretches | None:
+        """The stretches these seats stand in, each once; None when one of them is accessible, in none."""
+        places = {self._stretch_of[seat] for seat in seats}
+        return None if -1 in places else tuple([self._stretches[place] for place in sorted(places)])
 
     def of_areas(self, touched: Stretches) -> Stretches:
         """Every stretch of the areas of the touched ones."""
         areas = {area for _, _, area in touched}
-        return [stretch for stretch in self._stretches if stretch[2] in areas]
+        return tuple([stretch for stretch in self._stretches if stretch[2] in areas])
 
     def are_plain(self, stretches: Stretches) -> bool:
         """Whether the script's arithmetic holds on all of them."""

@@ -179,7 +179,7 @@ async def test_if_a_takeover_stepped_by_one_a_replica_would_keep_seats_that_came
             held = await super().hold(showtime_id, *arguments, **named)
             if held.version > before + 1:
                 self._showtimes[showtime_id].version = before + 1
-                held = replace(held, version=before + 1)
+                held = Held(held.expires_at_ms, before + 1, held.fresh)
             return held
 
     with pytest.raises(AssertionError, match="same version, other seats"):
