@@ -2,8 +2,10 @@
 
 Losers are nearly all of a rush, and thousands of them want the same few seats. So what one is told is kept
 with the replica it was made from and told to the next as long as it is true: as long as the wanted seats
-stand as they stood, and nothing has changed in the rows the offers lie in (there the offers must still be
-free, and still leave nobody alone). Then a loser costs a look-up and one comparison of integers.
+stand as they stood, the offers are free and still leave nobody alone, and nobody gave seats back that are
+nearer than the offers are. All that is one mask of the seats it rests on (`seating.rests_on`), so a loser
+costs a look-up and one comparison of integers. Nobody is told of better seats he could have had all along:
+what is sold far away, or beside an offer but not so that it matters, is no reason to search again.
 
 Kept answers are bounded by `KEPT_MAX` a showtime, and go all at once when that is reached: what is asked
 for often is back at once.
@@ -24,29 +26,37 @@ from reservation.halls import Showtime
 from reservation.packing import count_seats, has_seat, mask_of
 from reservation.ports import Refused
 from reservation.replica import Replica
-from reservation.seating import Pick, alternatives, is_together, judge_orphans
+from reservation.seating import (
+    EVERYTHING,
+    Pick,
+    alternatives,
+    is_together,
+    judge_orphans,
+    rests_on,
+    to_plane,
+)
 
 KEPT_MAX: Final = 4_096
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class KeptRefusal:
-    """A refusal, what was wanted, and the part of the map it depends on (masks of seats)."""
+    """A refusal, what was wanted, and the part of the map it rests on (masks of seats).
+
+    It may be told again on any map where that part is as it was.
+    """
 
     seats: tuple[int, ...]
     wanted: int
     where: int
     as_it_was: int
     refused: type[SeatRushError]
+    detail: str
     facts: Facts
-
-    def is_true_of(self, taken: int) -> bool:
-        """Whether it may still be told."""
-        return taken & self.where == self.as_it_was
 
     def error(self) -> SeatRushError:
         """The refusal, fresh: an exception is raised once."""
-        error = self.refused()
+        error = self.refused(self.detail)
         error.facts = self.facts
         return error
 
@@ -54,7 +64,7 @@ class KeptRefusal:
 def kept_for(replica: Replica, wish: Hashable, taken: int) -> KeptRefusal | None:
     """What was told to the last who wished this, if it may be told again."""
     kept = replica.refusals.get(wish)
-    return kept if kept is not None and kept.is_true_of(taken) else None
+    return kept if kept is not None and taken & kept.where == kept.as_it_was else None
 
 
 def keep(replica: Replica, wish: Hashable, kept: KeptRefusal) -> KeptRefusal:
@@ -67,39 +77,39 @@ def keep(replica: Replica, wish: Hashable, kept: KeptRefusal) -> KeptRefusal:
 
 def seats_taken(showtime: Showtime, seats: Sequence[int], taken: bytes) -> KeptRefusal:
     """Why these seats cannot be had on a map where some of them are taken."""
-    error = explain(showtime, seats, Refused("seat_taken", taken=taken))
-    seat_count = showtime.sale.terms.seat_count
-    wanted, where = mask_of(seats, seat_count), mask_of(range(seat_count), seat_count)
-    offers = [label for offer in error.facts["alternatives"] for label in offer["seats"]]
-    if offers and showtime.sale.orphan_rule != "strict":
-        layout = showtime.hall.layout
-        offered = [layout.index_of[label] for label in offers]
-        rows = showtime.hall.stretches.touching(offered)
-        near = [seat for start, length, _ in rows for seat in range(start, start + length)]
-        where = mask_of([*seats, *offered, *near], seat_count)
-    as_it_was = int.from_bytes(taken) & where
-    return KeptRefusal(tuple(seats), wanted, where, as_it_was, type(error), error.facts)
+    picks = _picks(showtime, seats, taken)
+    error = explain(showtime, seats, Refused("seat_taken", taken=taken), picks)
+    where = rests_on(
+        showtime.hall.plan, taken, seats, picks, showtime.sale.orphan_rule, limits.alternatives_max
+    )
+    if where != EVERYTHING:
+        where = int.from_bytes(to_plane(where, len(taken)))
+    wanted = mask_of(seats, showtime.sale.terms.seat_count)
+    return KeptRefusal(
+        tuple(seats), wanted, where, int.from_bytes(taken) & where, type(error), error.detail, error.facts
+    )
 
 
 def nothing_left(showtime: Showtime, taken: bytes) -> KeptRefusal:
     """Why a wish for any seats of a kind cannot be met on this map."""
-    seat_count = showtime.sale.terms.seat_count
-    facts = Facts({"seats_left": seat_count - count_seats(taken)})
-    everything = mask_of(range(seat_count), seat_count)
-    return KeptRefusal((), 0, everything, int.from_bytes(taken), errors.SoldOut, facts)
+    error = errors.SoldOut(seats_left=showtime.sale.terms.seat_count - count_seats(taken))
+    return KeptRefusal((), 0, EVERYTHING, int.from_bytes(taken), errors.SoldOut, error.detail, error.facts)
 
 
-def explain(showtime: Showtime, seats: Sequence[int], refusal: Refused) -> SeatRushError:
-    """A refusal of the inventory as what the caller is told."""
+def explain(
+    showtime: Showtime, seats: Sequence[int], refusal: Refused, picks: Sequence[Pick] | None = None
+) -> SeatRushError:
+    """A refusal of the inventory as what the caller is told; `picks` are its alternatives, if known."""
     match refusal.status:
         case "seat_taken":
             assert refusal.taken is not None
+            picks = _picks(showtime, seats, refusal.taken) if picks is None else picks
             conflicts = [seat for seat in seats if has_seat(refusal.taken, seat)]
             facts: dict[str, Any] = {
                 "conflicts": _labels(showtime, conflicts),
-                "alternatives": _alternatives(showtime, seats, refusal.taken),
+                "alternatives": [_offer(showtime, pick) for pick in picks],
             }
-            if count_seats(refusal.taken) == showtime.sale.terms.seat_count:
+            if not facts["alternatives"] and count_seats(refusal.taken) == showtime.sale.terms.seat_count:
                 return errors.SoldOut(**facts)
             return errors.SeatTaken(**facts)
         case "orphan_seat":
@@ -134,8 +144,8 @@ def _labels(showtime: Showtime, seats: Sequence[int]) -> list[str]:
     return [showtime.hall.layout.seats[seat].label for seat in seats]
 
 
-def _alternatives(showtime: Showtime, seats: Sequence[int], taken: bytes) -> list[dict[str, object]]:
-    picks = alternatives(
+def _picks(showtime: Showtime, seats: Sequence[int], taken: bytes) -> tuple[Pick, ...]:
+    return alternatives(
         showtime.hall.plan,
         taken,
         seats,
@@ -143,13 +153,12 @@ def _alternatives(showtime: Showtime, seats: Sequence[int], taken: bytes) -> lis
         limit=limits.alternatives_max,
         seed=zlib.crc32(repr(seats).encode()),
     )
-    return [_offer(showtime, pick) for pick in picks]
 
 
 def _shifted(showtime: Showtime, seats: Sequence[int], taken: bytes) -> list[dict[str, object]]:
     verdict = judge_orphans(showtime.hall.plan, taken, seats, showtime.sale.orphan_rule)
     if verdict.alternative is None:
-        return _alternatives(showtime, seats, taken)[:1]
+        return [_offer(showtime, pick) for pick in _picks(showtime, seats, taken)[:1]]
     return [
         {
             "seats": _labels(showtime, verdict.alternative),

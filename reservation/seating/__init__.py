@@ -4,18 +4,21 @@ Pure arithmetic on bit planes: nothing here knows Redis, a showtime, a price or 
 indices, a seat map is the packed plane `taken`, and the answer is true of that plane only. A pick is
 therefore a proposal: whoever holds the seats decides atomically, and asks again if he lost the race.
 
-Owns: the five stages of best available, alternatives for losers, the reference of the orphan rule,
-couple seats as a piece, accessible seats and their companions.
+Owns: the five stages of best available, alternatives for losers and what they rest on, the reference of
+the orphan rule, couple seats as a piece, accessible seats and their companions.
 Does not own: who may hold how much, what is taken, what a seat costs, and the hold itself.
 """
 
 from .alternatives import alternatives
 from .best_available import best_available
 from .geometry import SeatingPlan
+from .lasting import EVERYTHING, rests_on
 from .orphans import OrphanVerdict, judge_orphans
 from .picks import Pick, couples_broken, is_together
+from .planes import to_plane
 
 __all__ = [
+    "EVERYTHING",
     "OrphanVerdict",
     "Pick",
     "SeatingPlan",
@@ -24,4 +27,6 @@ __all__ = [
     "couples_broken",
     "is_together",
     "judge_orphans",
+    "rests_on",
+    "to_plane",
 ]

@@ -17,7 +17,7 @@ accessible seats as were wanted, and passes the orphan rule.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kernel import limits
@@ -48,7 +48,8 @@ def alternatives(
     """
     if not wanted or limit < 1:
         return ()
-    accessible = sum(plan.ground.accessible >> seat & 1 for seat in wanted)
+    barred = plan.ground.accessible
+    accessible = sum(barred >> seat & 1 for seat in wanted) if barred else 0
     party = _Party(len(wanted), accessible, rule, plan.heart(wanted), seed)
     same = plan.areas_of(wanted)
     if accessible:
@@ -80,30 +81,30 @@ def _adjacent(plan: SeatingPlan, held: int, party: _Party, same: int, limit: int
     """
     offers: list[Pick] = []
     overlapping: list[Pick] = []
-    occupied: set[int] = set()
+    closed: set[int] = set()  # starts that would overlap with an offer
+    count = party.count
     everywhere = plan.ground.seats
     elsewhere = everywhere & ~same
     for within in (same, elsewhere, everywhere) if elsewhere else (same,):
         if offers and within == everywhere and elsewhere:
             break
-        for pick in _blocks(plan, party.openings(plan, held, within), party):
-            if occupied.isdisjoint(pick.seats):
-                offers.append(pick)
-                occupied.update(pick.seats)
-            elif len(overlapping) < limit:
+        openings = party.openings(plan, held, within)
+        places, clean = openings.judged(count)
+        if party.rule == "off":
+            places = openings.starts(count)
+        for start in shells(outwards(plan, places, count, party.near), party.seed):
+            overlaps = start in closed
+            if overlaps and len(overlapping) >= limit:
+                continue
+            pick = Pick(tuple(range(start, start + count)), 1 if clean >> start & 1 else 2, together=True)
+            if overlaps:
                 overlapping.append(pick)
+                continue
+            offers.append(pick)
+            closed.update(range(start - count + 1, start + count))
             if len(offers) == limit:
                 return offers
     return offers + overlapping[: limit - len(offers)]
-
-
-def _blocks(plan: SeatingPlan, openings: Openings, party: _Party) -> Iterator[Pick]:
-    """Adjacent seats the orphan rule accepts, nearest first."""
-    clean = openings.clean(party.count)
-    places = openings.starts(party.count) if party.rule == "off" else openings.acceptable(party.count)
-    for start in shells(outwards(plan, places, party.count, party.near), party.seed):
-        stage = 1 if clean >> start & 1 else 2
-        yield Pick(tuple(range(start, start + party.count)), stage, together=True)
 
 
 def _apart(plan: SeatingPlan, taken: bytes, party: _Party, same: int, limit: int) -> list[Pick]:

@@ -48,6 +48,10 @@ class Stretch:
     dx: float
     dy: float
 
+    @property
+    def stop(self) -> int:
+        return self.start + self.length
+
     def offset_near(self, point: Point) -> float:
         """Which seat of the line is nearest the point, as a fraction, and beyond the ends if it is."""
         along = (point[0] - self.x) * self.dx + (point[1] - self.y) * self.dy
@@ -98,6 +102,7 @@ class SeatingPlan:
         "even",
         "focal",
         "ground",
+        "is_in_depth_order",
         "layout",
         "neighbours",
         "odd",
@@ -118,6 +123,7 @@ class SeatingPlan:
         self.even: Final = _even_centres(layout, xs, ys)
         self.stretches: Final = tuple(_stretch(segment, xs, ys) for segment in layout.segments)
         self.by_depth: Final = tuple(sorted(self.stretches, key=lambda stretch: stretch.depth))
+        self.is_in_depth_order: Final = self.by_depth == self.stretches
         self.depths: Final = tuple(stretch.depth for stretch in self.by_depth)
         self.depth_slack: Final = max(
             abs(y - stretch.depth)
@@ -140,10 +146,16 @@ class SeatingPlan:
     def heart(self, seats: Sequence[int]) -> Point:
         """The mean position of any seats."""
         xs, ys = self.odd.xs, self.odd.ys
-        return sum(xs[seat] for seat in seats) / len(seats), sum(ys[seat] for seat in seats) / len(seats)
+        x = y = 0.0
+        for seat in seats:
+            x += xs[seat]
+            y += ys[seat]
+        return x / len(seats), y / len(seats)
 
     def areas_of(self, seats: Sequence[int]) -> int:
         """All seats of the area categories these seats belong to."""
+        if len(self.area_masks) == 1:
+            return self.ground.seats
         mask = 0
         for area_id in {self.layout.seats[seat].area_id for seat in seats}:
             mask |= self.area_masks[area_id]

@@ -21,16 +21,18 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from heapq import heappop, heappush
+from heapq import heappop, heappush, heapreplace
 from math import hypot, inf
 from typing import Final
 
-from .geometry import Centres, Point, SeatingPlan, Stretch
+from .geometry import Centres, Point, SeatingPlan
 from .planes import scramble, seats_in
 
+_ODD: Final = 0x9E3779B97F4A7C15
+_WORD: Final = (1 << 64) - 1
 _EQUAL: Final = 0.5 + 1e-9  # seat pitches; the tail forgives the last digit of a mirrored distance
 
-#: distance, centre, candidates the cursor still has to visit, first seat of their segment, to the left?
+#: distance, centre, candidates the cursor visits after it, first seat of their segment, to the left?
 _Cursor = tuple[float, int, int, int, bool]
 
 
@@ -73,61 +75,65 @@ def outwards(plan: SeatingPlan, starts: int, count: int, point: Point) -> Iterat
         )
         return
     plane = named.to_bytes((named.bit_length() + 7) // 8, "little")
-    depths, by_depth, slack = plan.depths, plan.by_depth, plan.depth_slack
-    behind = bisect_left(depths, point[1])
+    depths, depth, last = plan.depths, point[1], len(plan.depths) - 1
+    behind = bisect_left(depths, depth)
     front = behind - 1
+    to_behind = depths[behind] - depth if behind <= last else inf
+    to_front = depth - depths[front] if front >= 0 else inf
     cursors: list[_Cursor] = []
     while True:
-        while front >= 0 or behind < len(depths):
-            to_front = point[1] - depths[front] if front >= 0 else inf
-            to_behind = depths[behind] - point[1] if behind < len(depths) else inf
-            if cursors and cursors[0][0] < min(to_front, to_behind) - slack:
-                break
-            if to_front < to_behind:
-                _open(by_depth[front], plane, centres, point, cursors)
-                front -= 1
+        unseen = (to_front if to_front < to_behind else to_behind) - plan.depth_slack
+        while cursors and cursors[0][0] < unseen:
+            distance, name, rest, first, leftwards = cursors[0]
+            if rest:
+                heapreplace(cursors, _cursor(rest, first, leftwards, centres, point))
             else:
-                _open(by_depth[behind], plane, centres, point, cursors)
-                behind += 1
-        if not cursors:
+                heappop(cursors)
+            yield distance, name - shift
+        if unseen == inf:
             return
-        distance, name, rest, first, leftwards = heappop(cursors)
-        yield distance, name - shift
-        _advance(cursors, rest, first, leftwards, centres, point)
+        if to_front < to_behind:
+            stretch = plan.by_depth[front]
+            front -= 1
+            to_front = depth - depths[front] if front >= 0 else inf
+        else:
+            stretch = plan.by_depth[behind]
+            behind += 1
+            to_behind = depths[behind] - depth if behind <= last else inf
+        first, length = stretch.start, stretch.length
+        piece = plane[first >> 3 : (first + length + 7) >> 3]
+        here = int.from_bytes(piece, "little") >> (first & 7) & ((1 << length) - 1)
+        if here:
+            turn = min(max(round(stretch.offset_near(point) - centres.lead), 0), length)
+            left = here & ((1 << turn) - 1)
+            if left:
+                heappush(cursors, _cursor(left, first, True, centres, point))
+            if left != here:
+                heappush(cursors, _cursor(here ^ left, first, False, centres, point))
 
 
 def shells(candidates: Iterator[tuple[float, int]], seed: int) -> Iterator[int]:
     """The starts of `outwards`, those that are equal within half a seat in an order of the seed's."""
     shell: list[int] = []
-    edge = -inf
+    edge, salt = -inf, scramble(seed)
     for distance, start in candidates:
         if distance > edge:
-            yield from sorted(shell, key=lambda place: scramble(seed ^ scramble(place)))
+            yield from _mixed(shell, salt)
             shell, edge = [], distance + _EQUAL
         shell.append(start)
-    yield from sorted(shell, key=lambda place: scramble(seed ^ scramble(place)))
+    yield from _mixed(shell, salt)
 
 
-def _open(stretch: Stretch, plane: bytes, centres: Centres, point: Point, cursors: list[_Cursor]) -> None:
-    """Put the two cursors of a segment on the heap, if it has candidates at all."""
-    first, length = stretch.start, stretch.length
-    piece = plane[first >> 3 : (first + length + 7) >> 3]
-    here = int.from_bytes(piece, "little") >> (first & 7) & ((1 << length) - 1)
-    if not here:
-        return
-    turn = min(max(round(stretch.offset_near(point) - centres.lead), 0), length)
-    left = here & ((1 << turn) - 1)
-    _advance(cursors, left, first, True, centres, point)
-    _advance(cursors, here ^ left, first, False, centres, point)
+def _mixed(shell: list[int], salt: int) -> list[int]:
+    """In an order that is the salt's; one multiplication a place, since shells may be large."""
+    if len(shell) < 2:
+        return shell
+    return [place for _, place in sorted([((place ^ salt) * _ODD & _WORD, place) for place in shell])]
 
 
-def _advance(
-    cursors: list[_Cursor], rest: int, first: int, leftwards: bool, centres: Centres, point: Point
-) -> None:
-    """Move a cursor to the next of its candidates and put it back; one without candidates is dropped."""
-    if not rest:
-        return
-    offset = (rest if leftwards else rest & -rest).bit_length() - 1
+def _cursor(candidates: int, first: int, leftwards: bool, centres: Centres, point: Point) -> _Cursor:
+    """A cursor at the first of the candidates of a segment on one side; there must be one."""
+    offset = (candidates if leftwards else candidates & -candidates).bit_length() - 1
     name = first + offset
     distance = hypot(centres.xs[name] - point[0], centres.ys[name] - point[1])
-    heappush(cursors, (distance, name, rest ^ 1 << offset, first, leftwards))
+    return distance, name, candidates ^ 1 << offset, first, leftwards

@@ -109,14 +109,14 @@ class Ground:
 class Openings:
     """The places left for one kind of request at one moment, under the lenient or the strict rule."""
 
-    __slots__ = ("_acceptable", "ground", "open_seats", "strict", "usable")
+    __slots__ = ("_judged", "ground", "open_seats", "strict", "usable")
 
     def __init__(self, ground: Ground, open_seats: int, usable: int, strict: bool) -> None:
         self.ground = ground
         self.open_seats = open_seats
         self.usable = usable
         self.strict = strict
-        self._acceptable: dict[int, int] = {}
+        self._judged: dict[int, tuple[int, int]] = {}
 
     @classmethod
     def of(
@@ -158,7 +158,9 @@ class Openings:
         A block can only make its two neighbours single: the one before it if that begins a run of
         open seats, the one after it if that ends one.
         """
-        starts = self.starts(count)
+        return self._clean(self.starts(count), count)
+
+    def _clean(self, starts: int, count: int) -> int:
         if not starts:
             return 0
         ground, open_seats = self.ground, self.open_seats
@@ -171,12 +173,17 @@ class Openings:
 
         Under the lenient rule nothing clean in the same run, under the strict one nothing at all.
         """
-        known = self._acceptable.get(count)
+        return self.judged(count)[0]
+
+    def judged(self, count: int) -> tuple[int, int]:
+        """The acceptable starts, and those of them that are clean."""
+        known = self._judged.get(count)
         if known is None:
-            starts, clean = self.starts(count), self.clean(count)
-            known = clean if self.strict and clean else starts
-            if clean and clean != known:
+            starts = self.starts(count)
+            clean = self._clean(starts, count)
+            acceptable = clean if self.strict and clean else starts
+            if clean and clean != acceptable:
                 served = self.ground.runs_holding(clean, self.open_seats)
-                known = clean | starts & ~served
-            self._acceptable[count] = known
+                acceptable = clean | starts & ~served
+            known = self._judged[count] = acceptable, clean
         return known

@@ -29,6 +29,11 @@ def to_bits(plane: bytes) -> int:
     return int.from_bytes(plane.translate(_MIRROR), "little")
 
 
+def to_plane(bits: int, size: int) -> bytes:
+    """The packed plane of a set of seats, `size` bytes long: the inverse of `to_bits`."""
+    return bits.to_bytes(size, "little").translate(_MIRROR)
+
+
 def mask_of(seats: Iterable[int]) -> int:
     """The set of these seats."""
     bits = 0

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Body = msgspec.Struct | bytes | None
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """One finished answer. A `bytes` body is sent as it is.
 
     `media_type` is the body's, where it is another than the operation's own.
