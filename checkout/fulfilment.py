@@ -70,23 +70,14 @@ class Fulfilment:
         await self._inventory.confirm(hold_id_of(order.order_id), order.account_id, entry=entry)
 
     async def _take_again(self, hold_id: str, account_id: str, seats: list[int]) -> None:
-        """The same seats under the same hold, whatever the hour.
+        """The same seats under the same hold, whatever the hour; a twin of this call may have them already.
 
         Raises Refused when somebody else has them, or the buyer has bought up to the limit meanwhile.
         """
         await self._inventory.return_seats(hold_id, states=frozenset({"expired"}))
-        try:
-            await self._inventory.hold(
-                showtime_of(hold_id),
-                hold_id,
-                account_id,
-                seats,
-                ttl_ms=limits.claim_ttl_ms,
-                guards="late",
-            )
-        except Refused as refusal:
-            if refusal.status != "hold_claimed":  # else a twin of this call took and sold them just now
-                raise
+        await self._inventory.hold(
+            showtime_of(hold_id), hold_id, account_id, seats, ttl_ms=limits.claim_ttl_ms, guards="late"
+        )
 
     async def cancel(self, order_id: str, reason: str) -> None:
         """The seats are somebody else's: cancel, and ask every captured payment back."""

@@ -11,7 +11,7 @@ from reservation.errors import HoldExpired, HoldLost, refusal_error
 from reservation.freed_redis import FreedNews
 from reservation.halls import Halls
 from reservation.inventory_redis import RedisInventory
-from reservation.keys import epoch_key, keys_of, log_key, showtimes_key
+from reservation.keys import epoch_key, hold_prefix, keys_of, log_key, showtimes_key
 from reservation.layouts import ImportedLayout, LayoutIssue, LayoutRejected, import_layout
 from reservation.live import SeatMaps
 from reservation.packing import count_seats, plane_of, seats_in, unpack_numbers
@@ -61,6 +61,7 @@ __all__ = [
     "count_seats",
     "epoch_key",
     "import_layout",
+    "hold_prefix",
     "keys_of",
     "log_key",
     "operations",

@@ -201,12 +201,14 @@ class MemoryInventory:
     def _repeat(
         self, showtime: _Showtime, record: _Record, buyer_id: str, seats: tuple[int, ...], now: int
     ) -> Held:
-        if record.buyer_id != buyer_id or (record.state == "held" and record.seats != seats):
+        if record.state == "held":
+            is_the_same = record.seats == seats
+        else:
+            is_the_same = record.state == "expired" or set(record.seats) == set(seats)
+        if record.buyer_id != buyer_id or not is_the_same:
             raise Refused("idempotency_key_reused")
         if record.state == "expired" or (record.state == "held" and record.expires_at_ms <= now):
             raise Refused("hold_expired")
-        if record.state != "held":
-            raise Refused("hold_claimed")
         return Held(record.expires_at_ms, showtime.version, fresh=False)
 
     async def extend(

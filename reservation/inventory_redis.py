@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from kernel.ids import showtime_of
 from reservation.domain import OrphanRule
-from reservation.keys import keys_of
+from reservation.keys import hold_prefix, keys_of
 from reservation.packing import pack_numbers, unpack_numbers
 from reservation.ports import (
     Guards,
@@ -59,7 +59,7 @@ class RedisInventory:
         keys = keys_of(terms.showtime_id)
         reply = await self._run(
             "open_showtime",
-            (keys.showtime, keys.taken, keys.sold, keys.blocked, keys.showtimes),
+            (keys.showtime, keys.taken, keys.sold, keys.showtimes),
             _terms(terms),
         )
         return int(reply[1])
@@ -194,8 +194,9 @@ class RedisInventory:
         found = (version, phase.decode(), opens_at_ms, closes_at_ms, seat_count, read_at_ms, due_at_ms)
         if not rest:
             return SeatMap(*found)
-        taken, sold, hold_ids = rest
-        return SeatMap(*found, taken, sold, tuple(hold_id.decode() for hold_id in hold_ids))
+        taken, sold, tails = rest
+        prefix = hold_prefix(showtime_id)
+        return SeatMap(*found, taken, sold, tuple([prefix + tail.decode() for tail in tails]))
 
     async def read_hold(self, hold_id: str, buyer_id: str, *, now_ms: int | None = None) -> HoldState:
         keys = keys_of(showtime_of(hold_id))

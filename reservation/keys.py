@@ -44,6 +44,11 @@ def keys_of(showtime_id: str) -> ShowtimeKeys:
     )
 
 
+def hold_prefix(showtime_id: str) -> str:
+    """What the ids of a showtime's holds begin with; in its keys a hold is named by the rest, its tail."""
+    return f"hld_{showtime_id.removeprefix('sho_')}"
+
+
 def log_key(partition: int) -> str:
     """The order log of a partition (stream)."""
     return f"rsv:{{p{partition:02d}}}:log"

@@ -81,7 +81,6 @@ def operations(service: ReservationService, halls: Halls, maps: SeatMaps, prices
             "sale_not_open",
             "sale_closed",
             "hold_expired",
-            "hold_claimed",
             "unknown_seat",
             "duplicate_seat",
             "too_many_seats",

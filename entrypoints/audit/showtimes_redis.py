@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from kernel.errors import SeatsUnavailable
-from kernel.ids import PARTITIONS
-from reservation import epoch_key, keys_of, showtimes_key
+from kernel.ids import HOLD_RANDOM_LENGTH, PARTITIONS
+from reservation import epoch_key, hold_prefix, keys_of, showtimes_key
 from runtime.redis_link import WEATHER, ScriptRunner
 
 _SEATS_FROM: Final = 14
@@ -94,24 +94,25 @@ async def picture_of(server: ScriptRunner, showtime_id: str) -> Picture:
             fields, due, taken, sold, blocked, (seconds, microseconds) = await pipeline.execute()
     except WEATHER as error:
         raise SeatsUnavailable() from error
+    prefix = hold_prefix(showtime_id)
     terms: dict[str, str] = {}
     records: dict[str, HoldRecord] = {}
     counters: dict[str, int] = {}
     for name, value in fields.items():
-        if name.startswith(b"hld_"):
-            records[name.decode()] = read_record(value)
-        elif name[3:4] == b"_":  # an id: three letters and an underscore; no word of the terms looks so
+        if name[3:4] == b"_":  # an id: three letters and an underscore; no word of the terms looks so
             counters[name.decode()] = int(value)
+        elif len(name) == HOLD_RANDOM_LENGTH:  # nor is any as long as the tail of a hold's id
+            records[prefix + name.decode()] = read_record(value)
         else:
             terms[name.decode()] = value.decode()
     return Picture(
         terms=terms,
         records=records,
         counters=counters,
-        due_ms={hold_id.decode(): int(at_ms) for hold_id, at_ms in due},
+        due_ms={prefix + tail.decode(): int(at_ms) for tail, at_ms in due},
         taken=taken or b"",
         sold=sold or b"",
-        blocked=blocked or b"",
+        blocked=blocked or bytes(len(taken or b"")),  # a hall that keeps no seat off sale has no such plane
         now_ms=seconds * 1000 + microseconds // 1000,
     )
 

@@ -1,17 +1,15 @@
 #!lua
 --[[ Keep free seats off public sale.
   Atomic because a seat must not be held and blocked at once.
-  KEYS  1 showtime  hash    terms, holds by hold id, seats per buyer id
+  KEYS  1 showtime  hash    terms, holds by tail of their id, seats per buyer id
         2 taken     string  bit per seat: cannot be held now
-        3 blocked   string  bit per seat: kept off public sale
+        3 blocked   string  bit per seat: kept off public sale; absent until one is
   ARGV  1 seats, packed 2 bytes each
   RETURNS  blocked {version} | seat_taken {taken plane, version} | inventory_rebuilding
-  COST  at most 8 commands ]]
+  COST  at most 6 commands ]]
 -- include: unpack_seats
 -- include: has_seat
 -- include: put_seats
--- include: span_of
--- include: write_seats
 
 -- Read
 local terms = redis.call('HMGET', KEYS[1], 'epoch', 'version')
@@ -29,9 +27,12 @@ for _, seat in ipairs(seats) do
   end
 end
 
--- Write
+-- Write: first what needs memory. The plane of blocked seats comes into being with the first of them.
+if blocked == '' then
+  blocked = string.rep('\0', #plane)
+end
+redis.call('SETRANGE', KEYS[3], 0, put_seats(blocked, 0, seats, 1))
+redis.call('SETRANGE', KEYS[2], 0, put_seats(plane, 0, seats, 1))
 local version = tonumber(terms[2]) + 1
 redis.call('HSET', KEYS[1], 'version', version)
-write_seats(KEYS[2], seats, 1)
-write_seats(KEYS[3], seats, 1)
 return { 'blocked', version }

@@ -3,15 +3,16 @@
   Atomic because a claim without its log entry would keep seats nobody will ever pay for, and an entry
   without the claim could lose its seats to an expiry. From here on PostgreSQL judges the deadline, so
   the hold leaves the expiry set.
-  KEYS  1 showtime  hash    terms, holds by hold id, seats per buyer id
+  KEYS  1 showtime  hash    terms, holds by tail of their id, seats per buyer id
         2 sold      string  bit per seat: claimed or sold
-        3 expiry    zset    hold ids by the instant they are due, ms
+        3 expiry    zset    tails of hold ids by the instant they are due, ms
         4 log       stream  order log of the partition
   ARGV  1 hold_id  2 buyer_id  3 pay_by_ms  4 now_ms ('' = server time)  5 log entry
   RETURNS  claimed {log id, version} | already_claimed | inventory_rebuilding | not_found | hold_lost
            | hold_expired
   LOG  claim
   COST  at most 7 commands ]]
+-- include: tail_of
 -- include: now_ms
 -- include: read_record
 -- include: write_record
@@ -21,7 +22,8 @@
 -- include: write_seats
 
 -- Read
-local terms = redis.call('HMGET', KEYS[1], 'epoch', 'version', 'losses_until_ms', ARGV[1])
+local tail = tail_of(ARGV[1])
+local terms = redis.call('HMGET', KEYS[1], 'epoch', 'version', 'losses_until_ms', tail)
 if terms[1] ~= EPOCH then
   return { 'inventory_rebuilding' }
 end
@@ -47,7 +49,7 @@ local log_id = redis.call('XADD', KEYS[4], '*', 'kind', 'claim', 'data', ARGV[5]
 local version = tonumber(terms[2]) + 1
 record.state = 'c'
 record.expires_at_ms = tonumber(ARGV[3])
-redis.call('HSET', KEYS[1], 'version', version, ARGV[1], write_record(record))
-redis.call('ZREM', KEYS[3], ARGV[1])
+redis.call('HSET', KEYS[1], 'version', version, tail, write_record(record))
+redis.call('ZREM', KEYS[3], tail)
 write_seats(KEYS[2], unpack_seats(record.seats), 1)
 return { 'claimed', log_id, version }

@@ -3,15 +3,16 @@
   Atomic because a sale without its log entry would be paid for and never become a ticket. Repeating it
   changes no seat; the entry is written again, because a repeat means nobody has seen it arrive, and the
   order writer takes an entry twice as once.
-  KEYS  1 showtime  hash    terms, holds by hold id, seats per buyer id
+  KEYS  1 showtime  hash    terms, holds by tail of their id, seats per buyer id
         2 sold      string  bit per seat: claimed or sold
-        3 expiry    zset    hold ids by the instant they are due, ms
+        3 expiry    zset    tails of hold ids by the instant they are due, ms
         4 log       stream  order log of the partition
   ARGV  1 hold_id  2 buyer_id  3 log entry
   RETURNS  confirmed {log id, version} | already_confirmed {log id, version} | inventory_rebuilding
            | not_found
   LOG  confirm
   COST  at most 6 commands ]]
+-- include: tail_of
 -- include: read_record
 -- include: write_record
 -- include: unpack_seats
@@ -20,7 +21,8 @@
 -- include: write_seats
 
 -- Read
-local terms = redis.call('HMGET', KEYS[1], 'epoch', 'version', ARGV[1])
+local tail = tail_of(ARGV[1])
+local terms = redis.call('HMGET', KEYS[1], 'epoch', 'version', tail)
 if terms[1] ~= EPOCH then
   return { 'inventory_rebuilding' }
 end
@@ -39,7 +41,7 @@ if record.state == 's' then
 end
 record.state = 's'
 version = version + 1
-redis.call('HSET', KEYS[1], 'version', version, ARGV[1], write_record(record))
-redis.call('ZREM', KEYS[3], ARGV[1])
+redis.call('HSET', KEYS[1], 'version', version, tail, write_record(record))
+redis.call('ZREM', KEYS[3], tail)
 write_seats(KEYS[2], unpack_seats(record.seats), 1)
 return { 'confirmed', log_id, version }

@@ -1,18 +1,20 @@
 #!lua
 --[[ Give the owner of a hold more time, never beyond the hold's longest life and never less than it had.
   Atomic because the hold could expire or be claimed between the look and the change.
-  KEYS  1 showtime  hash    terms, holds by hold id, seats per buyer id
-        2 expiry    zset    hold ids by the instant they are due, ms
+  KEYS  1 showtime  hash    terms, holds by tail of their id, seats per buyer id
+        2 expiry    zset    tails of hold ids by the instant they are due, ms
   ARGV  1 hold_id  2 buyer_id  3 ttl_ms  4 lifetime_ms_max  5 now_ms ('' = server time)
   RETURNS  extended {expires_at_ms} | inventory_rebuilding | not_found | hold_expired | hold_claimed
            | hold_not_extendable {expires_at_ms}
   COST  at most 4 commands ]]
+-- include: tail_of
 -- include: now_ms
 -- include: read_record
 -- include: write_record
 
 -- Read
-local terms = redis.call('HMGET', KEYS[1], 'epoch', ARGV[1])
+local tail = tail_of(ARGV[1])
+local terms = redis.call('HMGET', KEYS[1], 'epoch', tail)
 if terms[1] ~= EPOCH then
   return { 'inventory_rebuilding' }
 end
@@ -36,6 +38,6 @@ end
 
 -- Write
 record.expires_at_ms = expires_at_ms
-redis.call('HSET', KEYS[1], ARGV[1], write_record(record))
-redis.call('ZADD', KEYS[2], expires_at_ms, ARGV[1])
+redis.call('HSET', KEYS[1], tail, write_record(record))
+redis.call('ZADD', KEYS[2], expires_at_ms, tail)
 return { 'extended', expires_at_ms }

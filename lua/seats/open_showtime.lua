@@ -2,15 +2,14 @@
 --[[ Put a showtime on sale, or change its window, phase and limit.
   Atomic because a hold must see either all of the old terms or all of the new ones.
   Terms that let somebody hold who could not before are announced; a map nobody has seen is no news.
-  KEYS  1 showtime  hash    terms, holds by hold id, seats per buyer id
+  KEYS  1 showtime  hash    terms, holds by tail of their id, seats per buyer id
         2 taken     string  bit per seat: cannot be held now
         3 sold      string  bit per seat: claimed or sold
-        4 blocked   string  bit per seat: kept off public sale
-        5 showtimes set     showtimes of the partition
+        4 showtimes set     showtimes of the partition
   ARGV  1 showtime_id  2 seat_count  3 opens_at_ms  4 closes_at_ms (0 = never)  5 buyer_seats_max
         6 phase ('open', 'paused' or 'closed')
   RETURNS  opened {version} | already_open {version} | inventory_rebuilding
-  COST  at most 6 commands ]]
+  COST  at most 5 commands ]]
 -- include: announce_freed
 
 -- Read
@@ -41,8 +40,7 @@ if known then
   end
   return { 'already_open', version }
 end
-for plane = 2, 4 do
-  redis.call('SETRANGE', KEYS[plane], last_byte, '\0')
-end
-redis.call('SADD', KEYS[5], ARGV[1])
+redis.call('SETRANGE', KEYS[2], last_byte, '\0')
+redis.call('SETRANGE', KEYS[3], last_byte, '\0')
+redis.call('SADD', KEYS[4], ARGV[1])
 return { 'opened', version }

@@ -4,15 +4,15 @@
   which hold took it, unless he was told before.
   A caller that keeps the map asks for the holds granted since its last look: a hold's deadline is the
   instant it was granted plus the holds' common time to live, so newer holds have later deadlines.
-  KEYS  1 showtime  hash    terms, holds by hold id, seats per buyer id
+  KEYS  1 showtime  hash    terms, holds by tail of their id, seats per buyer id
         2 taken     string  bit per seat: cannot be held now
         3 sold      string  bit per seat: claimed or sold
-        4 expiry    zset    hold ids by the instant they are due, ms
+        4 expiry    zset    tails of hold ids by the instant they are due, ms
   ARGV  1 version the caller has ('' = none)  2 now_ms ('' = server time)
         3 due_from_ms: the holds due then or later are answered ('' = none of them)
   RETURNS  map {version, phase, opens_at_ms, closes_at_ms, seat_count, now_ms, first_due_at_ms (0 = no hold
-           will ever be due), taken plane, sold plane, {hold id…}}; planes and hold ids are left out when
-           the version is the caller's | inventory_rebuilding
+           will ever be due), taken plane, sold plane, {tail of a hold id…}}; planes and tails are left
+           out when the version is the caller's | inventory_rebuilding
   COST  at most 6 commands ]]
 -- include: now_ms
 

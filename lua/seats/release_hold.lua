@@ -2,12 +2,13 @@
 --[[ Let go of a hold its owner no longer wants.
   Atomic because the seats must become free and the hold disappear in one step, and only for its owner.
   What became free is announced.
-  KEYS  1 showtime  hash    terms, holds by hold id, seats per buyer id
+  KEYS  1 showtime  hash    terms, holds by tail of their id, seats per buyer id
         2 taken     string  bit per seat: cannot be held now
-        3 expiry    zset    hold ids by the instant they are due, ms
+        3 expiry    zset    tails of hold ids by the instant they are due, ms
   ARGV  1 hold_id  2 buyer_id  3 now_ms ('' = server time)
   RETURNS  released {version} | inventory_rebuilding | not_found | hold_expired | hold_claimed
   COST  at most 9 commands ]]
+-- include: tail_of
 -- include: now_ms
 -- include: read_record
 -- include: unpack_seats
@@ -17,7 +18,8 @@
 -- include: announce_freed
 
 -- Read
-local terms = redis.call('HMGET', KEYS[1], 'epoch', 'version', ARGV[1])
+local tail = tail_of(ARGV[1])
+local terms = redis.call('HMGET', KEYS[1], 'epoch', 'version', tail)
 if terms[1] ~= EPOCH then
   return { 'inventory_rebuilding' }
 end
@@ -40,8 +42,8 @@ local seats = unpack_seats(record.seats)
 local version = tonumber(terms[2]) + 1
 redis.call('HSET', KEYS[1], 'version', version)
 redis.call('HINCRBY', KEYS[1], record.buyer, -#seats)
-redis.call('HDEL', KEYS[1], ARGV[1])
-redis.call('ZREM', KEYS[3], ARGV[1])
+redis.call('HDEL', KEYS[1], tail)
+redis.call('ZREM', KEYS[3], tail)
 write_seats(KEYS[2], seats, 0)
 announce_freed(KEYS[1], version)
 return { 'released', version }

@@ -4,14 +4,15 @@
   expected in: a second call finds no record and changes nothing, so it can never free a seat its next
   owner holds; a call that was overtaken by a late payment finds the hold sold and leaves it alone.
   What became free is announced.
-  KEYS  1 showtime  hash    terms, holds by hold id, seats per buyer id
+  KEYS  1 showtime  hash    terms, holds by tail of their id, seats per buyer id
         2 taken     string  bit per seat: cannot be held now
         3 sold      string  bit per seat: claimed or sold
-        4 expiry    zset    hold ids by the instant they are due, ms
+        4 expiry    zset    tails of hold ids by the instant they are due, ms
   ARGV  1 hold_id  2 seats another order owns, packed 2 bytes each: these stay as they are
         3 states the hold may be in, as letters of its record: 'c' unpaid, 's' refunded, 'x' expired
   RETURNS  returned {version} | nothing_to_return | inventory_rebuilding
   COST  at most 10 commands ]]
+-- include: tail_of
 -- include: read_record
 -- include: unpack_seats
 -- include: put_seats
@@ -20,7 +21,8 @@
 -- include: announce_freed
 
 -- Read
-local terms = redis.call('HMGET', KEYS[1], 'epoch', 'version', ARGV[1])
+local tail = tail_of(ARGV[1])
+local terms = redis.call('HMGET', KEYS[1], 'epoch', 'version', tail)
 if terms[1] ~= EPOCH then
   return { 'inventory_rebuilding' }
 end
@@ -44,8 +46,8 @@ end
 local version = tonumber(terms[2]) + 1
 redis.call('HSET', KEYS[1], 'version', version)
 redis.call('HINCRBY', KEYS[1], record.buyer, 0 - #all) -- not -#all: minus zero is no integer to Redis
-redis.call('HDEL', KEYS[1], ARGV[1])
-redis.call('ZREM', KEYS[4], ARGV[1])
+redis.call('HDEL', KEYS[1], tail)
+redis.call('ZREM', KEYS[4], tail)
 write_seats(KEYS[2], seats, 0)
 write_seats(KEYS[3], seats, 0)
 if #seats > 0 then

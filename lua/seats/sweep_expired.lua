@@ -2,9 +2,9 @@
 --[[ Tidy up: free the seats of holds past their time, bury what was left of older ones.
   Atomic because a hold must not be extended or claimed while it is being freed. Bounded: the caller
   comes back while there is more. What became free is announced.
-  KEYS  1 showtime  hash    terms, holds by hold id, seats per buyer id
+  KEYS  1 showtime  hash    terms, holds by tail of their id, seats per buyer id
         2 taken     string  bit per seat: cannot be held now
-        3 expiry    zset    hold ids by the instant they are due, ms
+        3 expiry    zset    tails of hold ids by the instant they are due, ms
   ARGV  1 now_ms ('' = server time)  2 holds_max
   RETURNS  swept {holds freed, entries handled} | inventory_rebuilding
   COST  at most 8 + 3 × holds_max commands ]]
@@ -32,7 +32,7 @@ local records = redis.call('HMGET', KEYS[1], unpack(due))
 -- Write
 local freed = 0
 local seats = {}
-for place, hold_id in ipairs(due) do
+for place, tail in ipairs(due) do
   local record = read_record(records[place])
   if record and record.state == 'h' then
     local held = unpack_seats(record.seats)
@@ -41,14 +41,14 @@ for place, hold_id in ipairs(due) do
     end
     redis.call('HINCRBY', KEYS[1], record.buyer, -#held)
     record.state, record.seats = 'x', ''
-    redis.call('HSET', KEYS[1], hold_id, write_record(record))
-    redis.call('ZADD', KEYS[3], now + 600000, hold_id)
+    redis.call('HSET', KEYS[1], tail, write_record(record))
+    redis.call('ZADD', KEYS[3], now + 600000, tail)
     freed = freed + 1
   else
     if record and record.state == 'x' then
-      redis.call('HDEL', KEYS[1], hold_id)
+      redis.call('HDEL', KEYS[1], tail)
     end
-    redis.call('ZREM', KEYS[3], hold_id)
+    redis.call('ZREM', KEYS[3], tail)
   end
 end
 if freed > 0 then

@@ -2,9 +2,9 @@
 --[[ Put blocked seats back on public sale.
   Atomic because only a seat that is really blocked may become free: a held or sold one must not.
   What became free is announced.
-  KEYS  1 showtime  hash    terms, holds by hold id, seats per buyer id
+  KEYS  1 showtime  hash    terms, holds by tail of their id, seats per buyer id
         2 taken     string  bit per seat: cannot be held now
-        3 blocked   string  bit per seat: kept off public sale
+        3 blocked   string  bit per seat: kept off public sale; absent until one is
   ARGV  1 seats, packed 2 bytes each
   RETURNS  unblocked {version} | seat_not_blocked | inventory_rebuilding
   COST  at most 8 commands ]]

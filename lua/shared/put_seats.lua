@@ -1,23 +1,29 @@
 -- A piece of a plane (beginning at byte `base`) with the bits of `seats` set to `value` (1 or 0).
+-- The list is put in order, which it mostly is: so each byte is made once, from all its seats.
 local function put_seats(piece, base, seats, value)
-  local changed, places = {}, {}
-  for _, seat in ipairs(seats) do
-    local place = math.floor(seat / 8) - base + 1
-    local byte = changed[place]
-    if not byte then
-      byte = string.byte(piece, place)
-      places[#places + 1] = place
+  for at = 2, #seats do
+    if seats[at] < seats[at - 1] then
+      table.sort(seats)
+      break
+    end
+  end
+  local parts, from, place, byte = {}, 1, nil, nil
+  for at = 1, #seats do
+    local seat = seats[at]
+    local here = (seat - seat % 8) / 8 - base + 1
+    if here ~= place then
+      if place then
+        parts[#parts + 1] = string.sub(piece, from, place - 1) .. string.char(byte)
+        from = place + 1
+      end
+      place, byte = here, string.byte(piece, here)
     end
     local mask = bit.rshift(128, seat % 8)
-    changed[place] = value == 1 and bit.bor(byte, mask) or bit.band(byte, bit.bnot(mask))
+    byte = value == 1 and bit.bor(byte, mask) or bit.band(byte, bit.bnot(mask))
   end
-  table.sort(places)
-  local parts, from = {}, 1
-  for _, place in ipairs(places) do
-    parts[#parts + 1] = string.sub(piece, from, place - 1)
-    parts[#parts + 1] = string.char(changed[place])
-    from = place + 1
+  if not place then
+    return piece
   end
-  parts[#parts + 1] = string.sub(piece, from)
-  return table.concat(parts)
+  local rest = string.sub(piece, from, place - 1) .. string.char(byte) .. string.sub(piece, place + 1)
+  return #parts == 0 and rest or table.concat(parts) .. rest
 end

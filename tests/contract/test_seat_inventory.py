@@ -142,13 +142,34 @@ async def test_a_hold_id_stands_for_its_buyer_only(candidate: Candidate) -> None
     assert await status_of(candidate.hold(claimed, "acc_x", [4])) == "idempotency_key_reused"
 
 
-async def test_the_hold_id_of_an_order_is_used_up(candidate: Candidate) -> None:
+@pytest.mark.parametrize(
+    ("become", "until_ms"), [(Candidate.claimed, PAY_BY_MS), (Candidate.sold, NOW_MS + TTL_MS)]
+)
+async def test_the_same_hold_again_is_answered_after_it_has_become_an_order(
+    candidate: Candidate, become: Callable[[Candidate, list[int]], Awaitable[tuple[str, str]]], until_ms: int
+) -> None:
     await candidate.open()
-    claimed, claimant = await candidate.claimed([3])
-    sold, owner = await candidate.sold([4])
+    hold_id, buyer = await become(candidate, [3, 4])
+    candidate.now_ms = until_ms + 1
 
-    assert await status_of(candidate.hold(claimed, claimant, [3])) == "hold_claimed"
-    assert await status_of(candidate.hold(sold, owner, [4])) == "hold_claimed"
+    async with candidate.changing_nothing():
+        again = await candidate.hold(hold_id, buyer, [3, 4])
+        other_seats = [status_of(candidate.hold(hold_id, buyer, seats)) for seats in ([3], [3, 5], [3, 4, 5])]
+        assert [await status for status in other_seats] == ["idempotency_key_reused"] * 3
+
+    assert again == Held(expires_at_ms=until_ms, version=3, fresh=False)
+
+
+async def test_the_same_hold_again_is_answered_after_a_rebuild_brought_its_order(
+    candidate: Candidate,
+) -> None:
+    """PostgreSQL says which seats an order has, and not in which order they were asked for."""
+    await candidate.open()
+    hold_id, buyer = await candidate.held([4, 3])
+    await candidate.restore(candidate.possession([3, 4], hold_id=hold_id, buyer=buyer))
+
+    assert await candidate.hold(hold_id, buyer, [4, 3]) == Held(PAY_BY_MS, version=3, fresh=False)
+    assert await status_of(candidate.hold(hold_id, buyer, [4, 5])) == "idempotency_key_reused"
 
 
 async def test_without_an_instant_the_inventorys_own_clock_counts(candidate: Candidate) -> None:

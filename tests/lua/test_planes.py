@@ -107,6 +107,21 @@ async def test_a_rebuild_sets_every_plane(place: tuple[Stage, list[int]]) -> Non
     await _assert_planes(stage, taken=seats, sold=[], blocked=seats)
 
 
+async def test_a_hall_has_no_plane_of_house_seats_before_it_has_house_seats(stage: Stage) -> None:
+    """Most halls never do, and an eighth of a byte a seat is a quarter of what a free one costs."""
+    await stage.open()
+    await stage.sold([3])
+    await stage.restore()
+    assert await stage.redis.exists(stage.keys.taken, stage.keys.sold, stage.keys.blocked) == 2
+    assert await stage.unblock([3]) == ["seat_not_blocked"]
+
+    assert (await stage.block([5]))[0] == "blocked"
+
+    assert await stage.redis.get(stage.keys.blocked) == plane_of([5], stage.seats)
+    await stage.restore(blocked=[5])
+    assert await stage.redis.get(stage.keys.blocked) == plane_of([5], stage.seats)
+
+
 async def test_the_largest_hall_can_be_filled_to_the_last_seat(stage: Stage) -> None:
     stage.seats = LARGEST
     await stage.open()

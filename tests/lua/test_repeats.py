@@ -40,6 +40,18 @@ async def test_a_repeated_hold_is_answered_although_the_sale_has_closed_meanwhil
     assert (await open_stage.hold(hold_id, buyer, [3, 4]))[0] == "already_held"
 
 
+async def test_a_repeated_hold_that_has_become_an_order_is_answered_and_changes_nothing(
+    open_stage: Stage,
+) -> None:
+    claimed, claimant = await open_stage.claimed([3, 4])
+    sold, owner = await open_stage.sold([7])
+    before = await open_stage.picture()
+
+    assert await open_stage.hold(claimed, claimant, [3, 4]) == ["already_held", NOW_MS + 900_000, 5]
+    assert await open_stage.hold(sold, owner, [7]) == ["already_held", NOW_MS + TTL_MS, 5]
+    assert await open_stage.picture() == before
+
+
 @pytest.mark.parametrize("buyer", ["acc_thief", ""])
 async def test_a_hold_id_belongs_to_whoever_used_it_first(open_stage: Stage, buyer: str) -> None:
     hold_id, _ = await open_stage.held([3, 4])

@@ -22,7 +22,7 @@ from reservation.keys import keys_of
 from reservation.packing import has_seat
 from reservation.ports import Refused, ReturnableState
 from runtime.redis_link import Nodes, ScriptRunner, connect
-from tests.support.inventories import EPOCH, Picture, picture_of, read_record, terms_of
+from tests.support.inventories import EPOCH, Picture, picture_of, read_record, tail_of, terms_of
 
 CLIENTS = 8
 CONNECTIONS = 6
@@ -85,24 +85,24 @@ class Careless:
 
     async def confirm(self, hold_id: str) -> bool:
         """Looks whether the hold still stands, then sells its seats."""
-        packed = await self._redis.hget(self._town.keys.showtime, hold_id)
+        packed = await self._redis.hget(self._town.keys.showtime, tail_of(hold_id))
         if packed is None or read_record(packed).state != "h":
             return False
         for seat in read_record(packed).seats:
             await self._redis.setbit(self._town.keys.sold, seat, 1)
-        await self._redis.hset(self._town.keys.showtime, hold_id, b"s" + packed[1:])
-        await self._redis.zrem(self._town.keys.expiry, hold_id)
+        await self._redis.hset(self._town.keys.showtime, tail_of(hold_id), b"s" + packed[1:])
+        await self._redis.zrem(self._town.keys.expiry, tail_of(hold_id))
         return True
 
     async def release(self, hold_id: str) -> bool:
         """Looks whether the hold is still a hold, then frees its seats."""
-        packed = await self._redis.hget(self._town.keys.showtime, hold_id)
+        packed = await self._redis.hget(self._town.keys.showtime, tail_of(hold_id))
         if packed is None or read_record(packed).state != "h":
             return False
         for seat in read_record(packed).seats:
             await self._redis.setbit(self._town.keys.taken, seat, 0)
-        await self._redis.hdel(self._town.keys.showtime, hold_id)
-        await self._redis.zrem(self._town.keys.expiry, hold_id)
+        await self._redis.hdel(self._town.keys.showtime, tail_of(hold_id))
+        await self._redis.zrem(self._town.keys.expiry, tail_of(hold_id))
         return True
 
 

@@ -18,8 +18,8 @@ from typing import Any, Final
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from kernel.ids import new_hold_id, new_showtime_id, partition_of
-from reservation.keys import epoch_key, keys_of
+from kernel.ids import HOLD_RANDOM_LENGTH, new_hold_id, new_showtime_id, partition_of
+from reservation.keys import epoch_key, hold_prefix, keys_of
 from reservation.packing import pack_numbers, plane_of, seats_in, unpack_numbers
 from reservation.ports import Phase, Terms
 from runtime.lua import Script, load_scripts
@@ -87,6 +87,15 @@ def read_record(packed: bytes) -> Record:
     )
 
 
+def tail_of(hold_id: str) -> str:
+    """What a hold is called in the keys of its showtime."""
+    return hold_id[-HOLD_RANDOM_LENGTH:]
+
+
+def _is_tail(name: str) -> bool:
+    return len(name) == HOLD_RANDOM_LENGTH and "_" not in name
+
+
 @dataclass(frozen=True)
 class Picture:
     """Everything Redis knows of one showtime, at one instant."""
@@ -97,7 +106,7 @@ class Picture:
     due: dict[str, int]
     taken: bytes | None
     sold: bytes | None
-    blocked: bytes | None
+    blocked: bytes
 
     @property
     def version(self) -> int:
@@ -110,7 +119,6 @@ class Picture:
         """
         assert self.taken is not None
         assert self.sold is not None
-        assert self.blocked is not None
         seat_count = int(self.fields["seat_count"])
         live = [record for record in self.records.values() if record.state in "hcs"]
         everyone = [seat for record in live for seat in record.seats]
@@ -152,14 +160,19 @@ async def picture_of(redis: Redis, showtime_id: str) -> Picture:
         pipeline.get(key)
     fields, due, taken, sold, blocked = await pipeline.execute()
     named = {name.decode(): value for name, value in fields.items()}
+    prefix = hold_prefix(showtime_id)
     return Picture(
-        fields={name: value.decode() for name, value in named.items() if name[:4] not in {"hld_", "acc_"}},
-        records={name: read_record(value) for name, value in named.items() if name.startswith("hld_")},
+        fields={
+            name: value.decode()
+            for name, value in named.items()
+            if not (_is_tail(name) or name.startswith("acc_"))
+        },
+        records={prefix + name: read_record(value) for name, value in named.items() if _is_tail(name)},
         counters={name: int(value) for name, value in named.items() if name.startswith("acc_")},
-        due={hold_id.decode(): int(at) for hold_id, at in due},
+        due={prefix + tail.decode(): int(at) for tail, at in due},
         taken=taken,
         sold=sold,
-        blocked=blocked,
+        blocked=blocked or bytes(len(taken or b"")),  # no seat is blocked while there is no such plane
     )
 
 

@@ -12,6 +12,7 @@ from kernel.ids import new_hold_id, order_id_of
 from reservation import keys_of
 from reservation.packing import pack_numbers
 from tests.integration.audit.scenes import Sold, broken, expired, sold
+from tests.support.inventories import tail_of
 from tests.support.platform import RunningPlatform
 
 FREE = 40  # a seat nobody has
@@ -56,8 +57,8 @@ async def _sell_again_for_nothing(scene: Sold) -> str:
         scene.order_id,
         order_id,
     )
-    record = await scene.redis.hget(scene.keys.showtime, scene.hold_id)
-    await scene.redis.hset(scene.keys.showtime, hold_id, record)
+    record = await scene.redis.hget(scene.keys.showtime, tail_of(scene.hold_id))
+    await scene.redis.hset(scene.keys.showtime, tail_of(hold_id), record)
     await scene.redis.hincrby(scene.keys.showtime, scene.fan.account_id, 2)
     return order_id
 
@@ -75,9 +76,9 @@ async def test_a_seat_sold_twice_is_found_without_the_unique_index(scene: Sold) 
 async def test_a_seat_in_two_live_holds_is_found(scene: Sold) -> None:
     hold_id = new_hold_id(scene.showtime_id)
     later_ms = 2_000_000_000_000
-    await scene.redis.hset(scene.keys.showtime, hold_id, packed("h", later_ms, [1], "acc_other"))
+    await scene.redis.hset(scene.keys.showtime, tail_of(hold_id), packed("h", later_ms, [1], "acc_other"))
     await scene.redis.hset(scene.keys.showtime, "acc_other", 1)
-    await scene.redis.zadd(scene.keys.expiry, {hold_id: later_ms})
+    await scene.redis.zadd(scene.keys.expiry, {tail_of(hold_id): later_ms})
     found = await broken(scene.running)
     assert found.keys() == {"no_seat_has_two_owners"}
     assert "seat 1 is in two live holds" in found["no_seat_has_two_owners"]
@@ -219,7 +220,7 @@ async def test_a_map_of_the_wrong_size_is_found(scene: Sold) -> None:
 
 async def test_a_sale_the_map_forgot_is_found(scene: Sold) -> None:
     """The map offers an owned seat again, and is in perfect agreement with itself."""
-    await scene.redis.hdel(scene.keys.showtime, scene.hold_id, scene.fan.account_id)
+    await scene.redis.hdel(scene.keys.showtime, tail_of(scene.hold_id), scene.fan.account_id)
     for seat in (0, 1):
         await scene.redis.setbit(scene.keys.taken, seat, 0)
         await scene.redis.setbit(scene.keys.sold, seat, 0)
@@ -231,9 +232,9 @@ async def test_a_sale_the_map_forgot_is_found(scene: Sold) -> None:
 
 
 async def test_a_sale_the_map_gives_to_somebody_else_is_found(scene: Sold) -> None:
-    record = await scene.redis.hget(scene.keys.showtime, scene.hold_id)
+    record = await scene.redis.hget(scene.keys.showtime, tail_of(scene.hold_id))
     other = record.replace(scene.fan.account_id.encode(), b"acc_thief")
-    await scene.redis.hset(scene.keys.showtime, mapping={scene.hold_id: other, "acc_thief": 2})
+    await scene.redis.hset(scene.keys.showtime, mapping={tail_of(scene.hold_id): other, "acc_thief": 2})
     await scene.redis.hdel(scene.keys.showtime, scene.fan.account_id)
     found = await broken(scene.running)
     assert found.keys() == {"seat_maps_agree"}
@@ -244,7 +245,7 @@ async def test_a_booking_that_never_reached_the_log_is_found(scene: Sold) -> Non
     """Claimed in Redis, known nowhere else: a lost booking."""
     hold_id = new_hold_id(scene.showtime_id)
     record = packed("c", 2_000_000_000_000, [FREE], "acc_lost")
-    await scene.redis.hset(scene.keys.showtime, mapping={hold_id: record, "acc_lost": 1})
+    await scene.redis.hset(scene.keys.showtime, mapping={tail_of(hold_id): record, "acc_lost": 1})
     await scene.redis.setbit(scene.keys.taken, FREE, 1)
     await scene.redis.setbit(scene.keys.sold, FREE, 1)
     found = await broken(scene.running)
@@ -307,8 +308,8 @@ async def test_a_hold_past_its_time_is_found(running: RunningPlatform) -> None:
     await running.platform.inventory.sweep(showtime_id, holds_max=10)
     assert await broken(running) == {}
     names = keys_of(showtime_id)
-    await redis.hset(names.showtime, hold_id, packed("h", 1_000_000, [20], fan.account_id))
-    await redis.zadd(names.expiry, {hold_id: 1_000_000})
+    await redis.hset(names.showtime, tail_of(hold_id), packed("h", 1_000_000, [20], fan.account_id))
+    await redis.zadd(names.expiry, {tail_of(hold_id): 1_000_000})
     found = await broken(running)
     assert found == {
         "holds_end": f"{showtime_id}: hold {hold_id} ended at 1970-01-01T00:16:40.000Z and keeps seats 20"
@@ -319,7 +320,7 @@ async def test_a_hold_nobody_will_ever_end_is_found(running: RunningPlatform) ->
     showtime_id = await running.add_showtime()
     (fan,) = await running.fans(1)
     hold_id = (await fan.hold(showtime_id, "C1")).body["hold_id"]
-    await running.platform.redis.zrem(keys_of(showtime_id).expiry, hold_id)
+    await running.platform.redis.zrem(keys_of(showtime_id).expiry, tail_of(hold_id))
     found = await broken(running)
     assert found == {"holds_end": f"{showtime_id}: hold {hold_id} has an end that nobody has on the list"}
 
