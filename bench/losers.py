@@ -109,7 +109,11 @@ async def run(harness: Harness) -> Result:
             "Ours answers conflicts and up to three alternatives; the stock peer answers a code, the no-op "
             "nothing.",
             "About a hundred losers meet one picture of the map, and they ask for up to 250 different pairs, "
-            "so most answers search for alternatives of their own; a storm for fewer seats is cheaper.",
+            "so every tenth answer searches for alternatives of its own; a storm for fewer seats is cheaper.",
+            "Tried, and kept: refusals judged on the worker's picture of the map; offers told again for as "
+            "long as they are true; plain requests read without a parser; problem documents made of pieces. "
+            "Counted, a loser is as many opcodes of the interpreter as the no-op (2,100); what is left is "
+            "the longer request and answer, and the searches.",
         ],
         audit={"ours": await mine.audit(), STOCK: await stock.audit()},
     )

@@ -225,8 +225,8 @@ async def run(harness: Harness) -> Result:
             "transactions a sale at any pace, reads one column of one row at a look and looks up no key.",
             "What is left is work the stock shop does not do: two keys looked up, claimed in Redis and kept, "
             "an order written through a log that survives a crash, its announcement, the gateway's word and "
-            "every movement of money kept, whole orders read. The order writer's batches are small at the "
-            "pace of these buyers, so a commit is shared by one or two orders; under a rush by hundreds.",
+            "every movement of money kept, whole orders read. The order writer rests 50 ms between two "
+            "batches at this pace, so a commit is shared by some eight orders and as many sales.",
             "What runs by time (reaper, writer, map reads) is charged for the whole block, and the buyers' "
             "own pace sets how long that is.",
         ],

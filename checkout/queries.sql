@@ -80,14 +80,16 @@ FROM checkout.orders WHERE order_id = $1::text FOR UPDATE;
 -- name: add_payments
 -- Attempts to pay, before the gateways hear of them, where nothing is unusual: the order is the account's
 -- and waits for its payment. An order somebody is busy with is passed over, so nobody waits for another's.
+-- The state comes by a SELECT, here and wherever a row is named by its key: else the planner may look through
+-- the index of all that are in this state (`orders_awaiting_payment`), which is the length of the queue.
 WITH payable AS (
   SELECT asked.payment_id, asked.gateway, o.order_id, o.total, o.currency, o.pay_by
   FROM unnest($1::text[], $2::text[], $3::text[], $4::text[])
     AS asked (payment_id, order_id, account_id, gateway)
   CROSS JOIN LATERAL (
     SELECT * FROM checkout.orders o
-    WHERE o.order_id = asked.order_id AND o.account_id = asked.account_id
-      AND o.state = 'pending_payment' AND now() < o.pay_by
+    WHERE o.order_id = asked.order_id AND o.account_id || '' = asked.account_id  -- nor by the account's
+      AND o.state = (SELECT 'pending_payment') AND now() < o.pay_by
     LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) o
 ), added AS (
   INSERT INTO checkout.payments (payment_id, order_id, gateway, state, amount, currency)
@@ -146,10 +148,10 @@ WITH told AS (
     CROSS JOIN LATERAL (
       SELECT * FROM checkout.payments p
       WHERE p.payment_id = told.reference AND p.gateway = told.gateway AND p.gateway_ref = told.gateway_ref
-        AND p.state = 'pending' AND p.amount = told.amount AND p.currency = told.currency
+        AND p.state = (SELECT 'pending') AND p.amount = told.amount AND p.currency = told.currency
       LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) p
     CROSS JOIN LATERAL (
-      SELECT * FROM checkout.orders o WHERE o.order_id = p.order_id AND o.state = 'pending_payment'
+      SELECT * FROM checkout.orders o WHERE o.order_id = p.order_id AND o.state = (SELECT 'pending_payment')
       LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) o
   ) found
   ORDER BY found.order_id
@@ -243,11 +245,11 @@ WHERE order_id = $1::text AND state IN ('pending_payment', 'expired');
 -- Paid for, and the seats are gone: the money goes back.
 UPDATE checkout.orders
 SET state = 'cancelled', ended_at = now(), end_reason = $2::text, seats_given_up_at = now()
-WHERE order_id = $1::text AND state = 'paid';
+WHERE order_id = $1::text AND state = (SELECT 'paid');
 
 -- name: release_claims
 -- Claims of orders that ended before they were sold.
-UPDATE checkout.seat_claims SET state = 'released' WHERE order_id = ANY ($1::text[]) AND state = 'claimed';
+UPDATE checkout.seat_claims SET state = 'released' WHERE order_id = ANY ($1::text[]) AND state = (SELECT 'claimed');
 
 -- name: captured_payments
 -- What an order was paid with and has not been asked back.
@@ -278,7 +280,7 @@ UPDATE checkout.tickets SET state = 'void', voided_at = now() WHERE order_id = $
 -- name: give_up_sold
 -- PostgreSQL lets go of sold seats, before Redis puts them on sale again.
 WITH returned AS (
-  UPDATE checkout.seat_claims SET state = 'returned' WHERE order_id = $1::text AND state = 'sold'
+  UPDATE checkout.seat_claims SET state = 'returned' WHERE order_id = $1::text AND state = (SELECT 'sold')
 )
 UPDATE checkout.orders SET seats_given_up_at = now(), seats_freed_at = NULL WHERE order_id = $1::text;
 
@@ -314,7 +316,8 @@ WITH due AS (
   WHERE state = 'pending_payment' AND pay_by < now()
   ORDER BY pay_by LIMIT 500 FOR UPDATE SKIP LOCKED
 ), released AS (
-  UPDATE checkout.seat_claims c SET state = 'released' FROM due WHERE c.order_id = due.order_id AND c.state = 'claimed'
+  UPDATE checkout.seat_claims c SET state = 'released'
+  FROM due WHERE c.order_id = due.order_id AND c.state = (SELECT 'claimed')
 )
 UPDATE checkout.orders o
 SET state = 'expired', ended_at = now(), end_reason = 'not_paid', seats_given_up_at = now()
@@ -384,7 +387,7 @@ RETURNING r.refund_id, r.order_id, r.payment_id, r.state, r.reason, r.amount, r.
 -- name: find_request_keys
 -- What some requests answered before.
 SELECT asked.account_id, asked.key, kept.fingerprint, kept.status, kept.body
-FROM unnest($1::text[], $2::text[]) AS asked (account_id, key)
+FROM unnest((SELECT $1::text[]), (SELECT $2::text[])) AS asked (account_id, key)
 CROSS JOIN LATERAL (
   SELECT fingerprint, status, body FROM checkout.idempotency_keys k
   WHERE k.account_id = asked.account_id AND k.key = asked.key LIMIT 1) kept;

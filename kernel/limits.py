@@ -33,6 +33,7 @@ order_commit_wait_ms: Final = 1_500  # then 202 with a status link
 # Order writer
 writer_batch_entries_max: Final = 4_000  # a transaction of a fifth of a second; larger ones gain little
 writer_block_ms: Final = 500
+writer_rest_ms: Final = 50  # between two reads without a backlog: how long one order may wait for others
 writer_claim_idle_ms: Final = 10_000  # well above a batch's commit: a living writer is never robbed
 log_retention_ms: Final = 24 * 60 * 60 * 1000  # kept behind PostgreSQL, so a rollback can be fed again
 

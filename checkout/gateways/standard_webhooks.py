@@ -100,6 +100,8 @@ def verify(keys: SigningKeys, headers: Mapping[str, str], body: bytes, now: date
     event_id = _only(headers, ID_HEADER)
     timestamp = _only(headers, TIMESTAMP_HEADER)
     offered = _only(headers, SIGNATURE_HEADER).split(" ")
+    if any(candidate.count(",") > 1 for candidate in offered):  # the header came twice and was joined
+        raise WebhookSignatureInvalid
     if not _ID.fullmatch(event_id) or not _TIMESTAMP.fullmatch(timestamp):
         raise WebhookSignatureInvalid
     genuine = False

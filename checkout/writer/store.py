@@ -1,25 +1,31 @@
-"""One batch of log entries in one transaction, in few statements.
+"""One batch of log entries in one transaction, in one statement.
 
-Two ways to write claims, and one meaning. The statement takes columns (`unnest`), skips an order that is
-there with everything of it, and so may be repeated: it is the judge. COPY costs us a third of that for
-many rows, and PostgreSQL less too, but it knows no "skip". Claims are news except after a crash, so a large
-batch is copied straight into the tables; when one of its orders is there already, the transaction is gone
-and the statement writes the batch. COPY into a temporary table and INSERT from there was refused: every
-row is written twice to be spared a second try that hardly ever comes.
+Nearly every batch is small and all news: claims whose orders nobody has, sales of orders that are paid. It is
+one statement that asks for all or nothing (`write_batch`), so the batch is one trip, and its transaction the
+statement's own. When something is no news the statement refuses the whole of it, and the judge writes the
+batch: the same statement, step by step inside a transaction, and what it passed over is looked at. That is
+after a crash, or when an order and its sale come in one batch.
 
-The rest is one statement for all confirmations and one for the positions: a batch costs a fixed number of
-round trips and one fsync, however many orders it carries.
+Two ways to write claims, and one meaning. The statement takes columns (`unnest`) and skips an order that is
+there with everything of it, so it may be repeated. COPY costs us a third of that for many rows, and
+PostgreSQL less too, but it knows no "skip". Claims are news except after a crash, so a large batch is copied
+straight into the tables; when one of its orders is there already, the transaction is gone and the judge
+writes the batch. COPY into a temporary table and INSERT from there was refused: every row is written twice
+to be spared a second try that hardly ever comes.
+
+However many orders a batch carries, it costs a fixed number of round trips and one fsync.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from checkout.entries import Claim, Confirm
 from checkout.writer.batch import Batch
 from kernel.clock import from_ms
-from runtime.postgres import Connection, Database, UniqueViolation
+from runtime.postgres import Connection, Database, DivisionByZero, Record, UniqueViolation
 from runtime.queries import load_queries
 
 _SQL = load_queries(__file__)
@@ -66,7 +72,10 @@ class WriterStore:
         Raises EntryRefused, or one of runtime.postgres.DATA_ERRORS, when an entry cannot be written;
         kernel PersistenceUnavailable when PostgreSQL cannot be reached (the outcome is then unknown).
         """
-        if len(batch.orders) >= self._copy_orders_min:
+        if len(batch.orders) < self._copy_orders_min:
+            if not batch.repeats and await self._write_at_once(batch):
+                return set()
+        else:
             try:
                 return await self._write(batch, self._copy_claims)
             except UniqueViolation as error:
@@ -74,18 +83,29 @@ class WriterStore:
                     raise
         return await self._write(batch, self._insert_claims)
 
+    async def _write_at_once(self, batch: Batch) -> bool:
+        """Commit a batch that is all news in one trip. False when it is not, and nothing is written."""
+        try:
+            await self._database.fetchrow(_SQL["write_batch"], *_words(batch), True)
+        except DivisionByZero:
+            return False
+        return True
+
     async def _write(
         self, batch: Batch, write_claims: Callable[[Connection, Batch], Awaitable[Sequence[Claim]]]
     ) -> set[str]:
+        """Claims first, then what may depend on them; whatever was no news is looked at."""
         refused: set[str] = set()
         async with self._database.transaction() as connection:
             if batch.orders:
                 known = await write_claims(connection, batch)
                 if known:
                     refused = await self._check_known(connection, known)
-            if batch.confirms:
-                await self._write_confirms(connection, batch.confirms)
-            await self._move_positions(connection, batch.positions)
+            rest = Batch(confirms=batch.confirms, positions=batch.positions)
+            done = await _write_batch(connection, rest)
+            left = set(batch.confirms).difference(done["confirms"])
+            if left:
+                await self._check_unconfirmed(connection, left)
         return refused
 
     async def positions(self) -> dict[int, str]:
@@ -108,17 +128,8 @@ class WriterStore:
 
     async def _insert_claims(self, connection: Connection, batch: Batch) -> Sequence[Claim]:
         """Write claims that are news; answers those that are not."""
-        rows = await connection.fetch(
-            _SQL["write_claims"],
-            *_columns(batch.orders, _ORDERS),
-            *_columns(batch.lines, _LINES),
-            *_columns(batch.seats, _SEATS),
-            *_columns(batch.answers, _ANSWERS),
-            list(batch.claims),
-        )
-        if len(rows) == len(batch.claims):
-            return batch.repeats
-        fresh = {row["order_id"] for row in rows}
+        done = await _write_batch(connection, replace(batch, confirms=[], positions={}))
+        fresh = set(done["claims"])
         return [claim for claim in batch.claims.values() if claim.order_id not in fresh] + batch.repeats
 
     async def _check_known(self, connection: Connection, claims: Sequence[Claim]) -> set[str]:
@@ -132,12 +143,6 @@ class WriterStore:
             if deadlines[claim.order_id] != from_ms(claim.pay_by_ms):
                 raise EntryRefused(claim.order_id, "hold_key_reused")
         return {row["order_id"] for row in rows if row["state"] == "cancelled"}
-
-    async def _write_confirms(self, connection: Connection, order_ids: Sequence[str]) -> None:
-        rows = await connection.fetch(_SQL["confirm_orders"], order_ids)
-        left = set(order_ids).difference(row["order_id"] for row in rows)
-        if left:
-            await self._check_unconfirmed(connection, left)
 
     async def _check_unconfirmed(self, connection: Connection, order_ids: set[str]) -> None:
         """A confirmation that moved nothing is a repeat, or it should never have been written."""
@@ -165,7 +170,7 @@ class WriterStore:
                 await self._refuse_claim(connection, message, reason)
             elif message is not None:
                 await connection.execute(_SQL["mark_unfulfillable"], message.order_id, reason)
-            await self._move_positions(connection, positions)
+            await connection.execute(_SQL["move_positions"], list(positions), list(positions.values()))
 
     async def _refuse_claim(self, connection: Connection, claim: Claim, reason: str) -> None:
         row = await connection.fetchrow(
@@ -185,9 +190,25 @@ class WriterStore:
         else:
             await connection.execute(_SQL["give_up_again"], claim.order_id)
 
-    async def _move_positions(self, connection: Connection, positions: Mapping[int, str]) -> None:
-        if positions:
-            await connection.execute(_SQL["move_positions"], list(positions), list(positions.values()))
+
+async def _write_batch(connection: Connection, batch: Batch) -> Record:
+    """Write what is news of a batch; answers the order ids of the `claims` and `confirms` that were."""
+    row = await connection.fetchrow(_SQL["write_batch"], *_words(batch), False)
+    assert row is not None, "one row, whatever was written"
+    return row
+
+
+def _words(batch: Batch) -> tuple[Sequence[object], ...]:
+    """A batch as arrays, one a column."""
+    return (
+        *_columns(batch.orders, _ORDERS),
+        *_columns(batch.lines, _LINES),
+        *_columns(batch.seats, _SEATS),
+        *_columns(batch.answers, _ANSWERS),
+        batch.confirms,
+        list(batch.positions),
+        list(batch.positions.values()),
+    )
 
 
 def _columns(rows: Sequence[tuple[object, ...]], names: Sequence[str]) -> list[Sequence[object]]:

@@ -45,7 +45,8 @@ class World(Database):
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
-        yield self.one
+        async with self.one.transaction():  # what a lone statement has by itself: it fails alone
+            yield self.one
 
     async def build(self, order: str, payment: str, refund: str | None, *, overdue: bool = False) -> None:
         """Rows in these states; what a state needs besides is given too."""

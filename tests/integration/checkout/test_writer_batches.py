@@ -124,9 +124,8 @@ async def test_a_batch_makes_the_same_trips_however_much_it_carries(make_databas
         await store.write(batch_of(news, claims))
         return Counter(database.trips)
 
-    small = {"fetch": 2, "execute": 1}  # claims and confirmations, then the positions
-    large = {"copy_records_to_table": 4, "fetch": 1, "execute": 1}
-    assert await trips(1) == await trips(COPY_ORDERS_MIN - 1) == small
+    large = {"copy_records_to_table": 4, "fetchrow": 1}  # confirmations and positions come last
+    assert await trips(1) == await trips(COPY_ORDERS_MIN - 1) == {"fetchrow": 1}
     assert await trips(COPY_ORDERS_MIN) == await trips(1_000) == large
     await database.close()
 
@@ -339,13 +338,17 @@ async def batches_of_a_steady_stream(shop: Shop, kind: type[OrderWriter]) -> lis
 
 
 async def test_without_a_backlog_entries_gather_while_postgres_commits_and_become_one_batch(
-    shop: Shop,
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(limits, "writer_rest_ms", 0)
     assert await batches_of_a_steady_stream(shop, OrderWriter) == [1, 20]
 
 
-async def test_a_read_that_always_goes_ahead_would_make_a_batch_of_the_first_arrival(shop: Shop) -> None:
+async def test_a_read_that_always_goes_ahead_would_make_a_batch_of_the_first_arrival(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The control: the obvious pipeline, with a read in flight whatever happens."""
+    monkeypatch.setattr(limits, "writer_rest_ms", 0)
 
     class Hasty(OrderWriter):
         async def run(self) -> None:
@@ -361,6 +364,47 @@ async def test_a_read_that_always_goes_ahead_would_make_a_batch_of_the_first_arr
                 await asyncio.wait([reading])
 
     assert len(await batches_of_a_steady_stream(shop, Hasty)) > 2
+
+
+async def batches_of_a_trickle(shop: Shop) -> list[int]:
+    """Twenty-one orders, each after the one before is on its log; what reads brought."""
+    showtime_id = new_showtime_id()
+    log, store = CountedLog(shop), WriterStore(shop.platform.database)
+    async with writing(shop, log, store) as writer:
+        await feed(shop, claim_of(showtime_id, 0))
+        await until(lambda: _has(writer.counts.entries == 1))
+        for seat in range(1, 21):
+            await feed(shop, claim_of(showtime_id, seat))
+            await asyncio.sleep(0.005)
+        await until(lambda: _has(writer.counts.entries == 21))
+    return [count for count in log.answers if count]
+
+
+async def test_orders_that_trickle_in_become_one_batch(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "writer_rest_ms", 1_500)
+    assert await batches_of_a_trickle(shop) == [1, 20]
+
+
+async def test_without_a_rest_nearly_each_of_them_is_a_batch(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control."""
+    monkeypatch.setattr(limits, "writer_rest_ms", 0)
+    assert len(await batches_of_a_trickle(shop)) > 5
+
+
+async def test_neither_a_lone_order_nor_a_backlog_waits_for_the_rest(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "writer_rest_ms", 3_600_000)
+    monkeypatch.setattr(limits, "writer_batch_entries_max", PARTITIONS)
+    showtime_id = new_showtime_id()
+    await feed(shop, *(claim_of(showtime_id, seat) for seat in range(1 + 3 * PARTITIONS)))
+    async with writing(shop, shop.log(), WriterStore(shop.platform.database)) as writer:
+        await until(lambda: _has(writer.counts.entries == 1 + 3 * PARTITIONS))
+    await feed(shop, claim_of(showtime_id, 500))
+    async with writing(shop, shop.log(), WriterStore(shop.platform.database)) as writer:
+        await until(lambda: _has(writer.counts.entries == 1))
 
 
 async def _has(condition: bool) -> bool:

@@ -148,6 +148,7 @@ def test_a_header_that_is_missing_empty_or_there_twice_is_refused(headers: dict[
     assert not accepted(without)
     assert not accepted(headers | {name: ""})
     assert not accepted(headers | {name.title(): headers[name]})
+    assert not accepted(headers | {name: f"{headers[name]}, {headers[name]}"}), "HTTP joins what came twice"
     assert accepted(without | {name.title(): headers[name]}), "the case of a name does not matter"
 
 

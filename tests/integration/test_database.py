@@ -1,0 +1,149 @@
+"""Goal: a connection stays in hand between statements, and nobody notices but the CPU.
+
+Method: a real PostgreSQL and real troubles: a backend that is ended while nobody uses it, a caller that is
+cancelled in the middle of a statement, a transaction that fails, more callers than connections. What the pool
+is asked is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from kernel.errors import PersistenceUnavailable
+from runtime import postgres
+from runtime.postgres import Database, DivisionByZero
+from tests.support.engines import DatabaseMaker
+from tests.support.shop import until
+
+WHO = "SELECT pg_backend_pid()"
+
+
+async def gone(watching: asyncpg.Connection) -> None:
+    """Wait until nobody else is connected to this database."""
+    others = (
+        "SELECT count(*) = 0 FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    await until(lambda: watching.fetchval(others))
+
+
+@pytest.fixture
+def lent(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """A line for each time a pool is asked for a connection."""
+    asked: list[object] = []
+    acquire = asyncpg.Pool.acquire
+
+    def note(pool: asyncpg.Pool, *, timeout: float | None = None) -> Any:
+        asked.append(pool)
+        return acquire(pool, timeout=timeout)
+
+    monkeypatch.setattr(asyncpg.Pool, "acquire", note)
+    return asked
+
+
+@pytest_asyncio.fixture
+async def url(make_database: DatabaseMaker) -> str:
+    return await make_database()
+
+
+@pytest_asyncio.fixture
+async def database(url: str) -> AsyncIterator[Database]:
+    database = Database(url, pool_max=1, acquire_timeout_s=5.0)
+    yield database
+    await database.close()
+
+
+async def test_statements_one_after_the_other_ask_the_pool_once(
+    database: Database, lent: list[object]
+) -> None:
+    pids = {await database.fetchval(WHO) for _ in range(20)}
+    async with database.transaction() as connection:
+        pids.add(await connection.fetchval(WHO))
+    assert len(pids) == 1
+    assert len(lent) == 1
+
+
+async def test_more_callers_than_connections_all_get_their_turn(database: Database) -> None:
+    async def ask() -> list[int]:
+        return [await database.fetchval(WHO) for _ in range(20)]
+
+    async with asyncio.timeout(10):
+        answers = await asyncio.gather(*(ask() for _ in range(5)))
+    assert {pid for pids in answers for pid in pids} == {await database.fetchval(WHO)}
+
+
+async def test_who_keeps_what_others_wait_for_starves_them(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: a connection that never goes back while somebody waits at the pool."""
+    database = Database(url, pool_max=1, acquire_timeout_s=0.3)
+    monkeypatch.setattr(Database, "_waiting", property(lambda _: 0, lambda *_: None), raising=False)
+
+    async def hold() -> None:
+        async with database.connection():
+            await asyncio.sleep(0.05)
+
+    with pytest.raises(PersistenceUnavailable):
+        await asyncio.gather(hold(), hold())
+    await database.close()
+
+
+async def test_a_backend_that_ended_while_nobody_used_it_is_replaced_unnoticed(
+    url: str, database: Database, lent: list[object]
+) -> None:
+    before = await database.fetchval(WHO)
+    other = await asyncpg.connect(url)
+    await other.execute("SELECT pg_terminate_backend($1)", before)
+    await gone(other)
+    await other.close()
+    await asyncio.sleep(0.05)  # until its farewell has arrived here
+    assert await database.fetchval(WHO) != before
+    assert len(lent) == 2
+
+
+async def test_a_caller_cancelled_in_the_middle_leaves_a_connection_that_works(database: Database) -> None:
+    await database.fetchval(WHO)
+    asking = asyncio.create_task(database.fetchval("SELECT pg_sleep(30)"))
+    await asyncio.sleep(0.1)
+    asking.cancel()
+    await asyncio.wait([asking])
+    async with asyncio.timeout(5):
+        assert await database.fetchval("SELECT 7") == 7
+
+
+async def test_what_failed_in_a_transaction_leaves_none_open(database: Database) -> None:
+    async def fail() -> None:
+        async with database.transaction() as connection:
+            await connection.execute("CREATE TABLE half_done ()")
+            await connection.fetchval("SELECT 1 / $1::int", 0)
+
+    with pytest.raises(DivisionByZero):
+        await fail()
+    assert await database.fetchval("SELECT to_regclass('half_done')") is None
+
+
+async def test_a_transaction_somebody_forgot_is_not_handed_on(database: Database) -> None:
+    async with database.connection() as connection:
+        await connection.execute("BEGIN; CREATE TABLE forgotten ()")
+    assert await database.fetchval("SELECT to_regclass('forgotten')") is None
+
+
+async def test_a_connection_long_unused_is_not_trusted(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await database.fetchval(WHO)
+    monkeypatch.setattr(postgres, "_IDLE_MAX_S", 0.0)
+    assert await database.fetchval(WHO) != before
+
+
+async def test_nothing_is_left_open_when_it_closes(url: str) -> None:
+    database = Database(url, pool_max=3)
+    await asyncio.gather(*(database.fetchval("SELECT pg_sleep(0.05)") for _ in range(3)))
+    await database.close()
+    other = await asyncpg.connect(url)
+    await gone(other)
+    await other.close()
