@@ -116,16 +116,17 @@ def core_times(cores: frozenset[int], text: str | None = None) -> CoreTimes:
 
 
 def canary_ms(cores: frozenset[int], loops: int) -> float:
-    """How long a fixed piece of arithmetic takes on the measured core just now, by the wall clock.
+    """How much CPU time a fixed piece of arithmetic takes on the measured core just now.
 
-    Blocks whose canary is off were measured on another machine than the rest, so to speak.
+    Blocks whose canary is off were measured on another machine than the rest, so to speak. CPU time, because
+    the wall clock would also tell of our own processes that still tidy up after the block before.
     """
     home = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:
-        began = time.perf_counter()
+        began = time.thread_time()
         _count(loops)
-        return (time.perf_counter() - began) * 1_000
+        return (time.thread_time() - began) * 1_000
     finally:
         os.sched_setaffinity(0, home)
 

@@ -3,13 +3,15 @@
 Most answers wait for nothing: a seat map that is already rendered, a seat that is already sold, a repeat. Yet
 a coroutine is normally given to a new task, which is registered, put at the end of the loop's queue and
 woken up again; for a small request that is a fifth of its cost. Here its first slice runs at once, on the
-stack of whoever has the request in hand, and what is finished then never meets the loop. What has to wait is
-handed, with what it waits for, to a task that lives as long as its connection.
+stack of whoever has the request in hand, and what is finished then never meets the loop. Nearly all others
+wait once, for one reply, so the second slice runs in that reply's own callback. What waits again is handed,
+with what it waits for, to a task that lives as long as its connection.
 
-Python 3.12 has eager tasks of its own for the first half of this; 3.11 has `_enter_task` and `_leave_task`,
-which asyncio documents for other implementations of tasks. They make the first slice believe it is running
-in the task that will run the rest, and that is true enough: `asyncio.timeout`, `current_task` and context
-variables see the same task and context all the way.
+Python 3.12 has eager tasks of its own for the first third of this; 3.11 has `_enter_task` and `_leave_task`,
+which asyncio documents for other implementations of tasks. They make a slice believe it is running in the
+task that will run the rest, and that is true enough: `asyncio.timeout`, `current_task` and context variables
+see the same task and context all the way. And who cancels the task, a timeout or the end of the connection,
+reaches what waits in its name: the task wakes up, takes the coroutine over and cancels what it waits for.
 """
 
 from __future__ import annotations
@@ -30,22 +32,21 @@ class Turns(Generic[T]):
     one was cancelled. Make it inside the loop; it is ready one turn of the loop later. Needs `close`.
     """
 
-    __slots__ = ("_context", "_done", "_loop", "_parked", "_task")
+    __slots__ = ("_context", "_done", "_loop", "_parked", "_task", "_waiting", "is_free")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, *, done: Callable[[T], None], lost: Callable[[], None]
     ) -> None:
         self._loop = loop
         self._done = done
-        self._parked: asyncio.Future[_Rest[T]] | None = None
+        #: Whether the next coroutine may begin.
+        self.is_free = False
+        #: What waits outside of the task, for its first reply.
+        self._waiting: _Rest[T] | None = None
+        self._parked: asyncio.Future[_Rest[T]] = loop.create_future()
         self._context = copy_context()
         self._task = loop.create_task(self._run(), context=self._context)
         self._task.add_done_callback(lambda _: lost())
-
-    @property
-    def is_free(self) -> bool:
-        """Whether the next coroutine may begin."""
-        return self._parked is not None
 
     def begin(self, coroutine: Coroutine[Any, Any, T]) -> T | None:
         """Run the first slice; the result, or None: it goes on and `done` will hear.
@@ -53,8 +54,7 @@ class Turns(Generic[T]):
         Must be called from the loop itself, not from within a task, and only when `is_free`. Raises what
         the first slice raises.
         """
-        parked = self._parked
-        assert parked is not None, "one coroutine at a time"
+        assert self.is_free, "one coroutine at a time"
         _enter_task(self._loop, self._task)
         try:
             awaited = self._context.run(coroutine.send, None)
@@ -63,41 +63,85 @@ class Turns(Generic[T]):
             return result
         finally:
             _leave_task(self._loop, self._task)
-        self._parked = None
-        parked.set_result(_Rest(coroutine, awaited))
+        self.is_free = False
+        if getattr(awaited, "_asyncio_future_blocking", False):
+            awaited._asyncio_future_blocking = False
+            self._waiting = _Rest(coroutine, awaited)
+            awaited.add_done_callback(self._go_on, context=self._context)
+        else:
+            self._parked.set_result(_Rest(coroutine, awaited))
         return None
+
+    def _go_on(self, reply: asyncio.Future[Any]) -> None:
+        """Run the second slice: what was waited for is there."""
+        rest = self._waiting
+        if rest is None or rest.awaited is not reply:
+            return  # the task has taken it over
+        self._waiting = None
+        _enter_task(self._loop, self._task)
+        try:
+            rest.awaited = rest.coroutine.send(None)
+        except StopIteration as end:
+            self.is_free = True
+            self._done(end.value)
+        except asyncio.CancelledError:
+            self._task.cancel()
+        else:
+            self._parked.set_result(rest)
+        finally:
+            _leave_task(self._loop, self._task)
 
     def close(self) -> None:
         """End the task, and with it what it may be running."""
         self._task.cancel()
 
     async def _run(self) -> None:
+        self.is_free = True
         while True:
+            try:
+                rest = await self._parked
+            except asyncio.CancelledError:
+                handed_over = self._parked.done() and not self._parked.cancelled()
+                taken_over = self._parked.result() if handed_over else self._waiting
+                if taken_over is None:
+                    raise
+                rest, self._waiting = taken_over, None
+                rest.cancel()
+            result = await rest
             self._parked = self._loop.create_future()
-            rest = await self._parked
-            self._done(await rest)
+            self.is_free = True
+            self._done(result)
 
 
 class _Rest(Generic[T]):
-    """What is left of a coroutine after its first slice, and what it is waiting for."""
+    """What is left of a coroutine after its first slices, and what it is waiting for."""
 
-    __slots__ = ("_awaited", "_coroutine")
+    __slots__ = ("_thrown", "awaited", "coroutine")
 
     def __init__(self, coroutine: Coroutine[Any, Any, T], awaited: Any) -> None:
-        self._coroutine = coroutine
-        self._awaited = awaited
+        self.coroutine = coroutine
+        self.awaited = awaited
+        self._thrown: BaseException | None = None
+
+    def cancel(self) -> None:
+        """As a task is cancelled: what it waits for, or where there is nothing left to cancel, itself."""
+        if self.awaited is not None and self.awaited.cancel():
+            self.awaited._asyncio_future_blocking = True  # it is given to a task once more
+        else:
+            self._thrown = asyncio.CancelledError()
 
     def __await__(self) -> Generator[Any, None, T]:
         # What `yield from` does, entered in the middle.
-        coroutine, awaited = self._coroutine, self._awaited
+        coroutine, awaited, thrown = self.coroutine, self.awaited, self._thrown
         while True:
-            thrown: BaseException | None = None
-            try:
-                yield awaited
-            except BaseException as error:  # noqa: BLE001 (a cancellation, mostly; the coroutine's to handle)
-                thrown = error
+            if thrown is None:
+                try:
+                    yield awaited
+                except BaseException as error:  # noqa: BLE001 (a cancellation, mostly; the coroutine's)
+                    thrown = error
             try:
                 awaited = coroutine.send(None) if thrown is None else coroutine.throw(thrown)
             except StopIteration as end:
                 result: T = end.value
                 return result
+            thrown = None

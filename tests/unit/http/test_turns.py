@@ -170,6 +170,86 @@ async def test_closing_cancels_what_is_running(connection: Connection) -> None:
     assert connection.ended == []
 
 
+async def test_closing_cancels_what_is_waited_for(connection: Connection) -> None:
+    """As a task does: whoever works only for this one may stop."""
+    reply = connection.loop.create_future()
+
+    async def hold() -> str:
+        return str(await reply)
+
+    await connection.begin(hold())
+    connection.turns.close()
+    await connection.until(lambda: connection.lost)
+    assert reply.cancelled()
+
+
+async def test_closing_while_the_reply_is_on_its_way_back_loses_nobody(connection: Connection) -> None:
+    """The reply is there, its callback has not run: the coroutine ends one way or the other, and once."""
+    ways = []
+    for after_the_close in (False, True):
+        other = Connection()
+        await asyncio.sleep(0)
+        reply = other.loop.create_future()
+        ends: list[str] = []
+
+        async def hold(reply: asyncio.Future[str] = reply, ends: list[str] = ends) -> str:
+            try:
+                ends.append(await reply)
+            except asyncio.CancelledError:
+                ends.append("cancelled")
+                raise
+            return "held"
+
+        await other.begin(hold())
+        if after_the_close:
+            other.turns.close()
+            reply.set_result("held")
+        else:
+            reply.set_result("held")
+            other.turns.close()
+        await other.until(lambda other=other: other.lost)
+        ways.append(ends)
+    assert ways == [["held"], ["cancelled"]]
+
+
+async def test_closing_cancels_what_was_just_handed_to_the_task(connection: Connection) -> None:
+    cancelled = []
+
+    async def hold() -> str:
+        try:
+            await asyncio.sleep(0)  # waits for no reply: the task takes it over
+            await connection.loop.create_future()
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+        return "never"
+
+    await connection.begin(hold())
+    connection.turns.close()
+    await connection.until(lambda: connection.lost)
+    assert cancelled
+
+
+async def test_a_coroutine_may_survive_its_cancellation_and_the_next_one_begins(
+    connection: Connection,
+) -> None:
+    async def stubborn() -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        connection.loop.call_soon(task.cancel)
+        try:
+            await connection.loop.create_future()
+        except asyncio.CancelledError:
+            task.uncancel()
+        return "still here"
+
+    assert await connection.begin(stubborn()) is None
+    await connection.until(lambda: connection.ended == ["still here"])
+    await connection.until(lambda: connection.turns.is_free)
+    assert await connection.begin(asyncio.sleep(0, "next")) is None
+    await connection.until(lambda: connection.ended == ["still here", "next"])
+
+
 async def test_a_coroutine_that_was_cancelled_from_elsewhere_says_so(connection: Connection) -> None:
     shared = connection.loop.create_future()
 
