@@ -67,7 +67,7 @@ async def run(harness: Harness) -> Result:
             port,
             asked,
             connections=contenders.CONNECTIONS,
-            seconds=harness.options.seconds_of(3.0),
+            seconds=harness.options.seconds_of(2.5),
             repeat=True,
             meter=meter,
         )

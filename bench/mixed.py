@@ -28,7 +28,7 @@ async def run(harness: Harness) -> Result:
     generator = await harness.generator()
     viewers = await harness.viewers()
     count = 500 if harness.options.quick else 5_000
-    seconds = max(1.2, harness.options.seconds_of(4.0))
+    seconds = max(1.2, harness.options.seconds_of(3.0))
 
     async def change(showtime_id: str, over: asyncio.Event) -> None:
         """A hold a second, straight in Redis: somebody else's."""

@@ -5,16 +5,18 @@ order that a printed seed shuffles anew every round, and are compared within a r
 round cancels out. One contender, usually ours, runs twice per round under two names: the A/A control. If
 it does not agree with itself, nothing else is believed.
 
-A block is dropped when its canary is more than a tenth off the run's median, or when the host stole more
-than a fiftieth of it. Dropping looks at the machine only, never at the figure, and nothing is run again
-to replace what was dropped: that would be asking until the answer pleases.
+A block is dropped when its canary is more than a tenth off the median of its contender's, or when the host
+stole more than a fiftieth of it. Its contender's, because some are never idle: five thousand viewers share
+the core with the canary, and a median of everybody would drop every block of theirs. Dropping looks at the
+machine only, never at the figure, and nothing is run again to replace what was dropped: that would be
+asking until the answer pleases.
 """
 
 from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -151,9 +153,9 @@ async def in_turns(
 
 def drop_spoiled(record: Record) -> None:
     """Take out the blocks the machine spoiled."""
-    everything: Sequence[Sample] = [sample for name in record.samples for sample in record.kept(name)]
-    median = statistics.median(sample.canary_ms for sample in everything)
     for name, samples in record.samples.items():
+        kept = record.kept(name)
+        median = statistics.median(sample.canary_ms for sample in kept) if kept else 0.0
         for place, sample in enumerate(samples):
             if sample is not None and _is_spoiled(sample, median):
                 record.samples[name][place] = None

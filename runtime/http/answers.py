@@ -23,13 +23,15 @@ Body = msgspec.Struct | bytes | None
 class Answer(msgspec.Struct, frozen=True, gc=False):
     """One finished answer. A `bytes` body is sent as it is.
 
-    `media_type` is the body's, where it is another than the operation's own.
+    `media_type` is the body's, where it is another than the operation's own. `ending` are the last bytes
+    of the body: thousands of refusals say the same of the same seats, and answers are remembered.
     """
 
     status: int
     body: Body = None
     headers: Mapping[str, str] | None = None
     media_type: str = ""
+    ending: bytes = b""
     replayed: bool = False
 
 

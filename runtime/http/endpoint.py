@@ -156,10 +156,9 @@ class Endpoint:
         recent = self._recent
         if recent is None:
             return await self._handler(call)
-        key = key_of(request.fields)
-        repeat = call.idempotency = Idempotency(key, f"{request.method} {request.raw_path}", asked)
-        place, material = (call.account_id, key), repeat.material
-        earlier = recent.begin(place, material)
+        repeat = call.idempotency = Idempotency(key_of(request.fields), request, asked)
+        place, mark = (call.account_id, repeat.key), repeat.mark
+        earlier = recent.begin(place, mark)
         if earlier is not None:
             return replayed(earlier)
         try:
@@ -170,7 +169,7 @@ class Endpoint:
         except BaseException:
             recent.abandon(place)
             raise
-        recent.finish(place, material, answered)
+        recent.finish(place, mark, answered)
         return answered
 
     async def _answer_guarded(
@@ -205,6 +204,7 @@ class Endpoint:
             encoded(answered.body),
             answered.headers,
             answered.media_type,
+            answered.ending,
             answered.replayed,
         )
 
@@ -220,7 +220,7 @@ class Endpoint:
         stored = {name: value for name, value in headers.items() if name in STORED_HEADERS}
         assert answered.body is None or type(answered.body) is bytes, "encoded already"
         try:
-            await guard.finish(begun, answered.status, stored, answered.body or b"")
+            await guard.finish(begun, answered.status, stored, (answered.body or b"") + answered.ending)
         except Exception:  # noqa: BLE001
             # The effect has happened and the caller should know it. The key stays claimed until its
             # lease ends; then a repeat meets the effect itself.

@@ -25,6 +25,7 @@ import msgspec
 from kernel import limits
 from kernel.codes import Code
 from runtime.http.errors import IdempotencyKeyInvalid, IdempotencyKeyMissing
+from runtime.http.incoming import Request
 
 HEADER: Final = "Idempotency-Key"
 REPLAYED_HEADER: Final = "Idempotent-Replayed"
@@ -75,22 +76,25 @@ class IdempotencyGuard(Protocol):
 
 
 class Idempotency:
-    """The key of one request, and what was asked with it: `material`, in one spelling."""
+    """The key of one request, and what was asked with it, in one spelling."""
 
-    __slots__ = ("_fingerprint", "key", "material")
+    __slots__ = ("_asked", "key")
 
-    def __init__(self, key: str, place: str, body: msgspec.Struct | bytes) -> None:
+    def __init__(self, key: str, request: Request, body: msgspec.Struct | bytes) -> None:
         self.key = key
-        canonical = body if type(body) is bytes else _canonical(body)
-        self.material = b"%b\n%b" % (place.encode("utf-8", "surrogateescape"), canonical)
-        self._fingerprint = b""
+        self._asked = request.method, request.raw_path, body if type(body) is bytes else _canonical(body)
+
+    @property
+    def mark(self) -> int:
+        """A number that stands for what was asked, in this process; 64 bits nobody outside can aim at."""
+        return hash(self._asked)
 
     @property
     def fingerprint(self) -> bytes:
-        """16 bytes that stand for what was asked."""
-        if not self._fingerprint:
-            self._fingerprint = hashlib.blake2b(self.material, digest_size=16).digest()
-        return self._fingerprint
+        """16 bytes that stand for it anywhere, for good."""
+        method, raw_path, body = self._asked
+        place = f"{method} {raw_path}\n".encode("utf-8", "surrogateescape")
+        return hashlib.blake2b(place + body, digest_size=16).digest()
 
 
 def key_of(fields: Mapping[str, str]) -> str:

@@ -81,7 +81,7 @@ def answer(error: SeatRushError, *, instance: str, request_id: str) -> Answer:
     if retry_after_s is not None:
         headers = {"Retry-After": str(max(1, math.ceil(retry_after_s))), **(headers or {})}
         body += b',"retry_after_ms":%d' % int(retry_after_s * 1000)
-    return Answer(code.http_status, body + _ending(error), headers, MEDIA_TYPE)
+    return Answer(code.http_status, body, headers, MEDIA_TYPE, _ending(error))
 
 
 def _beginning(error: SeatRushError) -> bytes:

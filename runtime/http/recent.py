@@ -21,8 +21,8 @@ from kernel.errors import IdempotencyKeyReused, RequestInProgress
 from runtime.http.answers import Answer
 
 ANSWERS_TTL_S: Final = 8 * 60.0  # as long as a hold
-ANSWERS_BYTES_MAX: Final = 64 * 1024 * 1024  # about 60,000 refusals with alternatives
-_OVERHEAD_BYTES: Final = 600  # of one entry beside its texts: tuples, dictionary slot, headers
+ANSWERS_BYTES_MAX: Final = 64 * 1024 * 1024  # about 45,000 refusals
+_OVERHEAD_BYTES: Final = 700  # of one entry beside its body: key, tuples, dictionary slot, headers
 
 #: The account and its key.
 Place = tuple[str, str]
@@ -46,36 +46,37 @@ class RecentAnswers:
         self._ttl_s = ttl_s
         self._bytes_max = bytes_max
         self._now_s = now_s
-        self._known: dict[Place, tuple[bytes, Answer]] = {}
+        self._known: dict[Place, tuple[int, Answer]] = {}
         self._ages: deque[tuple[float, Place, int]] = deque()
         self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def begin(self, place: Place, material: bytes) -> Answer | None:
+    def begin(self, place: Place, mark: int) -> Answer | None:
         """The earlier answer, or None: this is the first, and counts as running from now on.
 
-        `material` says what was asked. Raises RequestInProgress, IdempotencyKeyReused.
+        `mark` stands for what was asked. Raises RequestInProgress, IdempotencyKeyReused.
         """
         known = self._known.get(place)
         if known is None:
-            self._known[place] = (material, _RUNNING)
+            self._known[place] = (mark, _RUNNING)
             return None
         asked, answer = known
-        if asked != material:
+        if asked != mark:
             raise IdempotencyKeyReused
         if answer is _RUNNING:
             raise RequestInProgress(retry_after_s=1.0)
         return answer
 
-    def finish(self, place: Place, material: bytes, answer: Answer) -> None:
+    def finish(self, place: Place, mark: int, answer: Answer) -> None:
         """Keep the answer of a running request, its body encoded, and forget what is too old or too much."""
         body = answer.body
-        size = _OVERHEAD_BYTES + len(material) + (len(body) if type(body) is bytes else 0)
+        # An ending counts for everybody who has it: who it was shared with is not known here.
+        size = _OVERHEAD_BYTES + len(answer.ending) + (len(body) if type(body) is bytes else 0)
         now_s = self._now_s()
         ages = self._ages
-        self._known[place] = (material, answer)
+        self._known[place] = (mark, answer)
         ages.append((now_s + self._ttl_s, place, size))
         self._bytes += size
         while self._bytes > self._bytes_max or ages[0][0] <= now_s:

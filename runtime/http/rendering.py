@@ -109,12 +109,13 @@ def render(answered: Answer, request: Request, media_type: str, name: str, *, cl
         length = "" if status in _BODILESS else "Content-Length: 0\r\n"
         message = f"{beginning}{name}\r\nDate: {_date()}\r\n{more}{length}\r\n".encode("ascii")
         return Ready(status, message, keep_alive=keep_alive)
-    message = (
+    ending = answered.ending
+    head = (
         f"{beginning}{name}\r\nDate: {_date()}\r\n{more}"
-        f"Content-Type: {answered.media_type or media_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"Content-Type: {answered.media_type or media_type}\r\n"
+        f"Content-Length: {len(body) + len(ending)}\r\n\r\n"
     ).encode("ascii")
-    if request.method != hdrs.METH_HEAD:
-        message += body
+    message = head if request.method == hdrs.METH_HEAD else b"%b%b%b" % (head, body, ending)
     return Ready(status, message, keep_alive=keep_alive)
 
 

@@ -103,6 +103,13 @@ def test_a_block_on_another_machine_so_to_speak_is_dropped(spoiled: dict[str, fl
     assert found.samples["ours"] == [of(50)] * 5 + [None]
 
 
+def test_a_contender_that_is_never_idle_is_compared_with_itself() -> None:
+    busy = [of(40, canary_ms=60.0)] * 6
+    found = record([of(50)] * 6, busy, [of(50)] * 6)
+    drop_spoiled(found)
+    assert found.dropped == 0
+
+
 def test_dropping_looks_at_the_machine_and_never_at_the_figure() -> None:
     found = record([of(50)] * 5 + [of(500)], [of(40)] * 6, [of(50)] * 6)
     drop_spoiled(found)

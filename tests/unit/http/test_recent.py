@@ -11,7 +11,7 @@ from kernel.errors import IdempotencyKeyReused, RequestInProgress
 from runtime.http import Answer, RecentAnswers
 
 DONE = Answer(201, b"{}", {"Location": "/holds/1"})
-ASKED, OTHER = b"POST /holds\n1", b"POST /holds\n2"
+ASKED, OTHER = 1, 2
 
 
 class Now:
@@ -76,6 +76,14 @@ def test_the_oldest_answers_go_first_when_they_are_too_much() -> None:
     assert 1 < len(recent) <= 10
     assert recent.begin(("acc", "99"), ASKED) is large
     assert recent.begin(("acc", "0"), ASKED) is None
+
+
+def test_endings_count_as_what_they_are_though_answers_may_share_them() -> None:
+    recent = RecentAnswers(bytes_max=10_000)
+    large = Answer(409, b"x", ending=b"y" * 1_000)
+    for number in range(100):
+        answered(recent, str(number), large)
+    assert 1 < len(recent) <= 10
 
 
 def test_what_is_running_is_never_forgotten() -> None:

@@ -86,6 +86,17 @@ async def test_a_header_of_the_answer_replaces_the_default(name: str) -> None:
     assert b"\r\nContent-Type: text/plain\r\n" in message
 
 
+async def test_a_body_may_have_an_ending_of_its_own() -> None:
+    answered = Answer(409, b'{"code":"seat_taken"', ending=b',"conflicts":[]}')
+    _, message = await written(answered)
+    head, _, body = message.partition(b"\r\n\r\n")
+    assert body == b'{"code":"seat_taken","conflicts":[]}'
+    _, nothing_else = await written(answered, "HEAD")
+    assert nothing_else.endswith(b"\r\n\r\n")
+    for message in (head + b"\r\n", nothing_else):
+        assert b"\r\nContent-Length: %d\r\n" % len(body) in message
+
+
 async def test_an_answer_may_end_the_connection() -> None:
     kept, message = await written(ok(b"{}"))
     ended, last_message = await written(ok(b"{}"), close=True)
