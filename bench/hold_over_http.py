@@ -139,8 +139,8 @@ NOTES = [
     "the bytes in and out, and a second socket. Compiled code for the hot path is the step nobody has taken "
     "yet.",
     "What bounds the ratio to PostgreSQL is HTTP in Python, which both pay: with the worker at the cost of "
-    "the no-op and the script for nothing, the machine would still spend a fifth of what the best design "
-    "does. The target was set against its throughput.",
+    "the no-op and the script for nothing, the machine would still spend a sixth of what the best design "
+    "does. A twelfth, the target, was drawn from throughput.",
 ]
 
 if __name__ == "__main__":
