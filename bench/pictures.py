@@ -6,6 +6,7 @@ everything else in greys, so that a glance finds it.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,7 +68,7 @@ def draw(curve: Curve, path: Path) -> Path:
         figure, axes = plt.subplots(figsize=(7.0, 3.6), layout="constrained")
         series = sorted((name, sorted(points)) for name, points in curve.points.items() if points)
         series.sort(key=lambda one: one[1][-1][1])
-        greys = iter(_OTHERS)
+        greys = itertools.cycle(_OTHERS)  # lines are named at their ends
         for place, (name, points) in enumerate(series):
             # Lines that end close together push their names apart.
             nudge = 13 * (place - (len(series) - 1) / 2)

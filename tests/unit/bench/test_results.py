@@ -169,6 +169,14 @@ def test_a_picture_of_the_same_figures_is_the_same_bytes(tmp_path: Path) -> None
     assert b"<svg" in drawn[0]
 
 
+def test_a_curve_may_have_more_lines_than_there_are_greys(tmp_path: Path) -> None:
+    from bench.pictures import _OTHERS, draw
+
+    lines = {f"peer {number}": [(1.0, 2.0, 1.0, 3.0)] * 2 for number in range(len(_OTHERS) + 2)}
+    curve = Curve(name="cost", x="viewers", y="µs", points=lines)
+    assert b"<svg" in draw(curve, tmp_path / "many.svg").read_bytes()
+
+
 # The files
 
 
