@@ -69,7 +69,7 @@ class Turns(Generic[T]):
             self._waiting = _Rest(coroutine, awaited)
             awaited.add_done_callback(self._go_on, context=self._context)
         else:
-            self._parked.set_result(_Rest(coroutine, awaited))
+            self._hand_over(_Rest(coroutine, awaited))
         return None
 
     def _go_on(self, reply: asyncio.Future[Any]) -> None:
@@ -87,9 +87,16 @@ class Turns(Generic[T]):
         except asyncio.CancelledError:
             self._task.cancel()
         else:
-            self._parked.set_result(rest)
+            self._hand_over(rest)
         finally:
             _leave_task(self._loop, self._task)
+
+    def _hand_over(self, rest: _Rest[T]) -> None:
+        """Give the task what waits again, or let it be found by one that was cancelled a moment ago."""
+        if self._parked.done():
+            self._waiting = rest
+        else:
+            self._parked.set_result(rest)
 
     def close(self) -> None:
         """End the task, and with it what it may be running."""

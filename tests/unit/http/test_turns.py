@@ -212,6 +212,29 @@ async def test_closing_while_the_reply_is_on_its_way_back_loses_nobody(connectio
     assert ways == [["held"], ["cancelled"]]
 
 
+async def test_closing_before_the_second_slice_waits_again_cancels_what_it_waits_for(
+    connection: Connection,
+) -> None:
+    """The reply is there and the task cancelled, in this order; then the coroutine wants another reply."""
+    first, second = connection.loop.create_future(), connection.loop.create_future()
+    cancelled = []
+
+    async def hold() -> str:
+        await first
+        try:
+            return str(await second)
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    await connection.begin(hold())
+    first.set_result("held")
+    connection.turns.close()
+    await connection.until(lambda: connection.lost)
+    assert cancelled
+    assert second.cancelled()
+
+
 async def test_closing_cancels_what_was_just_handed_to_the_task(connection: Connection) -> None:
     cancelled = []
 
