@@ -325,3 +325,5 @@ async def test_the_successor_of_a_primary_is_found_though_one_node_tells_the_old
 
         await until(inherited)
         await until(served)
+        told = await cluster.clients[0].execute_command("CLUSTER", "SLOTS")
+        assert heir.port not in [stretch[2][1] for stretch in told]  # the old story, to the end
