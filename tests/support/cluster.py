@@ -53,7 +53,10 @@ class Cluster:
 
     @asynccontextmanager
     async def replica_of(self, number: int) -> AsyncIterator[ValkeyEngine]:
-        """One more node, with a copy of what the primary has."""
+        """One more node, with a copy of what the primary has; every primary knows it.
+
+        Who has not heard of it from the others takes no word from it, also not that it took over.
+        """
         async with _node() as engine:
             client = Redis.from_url(engine.url)
             await self._meet(engine)
@@ -67,6 +70,8 @@ class Cluster:
             while (await client.info("replication"))["master_link_status"] != "up":  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
             await client.aclose()
+            for one in self.engines:
+                await _knows_replica(one, engine)
             yield engine
 
     def kill(self, number: int) -> None:
@@ -118,6 +123,16 @@ class Cluster:
     async def aclose(self) -> None:
         for client in self.clients:
             await client.aclose()
+
+
+async def _knows_replica(engine: ValkeyEngine, replica: ValkeyEngine) -> None:
+    """Wait until one node has heard of another one."""
+    client = Redis.from_url(engine.url)
+    known = ""
+    while f":{replica.port}@{engine_option(replica, 'cluster-port')} slave" not in known:
+        await asyncio.sleep(0.02)
+        known = (await client.execute_command("CLUSTER", "NODES")).decode()
+    await client.aclose()
 
 
 def engine_option(engine: ValkeyEngine, name: str) -> str:
