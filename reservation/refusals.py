@@ -5,7 +5,9 @@ with the replica it was made from and told to the next as long as it is true: as
 stand as they stood, the offers are free and still leave nobody alone, and nobody gave seats back that are
 nearer than the offers are. All that is one mask of the seats it rests on (`seating.rests_on`), so a loser
 costs a look-up and one comparison of integers. Nobody is told of better seats he could have had all along:
-what is sold far away, or beside an offer but not so that it matters, is no reason to search again.
+what is sold far away, or beside an offer but not so that it matters, is no reason to search again. And when
+an offer is sold, which in a launch happens all the time, the next nearest takes its place: a search brings
+home a few more offers than are told, and those that still stand are told before anybody searches again.
 
 Kept answers are bounded by `KEPT_MAX` a showtime, and go all at once when that is reached: what is asked
 for often is back at once.
@@ -16,6 +18,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 from kernel import limits
@@ -32,18 +35,23 @@ from reservation.seating import (
     alternatives,
     is_together,
     judge_orphans,
-    rests_on,
+    search_rests_on,
+    standing,
     to_plane,
+    truth_rests_on,
 )
 
 KEPT_MAX: Final = 4_096
+#: Offers a search brings home beyond those it tells. One more costs a step; one too few a search.
+SPARE: Final = 5
 
 
 @dataclass(slots=True, eq=False)
 class KeptRefusal:
     """A refusal, what was wanted, and the part of the map it rests on (masks of seats).
 
-    It may be told again on any map where that part is as it was.
+    It may be told again on any map where that part is as it was. Where at least what the search rested on
+    is, others of the `picks` that it found, nearest first, may be told instead.
     """
 
     seats: tuple[int, ...]
@@ -53,6 +61,9 @@ class KeptRefusal:
     refused: type[SeatRushError]
     detail: str
     facts: Facts
+    picks: Sequence[Pick] = ()
+    search: int = EVERYTHING
+    searched: int = 0
 
     def error(self) -> SeatRushError:
         """The refusal, fresh: an exception is raised once."""
@@ -75,18 +86,50 @@ def keep(replica: Replica, wish: Hashable, kept: KeptRefusal) -> KeptRefusal:
     return kept
 
 
-def seats_taken(showtime: Showtime, seats: Sequence[int], taken: bytes) -> KeptRefusal:
-    """Why these seats cannot be had on a map where some of them are taken."""
-    picks = _picks(showtime, seats, taken)
-    error = explain(showtime, seats, Refused("seat_taken", taken=taken), picks)
-    where = rests_on(
-        showtime.hall.plan, taken, seats, picks, showtime.sale.orphan_rule, limits.alternatives_max
-    )
+def seats_taken(
+    showtime: Showtime, seats: Sequence[int], taken: bytes, before: KeptRefusal | None = None
+) -> KeptRefusal:
+    """Why these seats cannot be had on a map where some of them are taken.
+
+    `before` is what was told of them on another map; what it found and did not tell may do.
+    """
+    plan, rule = showtime.hall.plan, showtime.sale.orphan_rule
+    plane = int.from_bytes(taken)
+    if before and before.picks and plane & before.search == before.searched:
+        rest = iter(before.picks)
+        told = tuple(islice(standing(plan, taken, rest, rule), limits.alternatives_max))
+        if len(told) == limits.alternatives_max:
+            return _refusal(showtime, seats, taken, told, (*told, *rest), before.search)
+    picks = _picks(showtime, seats, taken, spare=SPARE)
+    search = search_rests_on(plan, taken, seats, picks, limits.alternatives_max)
+    search = int.from_bytes(to_plane(search, len(taken)))
+    return _refusal(showtime, seats, taken, picks[: limits.alternatives_max], picks, search)
+
+
+def _refusal(
+    showtime: Showtime,
+    seats: Sequence[int],
+    taken: bytes,
+    told: Sequence[Pick],
+    picks: Sequence[Pick],
+    search: int,
+) -> KeptRefusal:
+    error = explain(showtime, seats, Refused("seat_taken", taken=taken), told)
+    where = truth_rests_on(showtime.hall.plan, taken, seats, told, showtime.sale.orphan_rule)
     if where != EVERYTHING:
-        where = int.from_bytes(to_plane(where, len(taken)))
-    wanted = mask_of(seats, showtime.sale.terms.seat_count)
+        where = int.from_bytes(to_plane(where, len(taken))) | search
+    plane = int.from_bytes(taken)
     return KeptRefusal(
-        tuple(seats), wanted, where, int.from_bytes(taken) & where, type(error), error.detail, error.facts
+        tuple(seats),
+        mask_of(seats, showtime.sale.terms.seat_count),
+        where,
+        plane & where,
+        type(error),
+        error.detail,
+        error.facts,
+        picks,
+        search,
+        plane & search,
     )
 
 
@@ -144,13 +187,14 @@ def _labels(showtime: Showtime, seats: Sequence[int]) -> list[str]:
     return [showtime.hall.layout.seats[seat].label for seat in seats]
 
 
-def _picks(showtime: Showtime, seats: Sequence[int], taken: bytes) -> tuple[Pick, ...]:
+def _picks(showtime: Showtime, seats: Sequence[int], taken: bytes, *, spare: int = 0) -> tuple[Pick, ...]:
     return alternatives(
         showtime.hall.plan,
         taken,
         seats,
         showtime.sale.orphan_rule,
         limit=limits.alternatives_max,
+        spare=spare,
         seed=zlib.crc32(repr(seats).encode()),
     )
 

@@ -233,7 +233,9 @@ class ReservationService:
         told = kept_for(replica, wish, plane)
         if told is None:
             width = bytes_for(showtime.sale.terms.seat_count)
-            told = keep(replica, wish, seats_taken(showtime, seats, taken or plane.to_bytes(width)))
+            before = replica.refusals.get(wish)
+            told = seats_taken(showtime, seats, taken or plane.to_bytes(width), before)
+            keep(replica, wish, told)
         return told.error()
 
     @staticmethod

@@ -40,11 +40,13 @@ def alternatives(
     rule: OrphanRule,
     *,
     limit: int = limits.alternatives_max,
+    spare: int = 0,
     seed: int = 0,
 ) -> tuple[Pick, ...]:
     """Up to `limit` places for as many people as `wanted` has seats, nearest first, adjacent first.
 
-    The conflicting seats must be marked in `taken`: a place is offered if it is free there.
+    Up to `spare` more adjacent places of the same area follow, for when some of those are gone. The
+    conflicting seats must be marked in `taken`: a place is offered if it is free there.
     """
     if not wanted or limit < 1:
         return ()
@@ -55,7 +57,7 @@ def alternatives(
     if accessible:
         return tuple(_accessible(plan, to_bits(taken), party, same, limit))
     return tuple(
-        _adjacent(plan, to_bits(taken), party, same, limit) or _apart(plan, taken, party, same, limit)
+        _adjacent(plan, to_bits(taken), party, same, limit, spare) or _apart(plan, taken, party, same, limit)
     )
 
 
@@ -74,7 +76,9 @@ class _Party:
         return Openings.of(plan.ground, held, within, strict=self.rule == "strict")
 
 
-def _adjacent(plan: SeatingPlan, held: int, party: _Party, same: int, limit: int) -> list[Pick]:
+def _adjacent(
+    plan: SeatingPlan, held: int, party: _Party, same: int, limit: int, spare: int = 0
+) -> list[Pick]:
     """Blocks in one segment, disjoint ones first.
 
     The other areas are asked when this one has too few, and blocks across areas when neither has any.
@@ -83,6 +87,7 @@ def _adjacent(plan: SeatingPlan, held: int, party: _Party, same: int, limit: int
     overlapping: list[Pick] = []
     closed: set[int] = set()  # starts that would overlap with an offer
     count = party.count
+    most = limit + spare  # in the same area; elsewhere only what is to be told
     everywhere = plan.ground.seats
     elsewhere = everywhere & ~same
     for within in (same, elsewhere, everywhere) if elsewhere else (same,):
@@ -102,8 +107,11 @@ def _adjacent(plan: SeatingPlan, held: int, party: _Party, same: int, limit: int
                 continue
             offers.append(pick)
             closed.update(range(start - count + 1, start + count))
-            if len(offers) == limit:
+            if len(offers) == most:
                 return offers
+        if len(offers) >= limit:
+            return offers
+        most = limit
     return offers + overlapping[: limit - len(offers)]
 
 

@@ -16,6 +16,10 @@ With fewer offers than there could be, or any of them apart or at another price,
 make a better one; with no offer at all everything must stay. An accessible seat beside an offered companion
 seat is always among these: were it free again, the companion seat would be kept for its guest.
 
+So there are two parts, and they end differently. When a seat was given back nearer than the offers are, the
+search itself is out of date. When an offer was sold, only that offer is, and the search has usually seen
+the next one: `standing` says which of many offers may still be told.
+
 Refused: resting on the whole rows of all offers, which is simpler: in a launch the seats sold beside an
 offer would make it be searched again several times before it is gone itself. Refused too: holding on to
 offers as long as they are free. Who wanted a seat in row 2 would hear of row 30 long after row 3 was freed.
@@ -26,7 +30,7 @@ Invariant: as long as the seats answered here are as they were, every offer is f
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import dist
 from typing import Final
 
@@ -34,6 +38,7 @@ from reservation.domain import OrphanRule
 
 from .geometry import SeatingPlan
 from .openings import Ground
+from .orphans import passes
 from .picks import Pick
 from .planes import mask_of, range_mask, to_bits
 
@@ -54,6 +59,21 @@ def rests_on(
 
     `taken` is the plane the offers were made on. Answers `EVERYTHING` if they rest on the whole of it.
     """
+    truth = truth_rests_on(plan, taken, wanted, offers, rule)
+    return truth if truth == EVERYTHING else truth | search_rests_on(plan, taken, wanted, offers, limit)
+
+
+def search_rests_on(
+    plan: SeatingPlan, taken: bytes, wanted: Sequence[int], offers: Sequence[Pick], limit: int
+) -> int:
+    """The set of seats that, as they are, say that no nearer offers than these could be found."""
+    return mask_of(wanted) | to_bits(taken) & _nearer(plan, wanted, offers, limit)
+
+
+def truth_rests_on(
+    plan: SeatingPlan, taken: bytes, wanted: Sequence[int], offers: Sequence[Pick], rule: OrphanRule
+) -> int:
+    """The set of seats that, as they are, say that these offers may be made; or `EVERYTHING`."""
     if not offers:
         return EVERYTHING
     ground, held = plan.ground, to_bits(taken)
@@ -77,7 +97,26 @@ def rests_on(
         else:
             for position in {plan.segment_of[seat] for seat in offer.seats}:
                 watched |= range_mask(plan.stretches[position].start, plan.stretches[position].stop)
-    return watched | held & _nearer(plan, wanted, offers, limit)
+    return watched
+
+
+def standing(plan: SeatingPlan, taken: bytes, offers: Iterable[Pick], rule: OrphanRule) -> Iterator[Pick]:
+    """Those of the offers, made on an earlier plane, that may be made on this one.
+
+    Where the seats the search rested on are as they were; what was sold since is found out here.
+    """
+    ground, held = plan.ground, to_bits(taken)
+    open_seats = ground.open_seats(held)
+    singles = ground.singles(open_seats)
+    for offer in offers:
+        seats = mask_of(offer.seats)
+        if held & seats:
+            continue
+        if offer.stage == 1 and rule != "off":
+            if not ground.singles(open_seats & ~seats) & ~singles:
+                yield offer
+        elif passes(plan, taken, offer.seats, rule):
+            yield offer
 
 
 def _around(ground: Ground, open_seats: int, seats: int) -> int:

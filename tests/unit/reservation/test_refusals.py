@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from reservation.packing import mask_of, plane_of
 from reservation.ports import Terms
 from reservation.refusals import KeptRefusal, keep, kept_for, nothing_left, seats_taken
 from reservation.replica import Replica
-from reservation.seating import Pick, SeatingPlan, judge_orphans
+from reservation.seating import Pick, SeatingPlan, alternatives, judge_orphans
 from reservation.store import Sale
 from reservation.stretches import StretchTable
 
@@ -69,7 +70,8 @@ class Launch:
         told = kept_for(self.replica, seats, int.from_bytes(self.plane))
         if told is None:
             self.worked_out += 1
-            told = keep(self.replica, seats, seats_taken(self.showtime, seats, self.plane))
+            before = self.replica.refusals.get(seats)
+            told = keep(self.replica, seats, seats_taken(self.showtime, seats, self.plane, before))
         return told
 
     def offers(self, told: KeptRefusal) -> list[tuple[int, ...]]:
@@ -124,7 +126,8 @@ def test_everything_a_loser_is_told_is_true_when_he_is_told(rule: OrphanRule, gi
 def test_told_as_long_as_the_wanted_seats_are_gone_answers_turn_into_lies(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(refusals, "rests_on", lambda plan, taken, wanted, *_: sum(1 << one for one in wanted))
+    for part in ("truth_rests_on", "search_rests_on"):
+        monkeypatch.setattr(refusals, part, lambda plan, taken, wanted, *_: sum(1 << one for one in wanted))
     launch = Launch()
     lies = 0
     for told in storm(launch, random.Random(7)):
@@ -148,7 +151,7 @@ def test_a_launch_is_told_with_fewer_searches_than_by_whole_rows(monkeypatch: py
             1 << seat for seat in wanted if seat // SEATS_PER_ROW not in rows
         )
 
-    monkeypatch.setattr(refusals, "rests_on", whole_rows)
+    monkeypatch.setattr(refusals, "truth_rests_on", whole_rows)
     assert sum(1 for _ in storm(by_rows, random.Random(7))) == losers
     assert ours.worked_out < 0.75 * by_rows.worked_out
     assert ours.worked_out < 0.2 * losers
@@ -173,6 +176,67 @@ def test_an_answer_ends_when_an_offer_is_sold() -> None:
         told = launch.tell(110, 111)
         launch.assert_true(told)
     assert launch.worked_out == 4
+
+
+@pytest.fixture
+def searches(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[int]]:
+    """What was searched for, one entry a search."""
+    made: list[Sequence[int]] = []
+    search = alternatives
+
+    def noted(plan: SeatingPlan, taken: bytes, wanted: Sequence[int], *rest: Any, **options: Any) -> Any:
+        made.append(wanted)
+        return search(plan, taken, wanted, *rest, **options)
+
+    monkeypatch.setattr(refusals, "alternatives", noted)
+    return made
+
+
+def sell_what_is_offered_first(launch: Launch, times: int) -> None:
+    launch.gone |= {110, 111}
+    for _ in range(times):
+        told = launch.tell(110, 111)
+        launch.assert_true(told)
+        assert len(launch.offers(told)) == 3
+        launch.gone.update(launch.offers(told)[0])
+
+
+def test_when_an_offer_is_sold_the_next_nearest_takes_its_place_without_a_search(
+    searches: list[Sequence[int]],
+) -> None:
+    sell_what_is_offered_first(Launch(), 1 + refusals.SPARE)
+    assert len(searches) == 1
+
+
+def test_without_offers_to_spare_each_that_is_sold_is_searched_for_anew(
+    searches: list[Sequence[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refusals, "SPARE", 0)
+    sell_what_is_offered_first(Launch(), 6)
+    assert len(searches) == 6
+
+
+@pytest.mark.parametrize("rule", ["off", "lenient", "strict"])
+def test_a_launch_is_told_with_less_than_half_of_the_searches(
+    rule: OrphanRule, searches: list[Sequence[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sum(1 for _ in storm(Launch(rule), random.Random(7)))
+    with_spare = len(searches)
+    monkeypatch.setattr(refusals, "SPARE", 0)
+    sum(1 for _ in storm(Launch(rule), random.Random(7)))
+    assert 2 * with_spare < len(searches) - with_spare
+
+
+def test_what_was_found_earlier_is_not_told_when_nearer_seats_were_given_back(
+    searches: list[Sequence[int]],
+) -> None:
+    launch = Launch()
+    launch.gone = {*range(60, 180)}
+    told = launch.tell(110, 111)
+    launch.gone.update(launch.offers(told)[0])
+    launch.gone -= {112, 113}
+    assert launch.offers(launch.tell(110, 111))[0] == (112, 113)
+    assert len(searches) == 2
 
 
 def test_an_answer_ends_when_a_wanted_seat_is_free_again() -> None:

@@ -14,7 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reservation.domain import OrphanRule
-from reservation.seating import EVERYTHING, Pick, SeatingPlan, alternatives, rests_on
+from reservation.seating import (
+    EVERYTHING,
+    Pick,
+    SeatingPlan,
+    alternatives,
+    rests_on,
+    search_rests_on,
+    standing,
+)
 from tests.unit.seating.halls import Hall, Reference, draw, halls, plane
 
 LIMIT = 3
@@ -81,6 +89,24 @@ def test_no_seat_that_is_freed_elsewhere_would_make_a_nearer_offer(
     for block in later.blocks(len(wanted)):
         if freed & set(block):
             assert later.away(block, point) > farthest - 1e-9
+
+
+@given(halls(), st.data(), st.sampled_from(RULES))
+def test_what_still_stands_of_a_search_is_free_and_acceptable_on_the_new_map(
+    hall: Hall, data: st.DataObject, rule: OrphanRule
+) -> None:
+    seats = range(hall.layout.seat_count)
+    wanted = data.draw(st.lists(st.sampled_from(seats), min_size=1, max_size=5, unique=True))
+    plan = SeatingPlan(hall.layout)
+    picks = alternatives(plan, hall.taken, wanted, rule, limit=LIMIT, spare=5)
+    searched = search_rests_on(plan, hall.taken, wanted, picks, LIMIT)
+    others = [seat for seat in seats if not searched >> seat & 1]
+    changed = data.draw(st.sets(st.sampled_from(others))) if others else set()
+    later = Hall(hall.layout, hall.gone ^ changed)
+    left = list(standing(plan, later.taken, picks, rule))
+    assert is_true(later, wanted, [pick.seats for pick in left], rule)
+    if not changed:
+        assert left == list(picks)
 
 
 def _middle(hall: Hall, wanted: Sequence[int]) -> tuple[float, float]:
