@@ -43,7 +43,7 @@ class HoldRequest(Model):
         return None if asked is None else BestAvailable(asked.count, asked.area_id, asked.accessible)
 
 
-class HeldSeat(Record):
+class HeldSeat(Record, gc=False):
     """One held seat."""
 
     label: str

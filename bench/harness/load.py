@@ -143,13 +143,22 @@ class Generator(_Partner):
         connections: int = 512,
         slice_s: float = 0.25,
         leaves: bool = False,
+        punctual: bool = False,
         meter: Meter | None = None,
     ) -> Load:
         """Ask at this rate whatever happens, at instants drawn from the seed (requests are reused).
 
-        With `leaves`, who has found no connection when the plan is over does not ask any more.
+        With `leaves`, who has found no connection when the plan is over does not ask any more. With
+        `punctual`, for latencies, the generator goes before whoever shares its core.
         """
-        order = {"kind": "open", "rate": rate, "seed": seed, "slice_s": slice_s, "leaves": leaves}
+        order = {
+            "kind": "open",
+            "rate": rate,
+            "seed": seed,
+            "slice_s": slice_s,
+            "leaves": leaves,
+            "punctual": punctual,
+        }
         return await self._run(order, port, requests, connections, seconds, meter)
 
     async def _run(

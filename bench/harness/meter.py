@@ -61,8 +61,13 @@ class Meter:
         self._before: dict[str, dict[int, float]] = {}
         self._after: dict[str, dict[int, float]] = {}
 
-    def start(self) -> None:
+    def listen(self) -> None:
+        """Let the canary sing now, while nothing runs; else it does when the block begins."""
         self._canary = canary_ms(self._cores.measured, self._canary_loops)
+
+    def start(self) -> None:
+        if not self._canary:
+            self.listen()
         self._times = core_times(self._cores.measured), core_times(self._cores.others)
         self._before = self._read()
         self.began_at_s = time.perf_counter()

@@ -157,8 +157,8 @@ class Endpoint:
         if recent is None:
             return await self._handler(call)
         repeat = call.idempotency = Idempotency(key_of(request.fields), request, asked)
-        place, mark = (call.account_id, repeat.key), repeat.mark
-        earlier = recent.begin(place, mark)
+        place = f"{call.account_id} {repeat.key}"
+        earlier = recent.begin(place, repeat.mark)
         if earlier is not None:
             return replayed(earlier)
         try:
@@ -169,7 +169,7 @@ class Endpoint:
         except BaseException:
             recent.abandon(place)
             raise
-        recent.finish(place, mark, answered)
+        recent.finish(place, answered)
         return answered
 
     async def _answer_guarded(

@@ -17,17 +17,28 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
+import msgspec
+
 from kernel.errors import IdempotencyKeyReused, RequestInProgress
 from runtime.http.answers import Answer
 
 ANSWERS_TTL_S: Final = 8 * 60.0  # as long as a hold
 ANSWERS_BYTES_MAX: Final = 64 * 1024 * 1024  # about 45,000 refusals
-_OVERHEAD_BYTES: Final = 700  # of one entry beside its body: key, tuples, dictionary slot, headers
-
-#: The account and its key.
-Place = tuple[str, str]
+_OVERHEAD_BYTES: Final = 700  # of one entry beside its body: key, entry, dictionary slot, headers
 
 _RUNNING: Final = Answer(0)
+
+
+class _Known(msgspec.Struct, gc=False):
+    """What a request was, and its answer, until `forget_at_s`. In tens of thousands, and no work for the
+    collector: nothing here can be part of a circle.
+    """
+
+    place: str
+    mark: int
+    answer: Answer = _RUNNING
+    forget_at_s: float = 0.0
+    size: int = 0
 
 
 class RecentAnswers:
@@ -46,46 +57,48 @@ class RecentAnswers:
         self._ttl_s = ttl_s
         self._bytes_max = bytes_max
         self._now_s = now_s
-        self._known: dict[Place, tuple[int, Answer]] = {}
-        self._ages: deque[tuple[float, Place, int]] = deque()
+        self._known: dict[str, _Known] = {}
+        self._ages: deque[_Known] = deque()
         self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def begin(self, place: Place, mark: int) -> Answer | None:
+    def begin(self, place: str, mark: int) -> Answer | None:
         """The earlier answer, or None: this is the first, and counts as running from now on.
 
-        `mark` stands for what was asked. Raises RequestInProgress, IdempotencyKeyReused.
+        `place` is the account and its key, `mark` stands for what was asked. Raises RequestInProgress,
+        IdempotencyKeyReused.
         """
         known = self._known.get(place)
         if known is None:
-            self._known[place] = (mark, _RUNNING)
+            self._known[place] = _Known(place, mark)
             return None
-        asked, answer = known
-        if asked != mark:
+        if known.mark != mark:
             raise IdempotencyKeyReused
+        answer = known.answer
         if answer is _RUNNING:
             raise RequestInProgress(retry_after_s=1.0)
         return answer
 
-    def finish(self, place: Place, mark: int, answer: Answer) -> None:
+    def finish(self, place: str, answer: Answer) -> None:
         """Keep the answer of a running request, its body encoded, and forget what is too old or too much."""
-        body = answer.body
+        body, now_s = answer.body, self._now_s()
+        known = self._known[place]
+        known.answer = answer
         # An ending counts for everybody who has it: who it was shared with is not known here.
-        size = _OVERHEAD_BYTES + len(answer.ending) + (len(body) if type(body) is bytes else 0)
-        now_s = self._now_s()
+        known.size = _OVERHEAD_BYTES + len(answer.ending) + (len(body) if type(body) is bytes else 0)
+        known.forget_at_s = now_s + self._ttl_s
         ages = self._ages
-        self._known[place] = (mark, answer)
-        ages.append((now_s + self._ttl_s, place, size))
-        self._bytes += size
-        while self._bytes > self._bytes_max or ages[0][0] <= now_s:
-            _, old, freed = ages.popleft()
-            del self._known[old]
-            self._bytes -= freed
+        ages.append(known)
+        self._bytes += known.size
+        while self._bytes > self._bytes_max or ages[0].forget_at_s <= now_s:
+            old = ages.popleft()
+            del self._known[old.place]
+            self._bytes -= old.size
             if not ages:
                 break
 
-    def abandon(self, place: Place) -> None:
+    def abandon(self, place: str) -> None:
         """A running request ended without an answer worth repeating."""
         self._known.pop(place, None)

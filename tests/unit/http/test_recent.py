@@ -25,34 +25,34 @@ class Now:
 
 
 def answered(recent: RecentAnswers, key: str, answer: Answer = DONE) -> None:
-    assert recent.begin(("acc", key), ASKED) is None
-    recent.finish(("acc", key), ASKED, answer)
+    assert recent.begin(f"acc {key}", ASKED) is None
+    recent.finish(f"acc {key}", answer)
 
 
 def test_the_answer_is_the_first_one() -> None:
     recent = RecentAnswers()
     answered(recent, "k")
-    assert recent.begin(("acc", "k"), ASKED) is DONE
-    assert recent.begin(("somebody else", "k"), ASKED) is None
+    assert recent.begin("acc k", ASKED) is DONE
+    assert recent.begin("somebody else k", ASKED) is None
 
 
 def test_a_twin_is_told_to_wait_and_a_key_stays_with_its_request() -> None:
     recent = RecentAnswers()
-    assert recent.begin(("acc", "k"), ASKED) is None
+    assert recent.begin("acc k", ASKED) is None
     with pytest.raises(RequestInProgress):
-        recent.begin(("acc", "k"), ASKED)
+        recent.begin("acc k", ASKED)
     with pytest.raises(IdempotencyKeyReused):
-        recent.begin(("acc", "k"), OTHER)
-    recent.finish(("acc", "k"), ASKED, DONE)
+        recent.begin("acc k", OTHER)
+    recent.finish("acc k", DONE)
     with pytest.raises(IdempotencyKeyReused):
-        recent.begin(("acc", "k"), OTHER)
+        recent.begin("acc k", OTHER)
 
 
 def test_what_was_given_up_begins_anew() -> None:
     recent = RecentAnswers()
-    assert recent.begin(("acc", "k"), ASKED) is None
-    recent.abandon(("acc", "k"))
-    assert recent.begin(("acc", "k"), OTHER) is None
+    assert recent.begin("acc k", ASKED) is None
+    recent.abandon("acc k")
+    assert recent.begin("acc k", OTHER) is None
 
 
 def test_an_answer_is_forgotten_after_its_time() -> None:
@@ -61,11 +61,11 @@ def test_an_answer_is_forgotten_after_its_time() -> None:
     answered(recent, "old")
     now.at_s = 9.9
     answered(recent, "young")
-    assert recent.begin(("acc", "old"), ASKED) is DONE
+    assert recent.begin("acc old", ASKED) is DONE
     now.at_s = 10.0
     answered(recent, "younger")  # forgetting is done by whoever comes next
-    assert recent.begin(("acc", "old"), ASKED) is None
-    assert recent.begin(("acc", "young"), ASKED) is DONE
+    assert recent.begin("acc old", ASKED) is None
+    assert recent.begin("acc young", ASKED) is DONE
 
 
 def test_the_oldest_answers_go_first_when_they_are_too_much() -> None:
@@ -74,8 +74,8 @@ def test_the_oldest_answers_go_first_when_they_are_too_much() -> None:
     for number in range(100):
         answered(recent, str(number), large)
     assert 1 < len(recent) <= 10
-    assert recent.begin(("acc", "99"), ASKED) is large
-    assert recent.begin(("acc", "0"), ASKED) is None
+    assert recent.begin("acc 99", ASKED) is large
+    assert recent.begin("acc 0", ASKED) is None
 
 
 def test_endings_count_as_what_they_are_though_answers_may_share_them() -> None:
@@ -88,9 +88,9 @@ def test_endings_count_as_what_they_are_though_answers_may_share_them() -> None:
 
 def test_what_is_running_is_never_forgotten() -> None:
     recent = RecentAnswers(bytes_max=0)
-    assert recent.begin(("acc", "running"), ASKED) is None
+    assert recent.begin("acc running", ASKED) is None
     for number in range(10):
         answered(recent, str(number))
     assert len(recent) == 1
     with pytest.raises(RequestInProgress):
-        recent.begin(("acc", "running"), ASKED)
+        recent.begin("acc running", ASKED)
