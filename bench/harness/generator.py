@@ -430,7 +430,7 @@ def _say(answer: dict[str, Any]) -> None:
 
 
 async def main() -> None:
-    gc.disable()  # a pause of ours would be read as somebody's latency; there is memory for one load's answers
+    gc.disable()  # a pause of ours would be read as somebody's latency, and a load's answers are no circles
     loop = asyncio.get_running_loop()
     lines = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
