@@ -24,6 +24,7 @@ PARTITIONS: Final = 64  # fixed: changing it moves every key (docs/adr/0002)
 SHOWTIME_TAIL_LENGTH: Final = 10
 HOLD_RANDOM_LENGTH: Final = 16
 _LONG_LENGTH: Final = 26
+_LENGTH_MAX: Final = 32  # of any of them, prefix and all: what is longer is not worth remembering
 
 
 #: Two digits at a time: an id is written with every hold.
@@ -89,9 +90,13 @@ def partition_of(showtime_id: str) -> int:
     return zlib.crc32(showtime_id.encode()) % PARTITIONS
 
 
-@lru_cache(maxsize=16_384)  # in a rush everybody names the same showtime
 def is_id(text: str, prefix: str) -> bool:
     """Whether ``text`` has the shape of an id of this kind."""
+    return len(text) <= _LENGTH_MAX and _has_shape(text, prefix)
+
+
+@lru_cache(maxsize=16_384)  # in a rush everybody names the same showtime
+def _has_shape(text: str, prefix: str) -> bool:
     length = {
         "sho": SHOWTIME_TAIL_LENGTH,
         "hld": SHOWTIME_TAIL_LENGTH + HOLD_RANDOM_LENGTH,

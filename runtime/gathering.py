@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from typing import Final, Generic, TypeVar
 
 from kernel.errors import PersistenceUnavailable
@@ -51,7 +52,9 @@ class Gathering(Generic[Question, Answered]):
         future: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
         self._waiting.append((question, future))
         if self._turn is None:
-            self._turn = asyncio.create_task(self._take_turns())
+            loop = asyncio.get_running_loop()
+            # Everybody's: not in the context, and the logs, of whoever happened to be the first.
+            self._turn = loop.create_task(self._take_turns(), context=Context())
         return await future
 
     async def _take_turns(self) -> None:

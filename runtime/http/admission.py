@@ -60,7 +60,9 @@ class Admission:
         """A request was read and will be served."""
         self._admitted += 1
         if not self._turned_at_s:
-            self._turned_at_s = self._clock()
+            self._turned_at_s = now = self._clock()
+            if now - self._slow_last_s > self._burst_s:
+                self._budget = None  # it was over, and there was no turn to say so
             asyncio.get_running_loop().call_soon(self._turn)
 
     def begun(self) -> None:

@@ -35,7 +35,7 @@ import struct
 import termios
 from typing import Any, Final
 
-from aiohttp import HttpVersion11, StreamReader, web
+from aiohttp import HttpVersion11, StreamReader, hdrs, web
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 
@@ -60,6 +60,7 @@ HEADER_BYTES_MAX: Final = 8_190  # differs from the line's, which is how an erro
 
 #: Whoever asks once or twice is served aiohttp's way; a third request pays for a task of its connection.
 _REQUESTS_BEFORE_TURNS: Final = 2
+_GIVEN_BYTES_MAX: Final = 128 * 1024  # of one request in pieces: more than the largest we take
 _EARLY_BYTES_MAX: Final = 64 * 1024  # of requests sent before the last answer; then TCP holds them back
 
 #: How long a connection is not read after a refusal for want of time.
@@ -92,8 +93,11 @@ class Protocol(web.RequestHandler):
     __slots__ = (
         "_admission",
         "_answering",
+        "_body_of",
+        "_counted",
         "_draining",
         "_early",
+        "_given",
         "_header_deadline_s",
         "_header_timer",
         "_in_a_message",
@@ -124,6 +128,11 @@ class Protocol(web.RequestHandler):
         self._pause_timer: asyncio.TimerHandle | None = None
         #: The latest bytes came out of turn and ended before a request's head did.
         self._in_a_message = False
+        #: What the parser was given since it surely stood between two requests, how many messages it had
+        #: read by then, and the one it is reading. None: it is not known any more where it stands.
+        self._given: bytes | None = b""
+        self._counted = 0
+        self._body_of: Any = None
         self._turns: Turns[Ready] | None = None
         #: The request whose answer has to wait, and what arrived behind it.
         self._answering: Request | None = None
@@ -149,13 +158,20 @@ class Protocol(web.RequestHandler):
         if self._turns is not None:
             self._turns.close()
 
+    def _process_keepalive(self) -> None:
+        if self._answering is None:
+            super()._process_keepalive()
+        else:  # aiohttp sees a connection that waits for a request
+            later = self._loop.call_later(self._keepalive_timeout, self._process_keepalive)
+            self._keepalive_handle = later
+
     def data_received(self, data: bytes) -> None:
-        if self._answering is not None:
+        if self._answering is not None or self._early:
             self._keep_early(data)
             return
         waiter = self._waiter
         idle = waiter is not None and not waiter.done()
-        if idle and not (self._in_a_message or self._messages or self._reading_paused):
+        if idle and self._given == b"" and not (self._messages or self._reading_paused):
             if self._turns is not None:
                 if self._answer_at_once(data):
                     return
@@ -164,16 +180,44 @@ class Protocol(web.RequestHandler):
         count = self._request_count
         if waiter is None or not idle or self._messages:
             super().data_received(data)
+            self._follow(data)
             if self._request_count != count:
                 self._admission.arrived()
         else:
             self._waiter = None  # the parser's part only: nobody is woken yet
             super().data_received(data)
             self._waiter = waiter
+            self._follow(data)
             if self._messages:
                 self._take_up(waiter)
         if data:
             self._in_a_message = idle and self._request_count == count
+
+    def _follow(self, data: bytes) -> None:
+        """Know whether the parser, which was just given this, stands between two requests.
+
+        Only then may the next bytes be read as a plain request: within a head or a body, a client could
+        write what looks like one. Who sends several at once, or in pieces without a length, is left to
+        aiohttp for good.
+        """
+        if self._given is None:
+            return
+        given = self._given + data
+        read = self._request_count - self._counted
+        if read == 1 and self._body_of is None and self._messages:
+            self._body_of = self._messages[-1]
+        if read == 0 and len(given) <= _GIVEN_BYTES_MAX:
+            self._given = given
+        elif read == 1 and self._body_of is not None and len(given) <= _GIVEN_BYTES_MAX:
+            message, payload = self._body_of
+            if not payload.is_eof():
+                self._given = given
+            elif isinstance(message, RawRequestMessage) and len(given) == _length_of(given, message):
+                self._given, self._counted, self._body_of = b"", self._request_count, None
+            else:
+                self._given = self._body_of = None
+        else:
+            self._given = self._body_of = None
 
     def _take_up(self, waiter: asyncio.Future[None]) -> None:
         """Refuse what has just been read, or leave it to aiohttp."""
@@ -191,7 +235,7 @@ class Protocol(web.RequestHandler):
         turns = self._turns
         assert turns is not None
         admission = self._admission
-        if not turns.is_free or self._close or self._force_close or admission.is_full():
+        if not turns.is_free or self._close or self._force_close or self._paused or admission.is_full():
             return False
         request = read_plain(data)
         if request is None:
@@ -218,13 +262,13 @@ class Protocol(web.RequestHandler):
         """An answer that had to wait is there."""
         self._answering = None
         self._request_in_progress = False
+        if self._handler_waiter is not None and not self._handler_waiter.done():
+            self._handler_waiter.set_result(None)
         if self.transport is None:  # nobody is left to hear it
             assert self._turns is not None
             self._turns.close()
             return
         self._send(response)
-        if self._handler_waiter is not None:
-            self._handler_waiter.set_result(None)
         if self._early:
             self._loop.call_soon(self._read_early)
 
@@ -239,6 +283,8 @@ class Protocol(web.RequestHandler):
     def _keep_early(self, data: bytes) -> None:
         """What comes before its turn waits, and so does whoever sends too much of it."""
         self._early += data
+        if self._draining and self._answering is not None:
+            self._answering.keep_alive = True  # the last answer is to what came last
         if len(self._early) > _EARLY_BYTES_MAX:
             self._pause_transport_reading()
 
@@ -262,6 +308,10 @@ class Protocol(web.RequestHandler):
             assert self._parser is not None
             self._parser.message_consumed()
             self._refuse_unread(message)
+        if self._buffer_paused and self.transport is not None:  # there were more than the queue takes
+            self._resume_reading_if_drained()
+            if self._pause_timer is not None:
+                self._pause_transport_reading()
 
     def _refuse_unread(self, message: RawRequestMessage) -> None:
         assert self.transport is not None
@@ -308,7 +358,7 @@ class Protocol(web.RequestHandler):
 
         self._request_factory = make_last_request
         if self._answering is not None:
-            self._answering.keep_alive = False
+            self._answering.keep_alive = bool(self._early)
         elif self._current_request is not None and not self._messages:
             self._current_request._message = _last(self._current_request._message)
             self._current_request._cache.pop("keep_alive", None)
@@ -317,7 +367,7 @@ class Protocol(web.RequestHandler):
         """Close the connection, unless something of a request has arrived."""
         waiter = self._waiter
         idle = waiter is not None and not waiter.done()
-        idle = idle and not self._in_a_message and self._answering is None
+        idle = idle and not (self._in_a_message or self._given or self._early) and self._answering is None
         if idle and self.transport is not None and not _has_unread(self.transport):
             self.force_close()
 
@@ -352,6 +402,14 @@ def _refusal(exc: BaseException | None) -> HttpRefusal:
 
 def _last(message: RawRequestMessage) -> RawRequestMessage:
     return message._replace(should_close=True)
+
+
+def _length_of(given: bytes, message: RawRequestMessage) -> int:
+    """How many bytes a request takes that these begin with; -1 where its head does not say."""
+    length = message.headers.get(hdrs.CONTENT_LENGTH, "0")
+    if message.chunked or not length.isdecimal():
+        return -1
+    return given.find(b"\r\n\r\n") + 4 + int(length)
 
 
 def _has_unread(transport: asyncio.Transport) -> bool:

@@ -5,7 +5,8 @@ be laid side by side; anything longer than 64 characters or outside a plain alph
 it ends up in log files. Ours are a random start per process and a counter: unique, and a fraction of
 the price of drawing random bits for each request.
 
-aiohttp runs each request in a task of its own, so the context variable needs no resetting.
+The context variable needs no resetting: aiohttp runs each request in a task of its own, and plain requests,
+which share the context of their connection, set it first of all.
 """
 
 from __future__ import annotations

@@ -71,6 +71,9 @@ class RecentAnswers:
         IdempotencyKeyReused.
         """
         known = self._known.get(place)
+        if known is not None and known.answer is not _RUNNING and known.forget_at_s <= self._now_s():
+            self._forget()
+            known = None
         if known is None:
             self._known[place] = _Known(place, mark)
             return None
@@ -83,21 +86,22 @@ class RecentAnswers:
 
     def finish(self, place: str, answer: Answer) -> None:
         """Keep the answer of a running request, its body encoded, and forget what is too old or too much."""
-        body, now_s = answer.body, self._now_s()
+        body = answer.body
         known = self._known[place]
         known.answer = answer
         # An ending counts for everybody who has it: who it was shared with is not known here.
         known.size = _OVERHEAD_BYTES + len(answer.ending) + (len(body) if type(body) is bytes else 0)
-        known.forget_at_s = now_s + self._ttl_s
-        ages = self._ages
-        ages.append(known)
+        known.forget_at_s = self._now_s() + self._ttl_s
+        self._ages.append(known)
         self._bytes += known.size
-        while self._bytes > self._bytes_max or ages[0].forget_at_s <= now_s:
+        self._forget()
+
+    def _forget(self) -> None:
+        ages, now_s = self._ages, self._now_s()
+        while ages and (self._bytes > self._bytes_max or ages[0].forget_at_s <= now_s):
             old = ages.popleft()
             del self._known[old.place]
             self._bytes -= old.size
-            if not ages:
-                break
 
     def abandon(self, place: str) -> None:
         """A running request ended without an answer worth repeating."""

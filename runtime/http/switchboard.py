@@ -42,6 +42,7 @@ class _Node:
 
 _NOWHERE: Final = _Node()
 _KNOWN_MAX: Final = 4_096  # a few hundred bytes each
+_KNOWN_PATH_MAX: Final = 256  # none of ours is half as long; a caller may send thirty times that
 
 
 class Switchboard:
@@ -96,7 +97,7 @@ class Switchboard:
         found = (endpoint, values, query)
         if len(self._known) >= _KNOWN_MAX:
             self._known.clear()
-        if not query:
+        if not query and len(raw_path) <= _KNOWN_PATH_MAX:
             self._known[method, raw_path] = found
         return found
 

@@ -46,7 +46,7 @@ class Turns(Generic[T]):
         self._parked: asyncio.Future[_Rest[T]] = loop.create_future()
         self._context = copy_context()
         self._task = loop.create_task(self._run(), context=self._context)
-        self._task.add_done_callback(lambda _: lost())
+        self._task.add_done_callback(lambda _: self._end(lost))
 
     def begin(self, coroutine: Coroutine[Any, Any, T]) -> T | None:
         """Run the first slice; the result, or None: it goes on and `done` will hear.
@@ -75,8 +75,8 @@ class Turns(Generic[T]):
     def _go_on(self, reply: asyncio.Future[Any]) -> None:
         """Run the second slice: what was waited for is there."""
         rest = self._waiting
-        if rest is None or rest.awaited is not reply:
-            return  # the task has taken it over
+        if rest is None or rest.awaited is not reply or self._parked.done():
+            return  # the task has taken it over, or is about to: it was cancelled a moment ago
         self._waiting = None
         _enter_task(self._loop, self._task)
         try:
@@ -86,6 +86,9 @@ class Turns(Generic[T]):
             self._done(end.value)
         except asyncio.CancelledError:
             self._task.cancel()
+        except BaseException:
+            self._task.cancel()  # whoever waits for a result hears that there is none
+            raise
         else:
             self._hand_over(rest)
         finally:
@@ -101,6 +104,10 @@ class Turns(Generic[T]):
     def close(self) -> None:
         """End the task, and with it what it may be running."""
         self._task.cancel()
+
+    def _end(self, lost: Callable[[], None]) -> None:
+        self._done = _unheard  # whose owner has us: a circle for the collector, one a connection
+        lost()
 
     async def _run(self) -> None:
         self.is_free = True
@@ -118,6 +125,10 @@ class Turns(Generic[T]):
             self._parked = self._loop.create_future()
             self.is_free = True
             self._done(result)
+
+
+def _unheard(result: object) -> None:
+    """Nobody listens any more."""
 
 
 class _Rest(Generic[T]):

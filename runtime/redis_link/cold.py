@@ -11,7 +11,14 @@ import asyncio
 from typing import Any, Final
 
 import hiredis
-from redis.asyncio import BlockingConnectionPool, Connection, Redis
+from redis.asyncio import (
+    BlockingConnectionPool,
+    Connection,
+    Redis,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, ReadOnlyError
@@ -22,8 +29,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 WEATHER: Final = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OSError)
 
 
-class _Connection(Connection):
-    """A connection whose writes can be cancelled, and whose long commands are packed in C.
+class _Patient(AbstractConnection):
+    """Any of the library's connections, its writes to be cancelled and its long commands packed in C.
 
     The library bounds a write with `asyncio.wait_for`, which on Python 3.11 loses a cancellation that
     arrives as the write ends (and costs a task per command). `asyncio.timeout` does neither. Its own
@@ -47,6 +54,26 @@ class _Connection(Connection):
             self.socket_timeout = timeout_s
 
 
+class _Connection(_Patient, Connection):
+    pass
+
+
+class _TlsConnection(_Patient, SSLConnection):
+    pass
+
+
+class _SocketConnection(_Patient, UnixDomainSocketConnection):
+    pass
+
+
+#: The address decides which of the library's classes is taken, whatever class is asked for.
+_CLASSES: Final[dict[type, type[AbstractConnection]]] = {
+    Connection: _Connection,
+    SSLConnection: _TlsConnection,
+    UnixDomainSocketConnection: _SocketConnection,
+}
+
+
 def connect(url: str, *, pool_max: int = 64, socket_timeout_s: float | None = 2.0) -> Redis:
     """A client that waits for a free connection instead of failing, and never retries by itself.
 
@@ -54,7 +81,6 @@ def connect(url: str, *, pool_max: int = 64, socket_timeout_s: float | None = 2.
     """
     pool = BlockingConnectionPool.from_url(
         url,
-        connection_class=_Connection,
         max_connections=pool_max,
         timeout=1.0,
         socket_timeout=socket_timeout_s,
@@ -63,4 +89,5 @@ def connect(url: str, *, pool_max: int = 64, socket_timeout_s: float | None = 2.
         protocol=3,
         health_check_interval=0,
     )
+    pool.connection_class = _CLASSES[pool.connection_class]
     return Redis.from_pool(pool)

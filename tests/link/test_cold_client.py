@@ -12,6 +12,14 @@ import pytest
 from runtime.redis_link import connect
 
 
+@pytest.mark.parametrize("scheme", ["redis://h:1/0", "rediss://h:1/0", "unix:///tmp/s"])
+def test_whatever_way_the_address_names_writes_can_be_cancelled(scheme: str) -> None:
+    pool = connect(scheme).connection_pool
+    made = pool.connection_class
+    assert made.send_packed_command.__qualname__ == "_Patient.send_packed_command"
+    assert made.pack_command.__qualname__ == "_Patient.pack_command"
+
+
 async def test_a_call_cancelled_as_its_write_ends_stays_cancelled(valkey_url: str) -> None:
     redis = connect(valkey_url)
     await redis.ping()

@@ -212,6 +212,32 @@ async def test_requests_sent_in_one_go_are_all_answered_and_only_the_last_answer
     writer.close()
 
 
+@pytest.mark.parametrize("comes", ["before", "after"])
+async def test_what_was_sent_while_an_answer_is_waited_for_is_answered_too(house: House, comes: str) -> None:
+    client = await house.client()
+    for _ in range(3):  # a used connection
+        await client.call("GET", "/livez")
+    assert client._writer is not None
+    assert client._reader is not None
+    house.cinema.may_finish.clear()
+    asking = asyncio.create_task(house.hold(client))
+    await until(lambda: bool(house.cinema.holds))
+    if comes == "before":
+        client._writer.write(GET)
+        await asyncio.sleep(0.02)
+    draining = house.drain()
+    await asyncio.sleep(0.02)
+    if comes == "after":
+        client._writer.write(GET)
+        await asyncio.sleep(0.02)
+    house.cinema.may_finish.set()
+    assert not (await asking).is_last
+    last = await client._reader.read()
+    assert last.count(b'{"status":"alive"}') == last.count(b"Connection: close") == 1
+    await draining
+    client.close()
+
+
 async def test_what_never_ends_is_cut_off_in_the_end(house: House) -> None:
     client = await house.client()
     house.cinema.may_finish.clear()

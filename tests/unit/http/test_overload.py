@@ -90,6 +90,16 @@ async def test_half_a_second_in_which_nobody_was_turned_away_ends_the_overload()
     assert await _turns(admission, clock, *[100] * 5, arrivals=100) == [100] * 5
 
 
+async def test_an_overload_is_over_also_when_nobody_came_to_hear_of_it() -> None:
+    clock = Clock()
+    admission = Admission(wait_ms_max=50, burst_ms=500, clock=clock)
+    assert (await _turns(admission, clock, *[100] * 12))[-1] < 10
+    for _ in range(4):
+        await asyncio.sleep(0)  # nothing to do, and no turn is taken
+    clock.pass_ms(60_000)
+    assert await _turns(admission, clock, *[1] * 3, arrivals=200) == [200] * 3
+
+
 async def test_two_hiccups_far_apart_are_no_overload() -> None:
     clock = Clock()
     admission = Admission(wait_ms_max=50, burst_ms=500, clock=clock)
@@ -200,6 +210,12 @@ async def test_requests_sent_in_one_go_are_each_answered_in_their_order() -> Non
         )
         statuses = [part[:3] for part in said.split(b"HTTP/1.1 ")[1:]]
         assert statuses == [b"503", b"503", b"200", b"200"]
+
+
+async def test_more_requests_than_the_queue_takes_are_each_turned_away() -> None:
+    async with _site(Door()) as site:
+        said = await _conversation(site, GET % b"/api/v1/films" * 200, answers=200)
+        assert said.count(b"HTTP/1.1 503 ") == 200
 
 
 async def test_whoever_was_turned_away_is_not_read_for_a_moment_and_then_again(

@@ -68,6 +68,17 @@ def test_an_answer_is_forgotten_after_its_time() -> None:
     assert recent.begin("acc young", ASKED) is DONE
 
 
+def test_an_answer_is_not_told_after_its_time_though_nobody_came_meanwhile() -> None:
+    now = Now()
+    recent = RecentAnswers(ttl_s=10.0, now_s=now)
+    answered(recent, "old")
+    now.at_s = 10.0
+    answered(recent, "old", Answer(409, b"another"))
+    now.at_s = 19.0
+    assert recent.begin("acc old", ASKED) == Answer(409, b"another")
+    assert len(recent) == 1
+
+
 def test_the_oldest_answers_go_first_when_they_are_too_much() -> None:
     recent = RecentAnswers(bytes_max=10_000)
     large = Answer(409, b"x" * 1_000)

@@ -7,6 +7,8 @@ context, cancellation, failures) is asked of both halves of a coroutine.
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any
@@ -25,7 +27,10 @@ class Connection:
         self.loop = asyncio.get_running_loop()
         self.ended: list[Any] = []
         self.lost = False
-        self.turns: Turns[Any] = Turns(self.loop, done=self.ended.append, lost=self._lose)
+        self.turns: Turns[Any] = Turns(self.loop, done=self._end, lost=self._lose)
+
+    def _end(self, result: Any) -> None:
+        self.ended.append(result)
 
     def _lose(self) -> None:
         self.lost = True
@@ -184,7 +189,7 @@ async def test_closing_cancels_what_is_waited_for(connection: Connection) -> Non
 
 
 async def test_closing_while_the_reply_is_on_its_way_back_loses_nobody(connection: Connection) -> None:
-    """The reply is there, its callback has not run: the coroutine ends one way or the other, and once."""
+    """The reply is there or comes, its callback has not run: as in a task, the cancellation goes before."""
     ways = []
     for after_the_close in (False, True):
         other = Connection()
@@ -209,18 +214,18 @@ async def test_closing_while_the_reply_is_on_its_way_back_loses_nobody(connectio
             other.turns.close()
         await other.until(lambda other=other: other.lost)
         ways.append(ends)
-    assert ways == [["held"], ["cancelled"]]
+    assert ways == [["cancelled"], ["cancelled"]]
 
 
-async def test_closing_before_the_second_slice_waits_again_cancels_what_it_waits_for(
+async def test_a_second_slice_that_closes_and_waits_again_is_cancelled_where_it_waits(
     connection: Connection,
 ) -> None:
-    """The reply is there and the task cancelled, in this order; then the coroutine wants another reply."""
     first, second = connection.loop.create_future(), connection.loop.create_future()
     cancelled = []
 
     async def hold() -> str:
         await first
+        connection.turns.close()
         try:
             return str(await second)
         except asyncio.CancelledError:
@@ -229,10 +234,42 @@ async def test_closing_before_the_second_slice_waits_again_cancels_what_it_waits
 
     await connection.begin(hold())
     first.set_result("held")
-    connection.turns.close()
     await connection.until(lambda: connection.lost)
     assert cancelled
     assert second.cancelled()
+
+
+async def test_what_a_second_slice_raises_is_heard_of_and_the_connection_ends(
+    connection: Connection,
+) -> None:
+    reply, heard = connection.loop.create_future(), []
+    connection.loop.set_exception_handler(lambda loop, context: heard.append(context["exception"]))
+
+    async def hold() -> str:
+        await reply
+        raise ZeroDivisionError
+
+    await connection.begin(hold())
+    reply.set_result("held")
+    await connection.until(lambda: connection.lost)
+    connection.loop.set_exception_handler(None)
+    assert [type(error) for error in heard] == [ZeroDivisionError]
+
+
+async def test_a_closed_connection_is_no_work_for_the_collector(connection: Connection) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        closed = [Connection()]
+        await asyncio.sleep(0)
+        gone = weakref.ref(closed[0])
+        closed[0].turns.close()
+        await connection.until(lambda: closed[0].lost)
+        closed.clear()
+        await asyncio.sleep(0)
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 async def test_closing_cancels_what_was_just_handed_to_the_task(connection: Connection) -> None:

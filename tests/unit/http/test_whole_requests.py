@@ -7,14 +7,18 @@ here is what only this way could break: the order of answers, what comes early, 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import pytest
+import uvloop
 
-from runtime.http.connection import Protocol
-from tests.unit.http.conftest import HOLDS, Site, reply_of, until
+from runtime.http.connection import CONNECTION_OPTIONS, Protocol
+from tests.unit.http.conftest import HOLDS, Site, reply_of, serve, until
 
 HOLD_BODY = b'{"seats":["7-12"]}'
 
@@ -180,3 +184,148 @@ async def test_a_shutdown_waits_for_the_answer(site: Site, talk: Talk) -> None:
     assert (await talk.answer())[0] == 201
     await ending
     assert await talk.reader.read() == b""
+
+
+def on_uvloop(promise: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    """The loop of production looks at its sockets between callbacks of one turn; asyncio's own does not."""
+
+    def run() -> None:
+        uvloop.run(promise())
+
+    return run
+
+
+async def _three_in_a_row() -> None:
+    async with serve() as site:
+        for number in range(20):
+            async with talking(site) as talk:
+                site.cinema.may_finish.clear()
+                talk.writer.write(talk.hold(f"k{number}"))
+                await until(lambda number=number: len(site.cinema.holds) == number + 1)
+                talk.writer.write(asked("/api/v1/films?cinema_id=second"))
+                connection = connection_of(site, talk)
+                await until(lambda connection=connection: connection._early)
+                site.cinema.may_finish.set()
+                third = asked("/api/v1/films?cinema_id=third")
+                wire = talk.writer.get_extra_info("socket").fileno()
+                asyncio.get_running_loop().call_soon(os.write, wire, third)
+                answers = [await talk.answer() for _ in range(3)]
+                assert [status for status, _ in answers] == [201, 200, 200]
+                assert b"second" in answers[1][1]
+                assert b"third" in answers[2][1]
+
+
+test_what_comes_between_an_answer_and_the_next_request_waits_too = on_uvloop(_three_in_a_row)
+
+
+async def test_a_connection_is_not_too_quiet_while_its_answer_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(CONNECTION_OPTIONS, "keepalive_timeout", 0.3)
+    async with serve() as site, talking(site) as talk:
+        site.cinema.may_finish.clear()
+        talk.writer.write(talk.hold("k"))
+        await until(lambda: len(site.cinema.holds) == 1)
+        connection = connection_of(site, talk)
+        connection._next_keepalive_close_time = 0.0  # the last answer was long ago
+        connection._process_keepalive()
+        site.cinema.may_finish.set()
+        assert (await talk.answer())[0] == 201
+        async with asyncio.timeout(5):
+            assert await talk.reader.read() == b""  # quiet now, and closed
+
+
+async def test_who_does_not_read_his_answers_is_not_answered_without_end(site: Site, talk: Talk) -> None:
+    connection = connection_of(site, talk)
+    transport = talk.writer.transport
+    assert isinstance(transport, asyncio.Transport)
+    transport.pause_reading()
+    path = "/api/v1/films?limit=100&cinema_id=" + "x" * 900  # 90 KB each
+    most = 0
+    for _ in range(500):
+        talk.writer.write(asked(path))
+        await asyncio.sleep(0)
+        assert connection.transport is not None
+        most = max(most, connection.transport.get_write_buffer_size())
+    assert most < 1_000_000
+    transport.resume_reading()
+    assert (await talk.answer())[0] == 200
+
+
+async def test_what_is_written_within_a_header_is_not_read_as_a_request(site: Site, talk: Talk) -> None:
+    talk.writer.write(asked("/api/v1/films?cinema_id=one") + b"GET /livez HTTP/1.1\r\nX-Part: ")
+    assert (await talk.answer())[0] == 200
+    await asyncio.sleep(0.05)
+    talk.writer.write(asked("/api/v1/films?cinema_id=smuggled"))
+    status, body = await talk.answer()
+    assert status == 200
+    assert b"smuggled" not in body  # a header's value, and /livez was asked for
+
+
+@pytest.mark.parametrize("pieces", [2, 3, 7])
+async def test_a_request_in_pieces_is_followed_by_plain_ones_again(
+    site: Site, talk: Talk, pieces: int
+) -> None:
+    connection = connection_of(site, talk)
+    whole = talk.hold("k")
+    size = len(whole) // pieces + 1
+    for at in range(0, len(whole), size):
+        talk.writer.write(whole[at : at + size])
+        await asyncio.sleep(0.02)
+    assert (await talk.answer())[0] == 201
+    await until(lambda: connection._waiter is not None)
+    waiter = connection._waiter
+    talk.writer.write(asked())
+    assert (await talk.answer())[0] == 200
+    assert connection._waiter is waiter
+
+
+async def test_who_sends_in_chunks_goes_the_long_way_from_then_on(site: Site, talk: Talk) -> None:
+    connection = connection_of(site, talk)
+    head = talk.hold("k").partition(b"Content-Length")[0]
+    size = f"{len(HOLD_BODY):x}".encode()
+    chunks = b"%b\r\n%b\r\n0\r\n\r\n" % (size, HOLD_BODY)
+    talk.writer.write(head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+    assert (await talk.answer())[0] == 201
+    await until(lambda: connection._waiter is not None)
+    waiter = connection._waiter
+    talk.writer.write(asked())
+    assert (await talk.answer())[0] == 200
+    await until(lambda: connection._waiter is not None)
+    assert connection._waiter is not waiter
+
+
+async def test_a_shutdown_does_not_wait_for_who_has_left(site: Site, talk: Talk) -> None:
+    connection = connection_of(site, talk)
+    site.cinema.may_finish.clear()
+    talk.writer.write(talk.hold("k"))
+    await until(lambda: len(site.cinema.holds) == 1)
+    closing = asyncio.create_task(connection.shutdown(30.0))
+    await asyncio.sleep(0)
+    talk.writer.transport.abort()
+    await until(lambda: connection.transport is None)
+    site.cinema.may_finish.set()
+    async with asyncio.timeout(5):
+        await closing
+
+
+async def test_a_used_connection_that_is_closed_is_no_work_for_the_collector(site: Site) -> None:
+    def closed() -> int:
+        board = site.server._switchboard
+        ours = [one for one in gc.get_objects() if type(one) is Protocol and one._switchboard is board]
+        return sum(one.transport is None for one in ours)
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = closed()
+        for _ in range(3):
+            async with talking(site) as talk:
+                connections = len(site.server.connections)
+                talk.writer.write(talk.hold("k"))
+                assert (await talk.answer())[0] == 201
+            await until(lambda connections=connections: len(site.server.connections) < connections)
+        await asyncio.sleep(0.05)
+        assert closed() == before
+    finally:
+        gc.enable()
