@@ -400,7 +400,7 @@ async def block(
     generator: Generator,
     contender: Contender,
     *,
-    per_second_most: int = 30_000,
+    per_second_most: int = 20_000,
     party: int = 2,
     connections: int = CONNECTIONS,
     seconds: float = 2.5,

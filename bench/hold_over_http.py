@@ -74,7 +74,7 @@ async def run(harness: Harness) -> Result:
         return meter.sample(load.of(201), load.seconds)
 
     def holding(contender: Contender):  # type: ignore[no-untyped-def]
-        most = 30_000 if contender.name not in _SLOW else 6_000
+        most = 20_000 if contender.name not in _SLOW else 6_000
 
         async def run_block() -> Sample:
             sample, _ = await block(harness, generator, contender, per_second_most=most)
@@ -83,7 +83,7 @@ async def run(harness: Harness) -> Result:
         return run_block
 
     blocks = {one.name: holding(one) for one in everybody}
-    record = await harness.in_turns({**blocks, NO_OP: floor})
+    record = await harness.in_turns({**blocks, NO_OP: floor}, rounds=6)
     worker, everything = cpu("worker"), cpu()
     best = min(POSTGRES, key=lambda name: record.median(name, everything))
     ratios = [

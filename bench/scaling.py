@@ -68,7 +68,7 @@ AXES: Final[Mapping[str, Axis]] = {
         at_most(0.03),
     ),
     "connections": Axis(
-        (1, 4, 16, 64, 256, 512),
+        (1, 8, 64, 512),
         (OURS, STOCK),
         "CPU per hold, µs",
         "falls, as more commands share a write, then flat",
