@@ -32,6 +32,7 @@ from bench.harness import (
     Sample,
     at_least,
     at_most,
+    cpu,
     extra,
     main,
     render,
@@ -149,10 +150,7 @@ async def run(harness: Harness) -> Result:
             )
         ),
         record.ratio(
-            f"no-op POST over {CONNECTIONS:,} connections ÷ over 64, throughput",
-            few,
-            many,
-            of=seconds_per_unit,
+            f"no-op POST over {CONNECTIONS:,} connections ÷ over 64, CPU", few, many, of=cpu("worker")
         ),
         record.control_ratio(seconds_per_unit, "holds a second"),
     ]
