@@ -11,8 +11,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from kernel.ids import new_showtime_id
-from reservation import RedisInventory, Terms
+from kernel.ids import PARTITIONS, new_showtime_id
+from reservation import RedisInventory, Terms, epoch_key
 from runtime.lua import load_scripts
 
 Argument = str | bytes | int
@@ -29,10 +29,16 @@ class DirectRunner:
     async def __aenter__(self) -> DirectRunner:
         for script in load_scripts().values():
             await self.redis.script_load(script.text(self._epoch))
+        await self.begin()
         return self
 
     async def __aexit__(self, *failure: object) -> None:
         await self.redis.aclose()
+
+    async def begin(self) -> None:
+        """Empty the database but for what says that its data is of our epoch."""
+        await self.redis.flushdb()
+        await self.redis.mset({epoch_key(partition): self._epoch for partition in range(PARTITIONS)})
 
     async def run(self, verb: str, keys: Sequence[str], arguments: Sequence[Argument]) -> list[Any]:
         """The status, as text, and the payload."""

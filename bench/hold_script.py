@@ -37,7 +37,7 @@ async def run(harness: Harness) -> Result:
         floor_sha = await runner.redis.script_load(f"#!lua\n{_FLOOR}")
 
         async def holds(party: int, seats: int) -> Sample:
-            await runner.redis.flushdb()
+            await runner.begin()
             per_hall = seats // party
             showtimes = [await runner.open_showtime(seats) for _ in range(-(-calls // per_hall))]
             inventory = runner.inventory
@@ -63,7 +63,7 @@ async def run(harness: Harness) -> Result:
             return meter.sample(calls, **{US_PER_CALL: cost})
 
         async def floor() -> Sample:
-            await runner.redis.flushdb()
+            await runner.begin()
             await runner.reset()
             meter = harness.meter({"redis": [server]})
             with meter:

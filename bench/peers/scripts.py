@@ -63,7 +63,8 @@ async def open_showtimes(redis_url: str, count: int, seats: int) -> list[str]:
             await redis.script_load(one.text(EPOCH))
         for showtime_id in ids:
             keys = keys_of(showtime_id)
-            names = (keys.showtime, keys.taken, keys.sold, keys.showtimes)
+            await redis.set(keys.epoch, EPOCH)
+            names = (keys.showtime, keys.taken, keys.sold, keys.showtimes, keys.epoch)
             terms = (showtime_id, seats, 0, 0, SEATS_PER_BUYER, "open")
             status, *_ = await redis.evalsha(script.sha(EPOCH), len(names), *names, *terms)
             assert status == b"opened", status
