@@ -115,9 +115,10 @@ async def run(harness: Harness) -> Result:
             "long as they are true, and the next nearest told when one is gone; plain requests read without "
             "a parser; problem documents made of pieces.",
             "What bounds it is memory more than work. A loser is three quarters of the no-op's opcodes "
-            "(2,200 against 2,800, counted in the tests), a third more instructions of the machine (286,000 against "
-            "217,000, callgrind) and three times the misses of a cache of 1 MB (550 against 170): each has a "
-            "token, a key and an answer of its own, and the no-op is asked the same every time.",
+            "(2,200 against 2,800, counted in the tests), a third more instructions of the machine "
+            "(286,000 against 217,000, callgrind) and three times the misses of a cache of 1 MB (550 "
+            "against 170): each has a token, a key and an answer of its own, and the no-op is asked the "
+            "same every time.",
         ],
         audit={"ours": await mine.audit(), STOCK: await stock.audit()},
     )

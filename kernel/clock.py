@@ -9,7 +9,11 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Protocol
+from typing import Final, Protocol
+
+#: Instants are counted in whole units from here; a float of seconds loses one in a hundred milliseconds.
+_BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 class Clock(Protocol):
@@ -53,12 +57,12 @@ class ManualClock:
 
 def to_ms(instant: datetime) -> int:
     """Whole milliseconds since 1970, the form instants have in Redis."""
-    return int(instant.timestamp() * 1000)
+    return (instant - _BEGINNING) // _MILLISECOND
 
 
 def from_ms(instant_ms: int) -> datetime:
     """The aware UTC instant of milliseconds since 1970."""
-    return datetime.fromtimestamp(instant_ms / 1000, UTC)
+    return _BEGINNING + timedelta(milliseconds=instant_ms)
 
 
 def rfc3339(instant: datetime) -> str:
