@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final, Protocol
 
-#: Instants are counted in whole units from here; a float of seconds loses one in a hundred milliseconds.
+#: Instants are counted in whole units from here; a float of seconds loses a millisecond now and then.
 _BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
