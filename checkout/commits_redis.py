@@ -4,6 +4,10 @@ A handler that put a claim on the log waits here until the order is committed. T
 only a wake-up call and may be lost; every `ASK_INTERVAL_S` PostgreSQL is asked for whatever is still
 waiting, in one statement for all of it. Nothing is ever said to be committed that PostgreSQL or the
 writer, after its commit, did not say.
+
+A hold's key used again gives the order id of an older order, and PostgreSQL knows that one. It is told from
+the order somebody waits for by its deadline, as the writer tells them apart, and means that the claim can
+only be refused.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from contextlib import suppress
+from datetime import datetime
 from typing import Final, Literal
 
 import msgspec
@@ -24,6 +28,7 @@ from kernel.errors import PersistenceUnavailable
 
 Outcome = Literal["committed", "refused"]
 ASK_INTERVAL_S: Final = 0.25
+LISTEN_AGAIN_S: Final = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +49,8 @@ class Commits:
     def __init__(self, subscriber: Redis, store: CheckoutStore) -> None:
         self._subscriber = subscriber
         self._store = store
-        self._waiting: defaultdict[str, set[asyncio.Future[Outcome]]] = defaultdict(set)
+        #: By order id: who waits, each with the deadline of the order that is meant, if it is known.
+        self._waiting: defaultdict[str, dict[asyncio.Future[Outcome], datetime | None]] = defaultdict(dict)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -54,17 +60,16 @@ class Commits:
     async def close(self) -> None:
         for task in self._tasks:
             task.cancel()
-        for task in self._tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def expect(self, order_id: str) -> asyncio.Future[Outcome]:
+    def expect(self, order_id: str, pay_by: datetime | None = None) -> asyncio.Future[Outcome]:
         """Begin to wait; call before the claim is on the log, so no message can be missed.
 
-        Cancel what it answers to wait no longer; others who wait for the same order are not disturbed.
+        `pay_by` says which order of that name is meant; without it any will do. Cancel what it answers to
+        wait no longer; others who wait for the same order are not disturbed.
         """
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiting[order_id].add(future)
+        self._waiting[order_id][future] = pay_by
         future.add_done_callback(lambda done: self._forget(order_id, done))
         return future
 
@@ -77,14 +82,15 @@ class Commits:
         return None
 
     def _forget(self, order_id: str, future: asyncio.Future[Outcome]) -> None:
-        self._waiting[order_id].discard(future)
+        self._waiting[order_id].pop(future, None)
         if not self._waiting[order_id]:
             del self._waiting[order_id]
 
-    def _settle(self, order_id: str, outcome: Outcome) -> None:
-        for future in self._waiting.get(order_id, ()):
+    def _settle(self, order_id: str, outcome: Outcome, pay_by: datetime | None = None) -> None:
+        """Tell those who wait for an order; with `pay_by`, for the one that has this deadline."""
+        for future, meant in self._waiting.get(order_id, {}).items():
             if not future.done():
-                future.set_result(outcome)
+                future.set_result("refused" if pay_by and meant and meant != pay_by else outcome)
 
     async def _listen(self) -> None:
         while True:
@@ -96,7 +102,9 @@ class Commits:
                             self._hear(message["data"])
             except (RedisError, OSError) as error:
                 _log.warning("commit announcements interrupted: %r", error)
-                await asyncio.sleep(0.5)
+            except Exception:  # noqa: BLE001 (a bug met by one must not leave everybody waiting)
+                _log.exception("commit announcements interrupted")
+            await asyncio.sleep(LISTEN_AGAIN_S)
 
     def _hear(self, data: bytes) -> None:
         try:
@@ -112,9 +120,16 @@ class Commits:
     async def _ask(self) -> None:
         while True:
             await asyncio.sleep(ASK_INTERVAL_S)
-            if not self._waiting:
+            try:
+                await self._ask_once()
+            except PersistenceUnavailable:
                 continue
-            with suppress(PersistenceUnavailable):
-                states = await self._store.order_states(list(self._waiting))
-                for order_id, state in states.items():
-                    self._settle(order_id, "refused" if state == "cancelled" else "committed")
+            except Exception:  # noqa: BLE001 (a bug met by one must not leave everybody waiting)
+                _log.exception("what became of orders cannot be asked")
+
+    async def _ask_once(self) -> None:
+        if not self._waiting:
+            return
+        states = await self._store.order_states(list(self._waiting))
+        for order_id, (state, pay_by) in states.items():
+            self._settle(order_id, "refused" if state == "cancelled" else "committed", pay_by)

@@ -4,6 +4,9 @@ Called by whoever learns of a capture (webhook, poller) and by the completer unt
 step may be repeated. When the hold is gone because the deadline was, the same seats are taken again if
 they are still free; if they are not, the order is cancelled and the refund is written in the same
 transaction, so no captured payment is ever without an owner.
+
+What is confirmed at first is the claim of that very order, known by its deadline: a hold's key used again
+after the order expired makes the same hold id, and what it holds may be other seats.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from checkout.entries import Confirm, encode
 from checkout.rows import PaidOrder
 from checkout.store import CheckoutStore
 from kernel import limits
+from kernel.clock import to_ms
 from kernel.ids import hold_id_of, showtime_of
 from reservation import Refused, SeatInventory
 
@@ -51,23 +55,24 @@ class Fulfilment:
             await self._take_again(
                 hold_id_of(order_id), order.account_id, [line.seat_index for line in order.lines]
             )
-            await self._put_on_log(order)
+            await self._put_on_log(order, None)
             return True
         except Refused as refusal:
             await self.cancel(order_id, refusal.status)
             return False
 
     async def _confirm_held(self, order: Order | PaidOrder) -> bool:
-        """Confirm while the hold stands, as nearly always. False when it does not."""
+        """Confirm while the claim stands, as nearly always. False when it does not."""
         try:
-            await self._put_on_log(order)
+            await self._put_on_log(order, to_ms(order.pay_by))
         except Refused:
             return False
         return True
 
-    async def _put_on_log(self, order: Order | PaidOrder) -> None:
+    async def _put_on_log(self, order: Order | PaidOrder, pay_by_ms: int | None) -> None:
         entry = encode(Confirm(order_id=order.order_id, showtime_id=order.showtime_id))
-        await self._inventory.confirm(hold_id_of(order.order_id), order.account_id, entry=entry)
+        hold_id = hold_id_of(order.order_id)
+        await self._inventory.confirm(hold_id, order.account_id, entry=entry, pay_by_ms=pay_by_ms)
 
     async def _take_again(self, hold_id: str, account_id: str, seats: list[int]) -> None:
         """The same seats under the same hold, whatever the hour; a twin of this call may have them already.

@@ -8,6 +8,7 @@ deleted, because an entry pending with a deleted consumer could not be claimed a
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -24,6 +25,8 @@ from runtime.redis_link import WEATHER
 
 GROUP: Final = "writers"
 COMMITTED_CHANNEL: Final = "ord:committed"
+#: So long after it should have answered a read counts as lost: its connection may have died without a word.
+SILENCE_S: Final = 5.0
 _PARTITION_OF: Final[dict[bytes, int]] = {log_key(p).encode(): p for p in range(PARTITIONS)}
 #: What a server says that is there and will not do it now; anywhere in the text, because pipelines add words.
 _TROUBLE: Final = ("BUSY ", "LOADING ", "MISCONF ", "NOREPLICAS ", "MASTERDOWN ", "CLUSTERDOWN ", "OOM ")
@@ -90,7 +93,8 @@ def _entries(partition: int, found: Any) -> list[LogEntry]:
 class OrderLog:
     """Reading, acknowledging and trimming. `reader` may block; `redis` may not.
 
-    Every method raises SeatsUnavailable when the server does not answer or cannot do it now.
+    Every method raises SeatsUnavailable when the server does not answer or cannot do it now. What a read was
+    given and the server's answer did not bring is pending, and comes back by `claim_abandoned`.
     """
 
     def __init__(self, redis: Redis, reader: Redis, consumer: str) -> None:
@@ -120,9 +124,10 @@ class OrderLog:
     async def _read_group(self, position: str, count: int, block_ms: int | None) -> list[LogEntry]:
         streams: dict[Any, Any] = dict.fromkeys(_PARTITION_OF, position)
         try:
-            reply: Any = await self._reader.xreadgroup(
-                GROUP, self._consumer, streams, count=count, block=block_ms
-            )
+            async with asyncio.timeout((block_ms or 0) / 1_000 + SILENCE_S):
+                reply: Any = await self._reader.xreadgroup(
+                    GROUP, self._consumer, streams, count=count, block=block_ms
+                )
         except ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise

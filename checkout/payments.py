@@ -8,9 +8,10 @@ the poller and a crash all end the same way.
 There is a short way and a long one. Nearly every payment is opened for an order that waits for it, and
 nearly every capture is the first word about a pending payment of the right sum: these are one statement,
 shared with whoever comes at the same time, and it stores the gateway's word and acts on it in one commit.
-The short statement waits for no lock and judges nothing: whatever is not plain it leaves, stored, to the
-long way, which takes locks in their order and knows every case. A transaction with a round trip for each of
-those steps was the price of a sale before.
+The short statement waits for nobody's payment or order and judges nothing: whatever is not plain it leaves,
+stored, to the long way, which takes locks in their order and knows every case. All it may wait for is its own
+twin: the same event, stored by somebody who has not committed yet. A transaction with a round trip for each
+of those steps was the price of a sale before.
 
 Captured money always gets an owner in the same transaction: the order, or a refund.
 """

@@ -5,8 +5,8 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[], $5::byt
 ON CONFLICT (account_id, key) DO NOTHING;
 
 -- name: order_states
--- Where some orders stand.
-SELECT order_id, state FROM checkout.orders WHERE order_id = ANY ($1::text[]);
+-- Where some orders stand, and the deadline that tells one order of a name from another.
+SELECT order_id, state, pay_by FROM checkout.orders WHERE order_id = ANY ($1::text[]);
 
 -- name: positions
 -- How far PostgreSQL has each log.
@@ -143,7 +143,7 @@ WITH told AS (
   SELECT DISTINCT ON (found.order_id) found.*
   FROM (
     SELECT told.gateway, told.event_id, p.payment_id, p.amount, p.currency,
-           o.order_id, o.showtime_id, o.account_id
+           o.order_id, o.showtime_id, o.account_id, o.pay_by
     FROM told
     CROSS JOIN LATERAL (
       SELECT * FROM checkout.payments p
@@ -180,7 +180,7 @@ WITH told AS (
          AS side (line, account, sign)
   WHERE amount > 0
 )
-SELECT gateway, event_id, order_id, showtime_id, account_id FROM taken;
+SELECT gateway, event_id, order_id, showtime_id, account_id, pay_by FROM taken;
 
 -- name: record_event
 -- A gateway's word, kept before we act on it; nothing comes back for one we have.

@@ -73,6 +73,7 @@ class PaidOrder:
     order_id: str
     showtime_id: str
     account_id: str
+    pay_by: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from checkout.entries import Claim, encode
 from checkout.store import CheckoutStore
 from kernel import limits
 from kernel.clock import Clock, from_ms, to_ms
-from kernel.errors import NotFound
+from kernel.errors import IdempotencyKeyReused, NotFound, SeatRushError
 from kernel.ids import hold_id_of, is_id, order_id_of
 from kernel.money import Money, total
 from reservation import Hold, HoldExpired, HoldLost, Refused, ReservationService, SeatInventory, refusal_error
@@ -66,14 +66,15 @@ class OrderService:
     ) -> Placed:
         """Claim a hold's seats for an order. `render` gives the answer kept for a repeat.
 
-        Raises NotFound, HoldExpired, HoldLost, and SeatTaken when PostgreSQL refused the claim.
+        Raises NotFound, HoldExpired and HoldLost. When PostgreSQL refused the claim, SeatTaken, or
+        IdempotencyKeyReused for a hold whose key had become an order before.
         """
         hold = await self._reservation.find_hold(account_id, hold_id)
         order_id = order_id_of(hold_id)
         if hold.state != "held":
-            return await self._placed_before(account_id, order_id)
+            return await self._placed_before(account_id, hold)
         order = await self._order_of(account_id, order_id, hold)
-        expected = self._commits.expect(order_id)
+        expected = self._commits.expect(order_id, order.pay_by)
         try:
             fresh = await self._inventory.claim(
                 hold_id,
@@ -89,9 +90,11 @@ class OrderService:
         finally:
             expected.cancel()
         if not fresh:
-            return await self._placed_before(account_id, order_id)
+            return await self._placed_before(
+                account_id, await self._reservation.find_hold(account_id, hold_id)
+            )
         if outcome == "refused":
-            raise errors.SeatTaken()
+            raise await self._why_refused(order_id, order.pay_by)
         return Placed(order, committed=outcome == "committed")
 
     async def find(self, account_id: str, order_id: str) -> Order:
@@ -136,16 +139,25 @@ class OrderService:
             lines=lines,
         )
 
-    async def _placed_before(self, account_id: str, order_id: str) -> Placed:
+    async def _placed_before(self, account_id: str, hold: Hold) -> Placed:
         """The same hold again: the same order, as it is by now."""
-        expected = self._commits.expect(order_id)
+        order_id = order_id_of(hold.hold_id)
+        pay_by = from_ms(hold.expires_at_ms) if hold.state == "claimed" else None
+        expected = self._commits.expect(order_id, pay_by)
         try:
             outcome = await self._commits.wait(expected, limits.order_commit_wait_ms / 1000)
         finally:
             expected.cancel()
         if outcome == "refused":
-            raise errors.SeatTaken()
+            raise await self._why_refused(order_id, pay_by)
         return Placed(await self.find(account_id, order_id), committed=outcome is not None)
+
+    async def _why_refused(self, order_id: str, pay_by: datetime | None) -> SeatRushError:
+        """An order of that name with another deadline is an older one; its hold's key was used again."""
+        order = await self._store.find_order(order_id)
+        if order is not None and pay_by is not None and order.pay_by != pay_by:
+            return IdempotencyKeyReused("This hold's key had become an order before; hold with a fresh key.")
+        return errors.SeatTaken()
 
     async def _claiming(self, account_id: str, order_id: str) -> Order:
         try:

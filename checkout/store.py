@@ -74,10 +74,10 @@ class CheckoutStore:
         row = await self._database.fetchrow(_SQL["find_ticket"], ticket_id)
         return None if row is None else Ticket(**dict(row))
 
-    async def order_states(self, order_ids: Sequence[str]) -> dict[str, str]:
-        """State by order id, for those that exist."""
+    async def order_states(self, order_ids: Sequence[str]) -> dict[str, tuple[str, datetime]]:
+        """State and deadline by order id, for those that exist."""
         rows = await self._database.fetch(_SQL["order_states"], list(order_ids))
-        return {row["order_id"]: row["state"] for row in rows}
+        return {row["order_id"]: (row["state"], row["pay_by"]) for row in rows}
 
     async def lock_order(self, connection: Connection, order_id: str) -> LockedOrder | None:
         row = await connection.fetchrow(_SQL["lock_order"], order_id)
@@ -230,7 +230,7 @@ class CheckoutStore:
         )
         paid = {
             (row["gateway"], row["event_id"]): PaidOrder(
-                row["order_id"], row["showtime_id"], row["account_id"]
+                row["order_id"], row["showtime_id"], row["account_id"], row["pay_by"]
             )
             for row in rows
         }

@@ -133,17 +133,22 @@ def restart(as_json: Json = False) -> None:
         done = run(inside())
     except SupervisorGone:
         fail("the instance ended meanwhile", DOWN)
+    killed = [one.old_pid for one in done.replaced if one.killed]
     if as_json:
-        print_json({"ok": done.failure is None, **dataclasses.asdict(done)})
+        print_json({"ok": done.failure is None and not killed, **dataclasses.asdict(done)})
     else:
         for one in done.replaced:
             out.print(
                 f"{one.name}: process {one.new_pid} was ready after {one.ready_after_s:.1f} s, "
-                f"{one.old_pid} had finished after {one.finished_after_s:.1f} s",
+                f"{one.old_pid} {'was killed' if one.killed else 'had finished'} "
+                f"after {one.finished_after_s:.1f} s",
                 highlight=False,
             )
     if done.failure is not None:
         fail(f"{done.failure}\nwhat ran before goes on", FAILED)
+    if killed:
+        pids = ", ".join(map(str, killed))
+        fail(f"did not finish in time and was killed: {pids}; what it had begun is cut off", FAILED)
 
 
 @app.command("write-orders")

@@ -282,6 +282,11 @@ def _sentence(report: Report) -> str:
             return "[bold red]A promise is broken.[/]"
         case 4:
             return "[bold yellow]Nothing is broken, but not everything was sold although fans were left.[/]"
+        case 69 if report.verdict.unread:
+            return (
+                f"[bold red]{report.verdict.unread} orders or maps could not be read again.[/] "
+                "What was read is in order."
+            )
         case 69:
             return "[bold red]The service stopped serving.[/] What was promised until then is in order."
         case _:

@@ -150,17 +150,18 @@ async def serve(
         if coming_up.done():
             coming_up.result()
         await asked
+        coming_up.cancel()  # who is told to end does not begin
         health.drain()
         tasks.append(asyncio.create_task(runner.drain(idle_s=DRAIN_IDLE_S if ending.in_peace else 0.0)))
         await asyncio.wait({tasks[-1], hastened}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         await runner.cleanup()
-        await platform.freed_news.close()
-        await platform.maps.close()
-        await platform.commits.close()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await platform.freed_news.close()
+        await platform.maps.close()
+        await platform.commits.close()
 
 
 async def _come_up(

@@ -254,10 +254,15 @@ class MemoryInventory:
         showtime.version += 1
         return True
 
-    async def confirm(self, hold_id: str, buyer_id: str, *, entry: bytes) -> bool:
+    async def confirm(
+        self, hold_id: str, buyer_id: str, *, entry: bytes, pay_by_ms: int | None = None
+    ) -> bool:
         showtime = self._showtime(showtime_of(hold_id))
         record = showtime.records.get(hold_id)
         if record is None or record.buyer_id != buyer_id or record.state == "expired":
+            raise Refused("not_found")
+        is_claim = record.state == "claimed" and record.expires_at_ms == pay_by_ms
+        if record.state != "sold" and pay_by_ms is not None and not is_claim:
             raise Refused("not_found")
         self.log.append((partition_of(showtime.terms.showtime_id), "confirm", entry))
         if record.state == "sold":

@@ -59,7 +59,7 @@ class RedisInventory:
         keys = keys_of(terms.showtime_id)
         reply = await self._run(
             "open_showtime",
-            (keys.showtime, keys.taken, keys.sold, keys.showtimes),
+            (keys.showtime, keys.taken, keys.sold, keys.showtimes, keys.epoch),
             _terms(terms),
         )
         return int(reply[1])
@@ -135,12 +135,14 @@ class RedisInventory:
         self.sold(showtime_of(hold_id))
         return bool(reply[0] == "claimed")
 
-    async def confirm(self, hold_id: str, buyer_id: str, *, entry: bytes) -> bool:
+    async def confirm(
+        self, hold_id: str, buyer_id: str, *, entry: bytes, pay_by_ms: int | None = None
+    ) -> bool:
         keys = keys_of(showtime_of(hold_id))
         reply = await self._run(
             "confirm_hold",
             (keys.showtime, keys.sold, keys.expiry, keys.log),
-            (hold_id, buyer_id, entry),
+            (hold_id, buyer_id, entry, _instant(pay_by_ms)),
         )
         _granted(reply, "confirmed", "already_confirmed")
         self.sold(showtime_of(hold_id))

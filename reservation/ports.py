@@ -154,8 +154,13 @@ class SeatInventory(Protocol):
     ) -> bool:
         """Hold → claim, with its log entry. False when it was claimed before."""
 
-    async def confirm(self, hold_id: str, buyer_id: str, *, entry: bytes) -> bool:
-        """Held or claimed → sold, with its log entry. False when it was sold before."""
+    async def confirm(
+        self, hold_id: str, buyer_id: str, *, entry: bytes, pay_by_ms: int | None = None
+    ) -> bool:
+        """Held or claimed → sold, with its log entry. False when it was sold before.
+
+        With `pay_by_ms` only the claim of that deadline: another hold of the same id is refused as not_found.
+        """
 
     async def return_seats(
         self, hold_id: str, *, states: frozenset[ReturnableState], keep: Sequence[int] = ()

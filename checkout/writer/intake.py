@@ -9,7 +9,7 @@ When to ask. The next read is in flight, and what it brings is decoded and laid 
 commits, but only when the last read left something behind. Without a backlog a read in flight returns with
 the first entry that arrives: a batch of one, and all the rest waits one commit longer. Asked after the
 commit, it brings everything that arrived meanwhile. And it is asked `limits.writer_rest_ms` after the last
-read that brought something, no sooner. A lone order is read the moment it comes; in a steady trickle the
+such read that brought something, no sooner. A lone order is read the moment it comes; in a steady trickle the
 orders of that while become one batch instead of one each. Every batch wakes PostgreSQL, Redis and the workers
 too, and it is waking that costs, not rows: a sale costs the whole machine a quarter less.
 

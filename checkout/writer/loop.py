@@ -57,12 +57,12 @@ class OrderWriter:
 
     async def run(self) -> None:
         """Write until cancelled. What was read and not written is given out again to the next start."""
-        await in_any_weather(self._log.ensure_groups)
-        while loads := await self._intake.own_pending():
-            if not await self._write_all(loads):
-                break  # only entries that somebody newer must write
         reading: asyncio.Task[list[Load]] | None = None
         try:
+            await in_any_weather(self._log.ensure_groups)
+            while loads := await self._intake.own_pending():
+                if not await self._write_all(loads):
+                    break  # only entries that somebody newer must write
             while True:
                 loads = await (reading or self._intake.news())
                 reading = asyncio.create_task(self._intake.news()) if self._intake.more else None
@@ -89,25 +89,30 @@ class OrderWriter:
     async def _write(self, load: Load) -> list[LogEntry]:
         """Commit a batch and begin to settle it; answers what is settled then."""
         outcome = _Outcome()
-        with self.counts.timed("write"):
-            for entry in load.undecodable:
-                await self._put_aside(entry, None, "undecodable", outcome)
-            if load.items:
-                await self._write_or_halve(load.items, load.batch, outcome)
-        self.counts.batch(len(load.entries))
-        await self._settled()
-        if outcome.done:
-            self._settling = asyncio.create_task(self._settle(outcome))
+        try:
+            with self.counts.timed("write"):
+                for entry in load.undecodable:
+                    await self._put_aside(entry, None, "undecodable", outcome)
+                if load.items:
+                    await self._write_or_halve(load.items, load.batch, outcome)
+            self.counts.batch(len(load.entries))
+            await self._settled()
+        finally:  # cancelled or not: what is committed is waited for
+            if outcome.done:
+                self._settling = asyncio.create_task(self._settle(outcome, self._settling))
         return outcome.done
 
-    async def _settle(self, outcome: _Outcome) -> None:
+    async def _settle(self, outcome: _Outcome, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await before
         with self.counts.timed("acknowledge"):
             await in_any_weather(lambda: self._log.settle(outcome.done, outcome.committed, outcome.refused))
 
     async def _settled(self) -> None:
-        """Wait until the batch before is settled."""
+        """Wait until the batch before is settled. Whoever is told to end here does not end that too."""
         if self._settling is not None:
-            await self._settling
+            await asyncio.wait([self._settling])
+            self._settling.result()
             self._settling = None
 
     async def _write_or_halve(self, items: Sequence[Item], batch: Batch, outcome: _Outcome) -> None:

@@ -60,9 +60,10 @@ FROM (SELECT ARRAY(SELECT order_id FROM fresh) AS claims, ARRAY(SELECT order_id 
 SELECT order_id, state, pay_by FROM checkout.orders WHERE order_id = ANY ($1::text[]);
 
 -- name: give_up_again
--- A claim that met an older order of its own name: Redis still has to put its seats back on sale.
+-- A claim that met an older order of its own name: Redis still has to put its seats back on sale. Such an
+-- order gave up its own before, by whatever end, or for a refund that is on its way while it is confirmed.
 UPDATE checkout.orders SET seats_given_up_at = now(), seats_freed_at = NULL
-WHERE order_id = $1::text AND ended_at IS NOT NULL;
+WHERE order_id = $1::text AND seats_given_up_at IS NOT NULL;
 
 -- name: order_states
 -- Where some orders stand.

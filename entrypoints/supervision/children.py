@@ -31,6 +31,8 @@ from runtime.engines import LogFile, OwnProcess, read_record, write_record
 from runtime.engines.processes import how_it_ended
 
 _KILL_WITHIN_S: Final = 1.0
+#: A process that is killed closes its pipes a moment before it counts as gone.
+_DIES_WITHIN_S: Final = 0.5
 _RECORD: Final = "children.json"
 
 
@@ -63,13 +65,17 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """One process that took the place of another; `old_pid` is None where nobody was left to replace."""
+    """One process that took the place of another; `old_pid` is None where nobody was left to replace.
+
+    `killed` says that the old one did not finish in time, and what it had begun is cut off.
+    """
 
     name: str
     old_pid: int | None
     new_pid: int
     ready_after_s: float
     finished_after_s: float
+    killed: bool
 
 
 class ChildKeeper:
@@ -150,7 +156,7 @@ class ChildKeeper:
             self._beside.append(successor)
             self._changed()
             if not await _wrote(reading, ready_within_s):
-                ended = not successor.alive()
+                ended = await successor.gone(_DIES_WITHIN_S)
                 await self._let_finish(successor, patience_s)
                 how = how_it_ended(successor.exit_code) if ended else f"is not up after {ready_within_s:g} s"
                 raise NotReplaced(f"the new {self.child.name} {how}:\n{self.log.tail()}")
@@ -160,26 +166,31 @@ class ChildKeeper:
         self._beside.remove(successor)
         self._replaced.set()
         ready_after_s = time.monotonic() - began
+        killed = False
         if old is not None:
             self._beside.append(old)
             self._changed()
-            await self._let_finish(old, patience_s)
+            killed = not await self._let_finish(old, patience_s)
         return Replacement(
             self.child.name,
             old.pid if old else None,
             successor.pid,
             round(ready_after_s, 3),
             round(time.monotonic() - began, 3),
+            killed,
         )
 
-    async def _let_finish(self, process: OwnProcess, patience_s: float) -> None:
+    async def _let_finish(self, process: OwnProcess, patience_s: float) -> bool:
+        """Tell a process to finish; whether it did, else it is killed."""
         process.signal(signal.SIGTERM)
-        if not await process.gone(patience_s):
+        finished = await process.gone(patience_s)
+        if not finished:
             self._say(f"{self.child.name} (process {process.pid}) did not finish in time; killing it")
         process.kill_session()
         await process.gone(_KILL_WITHIN_S)
         self._beside.remove(process)
         self._changed()
+        return finished
 
     async def end(self, patience_s: float, hurry: asyncio.Event) -> None:
         """Ask it to end, and make it end when it takes too long.

@@ -2,12 +2,14 @@
 --[[ Turn held or claimed seats into sold ones, and put the sale on the partition's log.
   Atomic because a sale without its log entry would be paid for and never become a ticket. Repeating it
   changes no seat; the entry is written again, because a repeat means nobody has seen it arrive, and the
-  order writer takes an entry twice as once.
+  order writer takes an entry twice as once. A hold's key used again makes the same hold id once more: what is
+  not claimed under the deadline of the order that was paid is not what was paid for.
   KEYS  1 showtime  hash    terms, holds by tail of their id, seats per buyer id
         2 sold      string  bit per seat: claimed or sold
         3 expiry    zset    tails of hold ids by the instant they are due, ms
         4 log       stream  order log of the partition
   ARGV  1 hold_id  2 buyer_id  3 log entry
+        4 pay_by_ms of the claim that is meant ('' = whatever the hold is: its seats are known to be meant)
   RETURNS  confirmed {log id, version} | already_confirmed {log id, version} | inventory_rebuilding
            | not_found
   LOG  confirm
@@ -30,6 +32,10 @@ local record = read_record(terms[3])
 
 -- Decide: an expired hold owns nothing any more, whoever paid for it.
 if not record or record.buyer ~= ARGV[2] or record.state == 'x' then
+  return { 'not_found' }
+end
+local is_meant = ARGV[4] == '' or (record.state == 'c' and record.expires_at_ms == tonumber(ARGV[4]))
+if record.state ~= 's' and not is_meant then
   return { 'not_found' }
 end
 

@@ -70,8 +70,8 @@ class Candidate:
             hold_id, buyer, pay_by_ms=PAY_BY_MS, entry=b"claim", now_ms=self.now_ms
         )
 
-    async def confirm(self, hold_id: str, buyer: str) -> bool:
-        return await self.inventory.confirm(hold_id, buyer, entry=b"sale")
+    async def confirm(self, hold_id: str, buyer: str, *, pay_by_ms: int | None = None) -> bool:
+        return await self.inventory.confirm(hold_id, buyer, entry=b"sale", pay_by_ms=pay_by_ms)
 
     async def release(self, hold_id: str, buyer: str) -> None:
         await self.inventory.release(hold_id, buyer, now_ms=self.now_ms)

@@ -535,6 +535,19 @@ async def test_a_sale_is_made_once_from_a_hold_or_a_claim(
         assert await candidate.confirm(hold_id, buyer) is False
 
 
+async def test_a_sale_of_a_claim_is_not_made_from_another_hold_of_its_name(candidate: Candidate) -> None:
+    """A key used again: the same hold id for other seats, held or claimed anew under another deadline."""
+    await candidate.open()
+    held, claimed = await candidate.held([3]), await candidate.claimed([4])
+    async with candidate.changing_nothing():
+        assert await status_of(candidate.confirm(*held, pay_by_ms=PAY_BY_MS)) == "not_found"
+        assert await status_of(candidate.confirm(*claimed, pay_by_ms=PAY_BY_MS - 1)) == "not_found"
+    assert await candidate.confirm(*claimed, pay_by_ms=PAY_BY_MS) is True
+    async with candidate.changing_nothing():
+        assert await candidate.confirm(*claimed, pay_by_ms=PAY_BY_MS) is False
+        assert await candidate.confirm(*claimed) is False
+
+
 async def test_a_payment_counts_as_long_as_nobody_else_has_the_seats(candidate: Candidate) -> None:
     """A hold past its time still owns its seats until somebody or the sweep takes them."""
     await candidate.open()

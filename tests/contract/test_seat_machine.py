@@ -36,7 +36,7 @@ from reservation.keys import keys_of
 from reservation.packing import seats_in
 from reservation.ports import Guards, Phase, Possession, Refused, SeatInventory, Stretches, Terms
 from runtime.redis_link import Nodes, ScriptRunner, connect
-from tests.support.inventories import EPOCH, NOW_MS, TOMBSTONE_MS, TTL_MS, Picture, picture_of
+from tests.support.inventories import NOW_MS, TOMBSTONE_MS, TTL_MS, Picture, open_gate, picture_of
 
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 SETTINGS = settings(
@@ -93,8 +93,7 @@ class Table:
         self.loop = asyncio.new_event_loop()
         self.redis = connect(url)
         self.runner = ScriptRunner(self.redis, Nodes(url))
-        self.runner.adopt_epoch(EPOCH)
-        self.run(self.runner.load())
+        self.run(open_gate(self.runner))
 
     def run(self, call: Awaitable[Any]) -> Any:
         return self.loop.run_until_complete(call)
@@ -252,10 +251,12 @@ class SeatMachine(RuleBasedStateMachine):
             )
         )
 
-    @rule(hold=holds, stranger=strangers)
-    def confirm(self, hold: int, stranger: int) -> None:
-        entry = self.entry()
-        self.both(lambda inventory: inventory.confirm(*self.meant(hold, stranger, "hc"), entry=entry))
+    @rule(hold=holds, stranger=strangers, off_by_ms=st.sampled_from([None, 0, 1]))
+    def confirm(self, hold: int, stranger: int, off_by_ms: int | None) -> None:
+        entry, (hold_id, buyer) = self.entry(), self.meant(hold, stranger, "hc")
+        known = self.picture.records.get(hold_id)
+        pay_by_ms = None if known is None or off_by_ms is None else known.expires_at_ms + off_by_ms
+        self.both(lambda inventory: inventory.confirm(hold_id, buyer, entry=entry, pay_by_ms=pay_by_ms))
 
     @rule(
         hold=holds,

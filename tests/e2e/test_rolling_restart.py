@@ -221,6 +221,20 @@ async def test_a_successor_that_does_not_come_up_changes_nothing(alone: Service)
     assert done["replaced"][0]["old_pid"] == before[0]
 
 
+@pytest.mark.timeout(120)
+async def test_a_restart_that_had_to_kill_a_process_says_so_and_is_no_success(alone: Service) -> None:
+    """A process that is stopped can neither accept a signal nor finish what it has begun."""
+    (stuck,) = alone.file.children["api"]
+    os.kill(stuck, signal.SIGSTOP)
+    said = await asyncio.to_thread(alone.run, "restart", "--json", check=False)
+    done = json.loads(said.stdout)
+    assert (said.returncode, done["ok"]) == (1, False)
+    assert [(one["old_pid"], one["killed"]) for one in done["replaced"]] == [(stuck, True)]
+    assert f"did not finish in time and was killed: {stuck}" in said.stderr
+    done = await asyncio.to_thread(alone.json, "restart")
+    assert (done["ok"], [one["killed"] for one in done["replaced"]]) == (True, [False])
+
+
 async def test_where_nothing_runs_there_is_nothing_to_restart(service: Service) -> None:
     said = service.run("restart", check=False, SEATRUSH_DATA_DIR=str(service.data_dir / "nowhere"))
     assert (said.returncode, said.stdout) == (69, "")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -376,6 +376,11 @@ class Shop:
 
     async def state(self, order_id: str) -> str:
         return (await self.find(order_id)).state
+
+    async def states(self, order_ids: Sequence[str]) -> dict[str, str]:
+        """State by order id, for those PostgreSQL has."""
+        found = await self.platform.checkout_store.order_states(order_ids)
+        return {order_id: state for order_id, (state, _) in found.items()}
 
     async def taken(self, showtime_id: str) -> set[int]:
         """Seats Redis lets nobody hold."""

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -20,6 +21,7 @@ from checkout import Commits, OrderLog
 from checkout.errors import SeatTaken
 from checkout.log_redis import COMMITTED_CHANNEL, LogEntry
 from checkout.schemas import order_bytes
+from kernel.clock import from_ms
 from kernel.errors import NotFound, PersistenceUnavailable, SeatsUnavailable
 from kernel.ids import new_showtime_id
 from tests.support.shop import Shop, claim_of, feed, until
@@ -119,15 +121,47 @@ async def test_a_listener_that_was_cut_off_listens_again(shop: Shop, commits: Co
     await until(listened_to)
 
 
-async def test_while_postgres_is_away_nothing_is_said_and_asking_goes_on(
+async def test_a_listener_that_met_a_bug_of_ours_listens_on(
     shop: Shop, commits: Commits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(commits, "_hear", lambda data: 1 / 0)
+        await shop.platform.redis.publish(COMMITTED_CHANNEL, b"{}")
+
+        async def given_up() -> bool:
+            return not (await shop.platform.redis.pubsub_numsub(COMMITTED_CHANNEL))[0][1]
+
+        await until(given_up)
+
+    async def listened_to() -> bool:
+        return bool((await shop.platform.redis.pubsub_numsub(COMMITTED_CHANNEL))[0][1])
+
+    await until(listened_to)
+
+
+async def test_closing_ends_all_of_it_and_raises_nothing_of_what_ended_before(shop: Shop) -> None:
+    closed = Commits(shop.platform.blocking_redis, shop.store)
+    closed.start()
+
+    async def dies() -> None:
+        raise ArithmeticError
+
+    closed._tasks.insert(0, asyncio.create_task(dies()))
+    await asyncio.wait(closed._tasks[:1])
+    await closed.close()
+    assert all(task.done() for task in closed._tasks)
+
+
+@pytest.mark.parametrize("trouble", [PersistenceUnavailable, ArithmeticError], ids=["weather", "a bug"])
+async def test_while_postgres_cannot_be_asked_nothing_is_said_and_asking_goes_on(
+    shop: Shop, commits: Commits, monkeypatch: pytest.MonkeyPatch, trouble: type[Exception]
 ) -> None:
     claim = claim_of(new_showtime_id(), 1)
     waiting = commits.expect(claim.order_id)
     await feed(shop, claim)
 
     async def away(*_: Any) -> Any:
-        raise PersistenceUnavailable
+        raise trouble
 
     with monkeypatch.context() as patch:
         patch.setattr(shop.store, "order_states", away)
@@ -135,6 +169,22 @@ async def test_while_postgres_is_away_nothing_is_said_and_asking_goes_on(
         await asyncio.sleep(0.4)
         assert not waiting.done()
     assert await commits.wait(waiting, 2.0) == "committed"
+
+
+async def test_an_older_order_of_the_name_is_not_the_one_that_is_waited_for(
+    shop: Shop, commits: Commits
+) -> None:
+    """And the control: whoever does not say which one is meant is told of the older one."""
+    claim = claim_of(new_showtime_id(), 1)
+    await feed(shop, claim)
+    await shop.write()
+    pay_by = from_ms(claim.pay_by_ms)
+    same = commits.expect(claim.order_id, pay_by)
+    other = commits.expect(claim.order_id, pay_by + timedelta(minutes=20))
+    whichever = commits.expect(claim.order_id)
+    assert await commits.wait(same, 2.0) == "committed"
+    assert await commits.wait(other, 2.0) == "refused"
+    assert await commits.wait(whichever, 2.0) == "committed"
 
 
 # Never before

@@ -6,6 +6,13 @@ purchase), then goes on; afterwards seats, limits and money are checked against 
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+import pytest
+
+from checkout.schemas import order_bytes
+from kernel.errors import IdempotencyKeyReused
+from kernel.ids import hold_id_of, showtime_of
 from tests.support.shop import Shop
 
 PAY_BY_S = 15 * 60
@@ -67,23 +74,122 @@ async def test_late_money_does_not_buy_beyond_the_limit(shop: Shop) -> None:
     await shop.sound()
 
 
+# A hold's key used again after the guard forgot it gives the same hold id, and so the same order id.
+
+
+async def _expired(shop: Shop, fan: str, showtime_id: str) -> tuple[str, str, str]:
+    """An order for D5 and D6 that expired unpaid, with its hold and a payment that may still come."""
+    order_id, payment_id = await _late(shop, showtime_id, fan, "D5", "D6")
+    assert await shop.taken(showtime_id) == set()
+    return hold_id_of(order_id), order_id, payment_id
+
+
+async def _seats(shop: Shop, showtime_id: str, *labels: str) -> set[int]:
+    layout = (await shop.platform.halls.showtime(showtime_id)).hall.layout
+    return {layout.index_of[label] for label in labels}
+
+
+async def _hold_again(shop: Shop, fan: str, hold_id: str, *labels: str) -> set[int]:
+    """Other seats under the same key; answers them."""
+    showtime_id = showtime_of(hold_id)
+    seats = await _seats(shop, showtime_id, *labels)
+    await shop.platform.inventory.hold(showtime_id, hold_id, fan, sorted(seats), ttl_ms=60_000)
+    return seats
+
+
+async def _claim_again(shop: Shop, fan: str, hold_id: str) -> None:
+    """Its claim is on the log, unread; the fan may have been told already that nothing will come of it."""
+    with suppress(IdempotencyKeyReused):
+        assert not (await shop.place_unwritten(fan, hold_id)).committed
+
+
 async def test_a_claim_under_the_name_of_an_ended_order_is_refused_and_frees_its_seats(shop: Shop) -> None:
-    """A hold's key used again after the guard forgot it gives the same hold id, and so the same order id."""
     showtime_id, fan = await shop.showtime(), shop.fan()
-    hold_id = await shop.hold(fan, showtime_id, "D5", "D6")
-    placed = await shop.place(fan, hold_id)
-    await shop.time_passes(PAY_BY_S + 5)
+    hold_id, order_id, _ = await _expired(shop, fan, showtime_id)
+    await _hold_again(shop, fan, hold_id, "F5", "F6")
+    refused = await shop.dead_letters("hold_key_reused")
+    await _claim_again(shop, fan, hold_id)
+    await shop.settle()
+    order = await shop.find(order_id)
+    assert (order.state, [line.label for line in order.lines]) == ("expired", ["D5", "D6"])
+    assert await shop.dead_letters("hold_key_reused") == refused + 1
+    assert await shop.taken(showtime_id) == set()
+
+
+async def test_an_order_is_never_told_as_created_because_an_older_one_of_its_name_was(shop: Shop) -> None:
+    """The writer stands still, so all that is known comes from asking PostgreSQL, and is the older order."""
+    showtime_id, fan = await shop.showtime(), shop.fan()
+    hold_id, _, _ = await _expired(shop, fan, showtime_id)
+    await _hold_again(shop, fan, hold_id, "F5", "F6")
+    with pytest.raises(IdempotencyKeyReused):
+        await shop.platform.orders.place(fan, hold_id, shop.request(fan), order_bytes)
     await shop.settle()
     assert await shop.taken(showtime_id) == set()
 
-    layout = (await shop.platform.halls.showtime(showtime_id)).hall.layout
-    await shop.platform.inventory.hold(
-        showtime_id, hold_id, fan, [layout.index_of["F5"], layout.index_of["F6"]], ttl_ms=60_000
-    )
-    again = await shop.place_unwritten(fan, hold_id, key="another")
-    assert not again.committed
+
+async def test_one_who_asks_again_is_not_told_either_that_the_older_order_is_his(shop: Shop) -> None:
+    showtime_id, fan = await shop.showtime(), shop.fan()
+    hold_id, _, _ = await _expired(shop, fan, showtime_id)
+    await _hold_again(shop, fan, hold_id, "F5", "F6")
+    await _claim_again(shop, fan, hold_id)
+    with pytest.raises(IdempotencyKeyReused):
+        await shop.platform.orders.place(fan, hold_id, shop.request(fan), order_bytes)
+    with pytest.raises(IdempotencyKeyReused):
+        await shop.place(fan, hold_id)
     await shop.settle()
-    order = await shop.find(placed.order.order_id)
-    assert (order.state, [line.label for line in order.lines]) == ("expired", ["D5", "D6"])
-    assert await shop.dead_letters("hold_key_reused") == 1
     assert await shop.taken(showtime_id) == set()
+
+
+async def test_a_refusal_by_the_writer_is_told_with_its_reason_and_not_as_a_seat_taken(shop: Shop) -> None:
+    showtime_id, fan = await shop.showtime(), shop.fan()
+    hold_id, _, _ = await _expired(shop, fan, showtime_id)
+    await _hold_again(shop, fan, hold_id, "F5", "F6")
+    with pytest.raises(IdempotencyKeyReused, match="fresh key"):
+        await shop.place(fan, hold_id)
+    await shop.settle()
+    assert await shop.taken(showtime_id) == set()
+
+
+async def test_a_claim_under_the_name_of_an_order_whose_refund_is_on_its_way_frees_its_seats(
+    shop: Shop,
+) -> None:
+    """The order stays confirmed until its gateway has paid back; its seats are on sale long before."""
+    showtime_id, fan = await shop.showtime(), shop.fan()
+    order_id = await shop.buy(fan, showtime_id, "D5", "D6")
+    shop.gateway.refund_plan = ["sent"]
+    await shop.ask_back(fan, order_id)
+    await shop.settle()
+    assert (await shop.state(order_id), await shop.taken(showtime_id)) == ("confirmed", set())
+
+    hold_id = hold_id_of(order_id)
+    await _hold_again(shop, fan, hold_id, "F5", "F6")
+    await _claim_again(shop, fan, hold_id)
+    await shop.settle()
+    assert await shop.taken(showtime_id) == set()
+    await shop.sound()
+
+
+@pytest.mark.parametrize("claimed", [False, True], ids=["held", "claimed"])
+async def test_late_money_does_not_buy_the_seats_of_another_hold(shop: Shop, claimed: bool) -> None:
+    showtime_id, fan = await shop.showtime(), shop.fan()
+    hold_id, order_id, payment_id = await _expired(shop, fan, showtime_id)
+    others = await _hold_again(shop, fan, hold_id, "F5", "F6")
+    if claimed:
+        await _claim_again(shop, fan, hold_id)
+    await shop.deliver(shop.gateway.capture(payment_id))
+    await shop.settle()
+    order = await shop.find(order_id)
+    assert (order.state, order.end_reason) == ("cancelled", "idempotency_key_reused")
+    assert [(refund.reason, refund.state) for refund in order.refunds] == [("unfulfillable", "completed")]
+    assert await shop.taken(showtime_id) == (set() if claimed else others)
+    await shop.sound()
+
+
+async def test_late_money_buys_its_seats_when_the_same_key_holds_the_same_seats(shop: Shop) -> None:
+    showtime_id, fan = await shop.showtime(), shop.fan()
+    hold_id, order_id, payment_id = await _expired(shop, fan, showtime_id)
+    seats = await _hold_again(shop, fan, hold_id, "D5", "D6")
+    await shop.deliver(shop.gateway.capture(payment_id))
+    await shop.settle()
+    assert (await shop.state(order_id), await shop.taken(showtime_id)) == ("confirmed", seats)
+    await shop.sound()

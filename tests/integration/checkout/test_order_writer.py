@@ -13,7 +13,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ import orjson
 import pytest
 from redis.exceptions import ResponseError
 
-from checkout import GROUP, OrderLog, OrderWriter, WriterStore
-from checkout.entries import ENTRY_VERSION, Confirm, encode
+from checkout import GROUP, OrderLog, OrderWriter, WriterStore, log_redis
+from checkout.entries import ENTRY_VERSION, Claim, Confirm, encode
 from checkout.log_redis import LogEntry
 from checkout.writer import loop
 from checkout.writer.batch import Batch, Item
@@ -34,8 +34,10 @@ from reservation import log_key
 from runtime.migrations import migrate
 from runtime.paths import ROOT
 from runtime.postgres import Database
+from runtime.redis_link import connect
 from tests.support.engines import postgres_engine_in
-from tests.support.shop import PRICE, Shop, claim_of, feed
+from tests.support.proxy import Proxy
+from tests.support.shop import PRICE, Shop, claim_of, feed, until
 
 
 class Died(Exception):
@@ -49,6 +51,22 @@ class DyingLog(OrderLog):
         self, entries: Sequence[LogEntry], committed: Sequence[str], refused: Sequence[str]
     ) -> None:
         raise Died
+
+
+class SlowLog(OrderLog):
+    """A log that takes its time to acknowledge and announce, and remembers what it did."""
+
+    def __init__(self, shop: Shop) -> None:
+        super().__init__(shop.platform.redis, shop.platform.blocking_redis, consumer="writer-1")
+        self.goes_on = asyncio.Event()
+        self.announced: list[str] = []
+
+    async def settle(
+        self, entries: Sequence[LogEntry], committed: Sequence[str], refused: Sequence[str]
+    ) -> None:
+        await self.goes_on.wait()
+        await super().settle(entries, committed, refused)
+        self.announced += committed
 
 
 async def run_until(
@@ -71,7 +89,7 @@ def are_orders(
     shop: Shop, order_ids: Sequence[str], state: str = "pending_payment"
 ) -> Callable[[], Awaitable[bool]]:
     async def reached() -> bool:
-        return bool(await shop.store.order_states(order_ids) == dict.fromkeys(order_ids, state))
+        return bool(await shop.states(order_ids) == dict.fromkeys(order_ids, state))
 
     return reached
 
@@ -212,6 +230,27 @@ async def test_a_crash_after_the_commit_repeats_nothing(shop: Shop) -> None:
     assert await shop.tables() == before
 
 
+@pytest.mark.parametrize("batches", [1, 2])
+async def test_a_writer_told_to_end_still_announces_what_it_has_committed(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, batches: int
+) -> None:
+    """One batch is being announced, and with two the next is committed and waits for its turn."""
+    monkeypatch.setattr(loop, "LAST_WORDS_S", 10.0)
+    log = SlowLog(shop)
+    writer = shop.writer(log=log)
+    claims = [claim_of(new_showtime_id(), 1) for _ in range(batches)]
+    running = asyncio.create_task(writer.run())
+    for number, claim in enumerate(claims, start=1):
+        await feed(shop, claim)
+        await until(lambda number=number: asyncio.sleep(0, writer.counts.batches == number))
+    running.cancel()
+    log.goes_on.set()
+    await asyncio.wait([running])
+    assert running.cancelled()
+    assert log.announced == [claim.order_id for claim in claims]
+    assert [await shop.pending(partition_of(claim.showtime_id)) for claim in claims] == [0] * batches
+
+
 async def test_a_crash_after_the_read_loses_nothing(shop: Shop) -> None:
     claims = [claim_of(new_showtime_id(), 1, 2) for _ in range(5)]
     await feed(shop, *claims)
@@ -231,6 +270,54 @@ async def test_what_another_slot_left_behind_is_taken_over(
     assert await shop.log("writer-2").claim_abandoned(10_000, 100) == []  # it may still be working on it
     await run_until(shop.writer("writer-2"), are_orders(shop, [claim.order_id]))
     assert await shop.pending(partition_of(claim.showtime_id)) == 0
+
+
+@asynccontextmanager
+async def a_read_into_silence(shop: Shop) -> AsyncIterator[tuple[Proxy, OrderLog, Claim]]:
+    """A log whose way back goes dead without a word as its reader waits, and a claim that went that way."""
+    async with Proxy(shop.platform.addresses.redis_url) as proxy:
+        reader = connect(proxy.url, socket_timeout_s=None)
+        log = OrderLog(shop.platform.redis, reader, consumer="writer-silent")
+        assert await log.read(10, None) == []
+        proxy.freeze()
+        claim = claim_of(new_showtime_id(), 1)
+        await feed(shop, claim)
+        try:
+            yield proxy, log, claim
+        finally:
+            proxy.thaw()
+            await reader.aclose()
+
+
+async def test_a_read_is_given_up_when_its_way_fell_silent_and_what_it_was_given_comes_back(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_redis, "SILENCE_S", 0.2)
+    async with a_read_into_silence(shop) as (proxy, log, claim), asyncio.timeout(10):
+        with pytest.raises(SeatsUnavailable):
+            await log.read(10, 50)
+        assert await shop.pending(partition_of(claim.showtime_id)) == 1
+        proxy.thaw()
+        assert await log.read(10, None) == []  # on a new connection: the late answer is nobody's
+        assert proxy.dials == 2
+        (entry,) = await log.claim_abandoned(0, 10)
+        assert entry.data == encode(claim)
+        await shop.writer("writer-silent").write([entry])
+    assert await shop.state(claim.order_id) == "pending_payment"
+
+
+async def test_a_read_that_may_wait_for_ever_would_wait_for_ever(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control: the same silence, and nobody who looks at the clock."""
+    monkeypatch.setattr(log_redis, "SILENCE_S", 3_600.0)
+    async with a_read_into_silence(shop) as (_, log, claim):
+        reading = asyncio.create_task(log.read(10, 50))
+        assert not (await asyncio.wait([reading], timeout=1.0))[0]
+        reading.cancel()
+        await asyncio.wait([reading])
+        await shop.writer("writer-silent").write(await log.claim_abandoned(0, 10))
+    assert await shop.state(claim.order_id) == "pending_payment"
 
 
 async def test_a_killed_writer_process_is_followed_by_one_that_finishes(shop: Shop, tmp_path: Path) -> None:

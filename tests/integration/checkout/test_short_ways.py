@@ -317,7 +317,8 @@ class Counted:
         self.heard.append(query.query)
 
     async def confirmed(self, order_id: str) -> bool:
-        return await self.others.order_states([order_id]) == {order_id: "confirmed"}
+        order = await self.others.find_order(order_id)
+        return order is not None and order.state == "confirmed"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -202,7 +202,7 @@ async def test_one_taken_seat_in_a_large_batch_costs_one_order_and_few_transacti
     writer._store.write = count  # type: ignore[method-assign]
     entries = await shop.log().read(1_000, None)
     assert len(await writer.write(entries)) == 1_000
-    states = await shop.store.order_states([claim.order_id for claim in claims])
+    states = await shop.states([claim.order_id for claim in claims])
     assert Counter(states.values()) == {"pending_payment": 999, "cancelled": 1}
     assert states[claims[500].order_id] == "cancelled"
     assert len(written) <= 1 + 2 * 10  # two halves on each of ten levels
