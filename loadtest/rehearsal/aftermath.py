@@ -115,7 +115,6 @@ class Showtimes:
             found.read, found.unread = found.read + verdict.read, found.unread + verdict.unread
             found.seats += sale.hall.seat_count
             if after.picture is None:
-                found.unread += 1
                 continue
             sold = sale.hall.seats_in(after.picture.sold)
             owned = {seat for booking in sale.history.confirmed for seat in booking.seats}

@@ -8,8 +8,7 @@ expired, some are declined by their bank and try again, and bots grab what they 
 from __future__ import annotations
 
 import time
-from abc import abstractmethod
-from typing import Final
+from typing import Any, Final
 
 import gevent
 from locust import FastHttpUser, task
@@ -34,6 +33,12 @@ class Person(FastHttpUser):
     network_timeout = 15.0
     connection_timeout = 15.0
 
+    def __init_subclass__(cls, **more: Any) -> None:
+        """Refuse a kind that does nothing: Locust's own metaclass knows no abstract methods."""
+        super().__init_subclass__(**more)
+        if cls.spend is Person.spend:
+            raise TypeError(f"{cls.__name__} does not say what it spends a visit on")
+
     def on_start(self) -> None:
         """Arrive."""
         self.number = desk.next_number()
@@ -51,9 +56,9 @@ class Person(FastHttpUser):
         self.spend(visit)
         desk.pause(visit.rng.uniform(0.5, 2.0))
 
-    @abstractmethod
     def spend(self, visit: Visit) -> None:
         """What this kind of person does."""
+        raise NotImplementedError
 
     def seats_at_opening(self, visit: Visit) -> Held | None:
         """Choose from the map, before the opening if there is time, and try for the seats when it opens.

@@ -109,9 +109,7 @@ class Report:
         lines += ["", "facts", *(f"  {name:<28}{value:g}" for name, value in self.facts.items())]
         lines += ["", "objectives"]
         for one in self.verdict.judged:
-            said = "not judged" if one.value is None else "met" if one.met else "MISSED"
-            seen = "nothing measured" if one.value is None else f"{one.value:g}"
-            lines.append(f"  {said:<11}{one.name}: {seen}, {one.bound}")
+            lines.append(f"  {'met' if one.met else 'MISSED':<11}{one.name}: {one.found}, {one.bound}")
         for title, found in (
             ("broken promises", self.verdict.broken),
             ("not proven", self.verdict.unproven),

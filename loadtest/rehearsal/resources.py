@@ -93,6 +93,13 @@ def role_of(words: Sequence[str]) -> str:
     return next((role for role in _ROLES if role in words), "other")
 
 
+def why_not_judged(samples: Sequence[Sample]) -> str:
+    """Why there is no growth to speak of, where there is none."""
+    if not samples:
+        return "no process of the service to look at"
+    return f"less than {_SAMPLES_MIN * _EVERY_S:g} s of samples, too short to judge memory"
+
+
 def memory_growth_percent(samples: Sequence[Sample]) -> float | None:
     """How much the most grown role has grown; None where there are too few samples to say."""
     by_role: dict[str, list[int]] = defaultdict(list)

@@ -29,7 +29,7 @@ from loadtest.rehearsal.objectives import Objective, judge
 from loadtest.rehearsal.plan import PLAN_VARIABLE, Plan, Scenario, hall_csv
 from loadtest.rehearsal.possession import Stories
 from loadtest.rehearsal.report import Ceiling, Report
-from loadtest.rehearsal.resources import Sampler, memory_growth_percent
+from loadtest.rehearsal.resources import Sampler, memory_growth_percent, why_not_judged
 from loadtest.rehearsal.service import NoService, Service, own_service
 from loadtest.rehearsal.shapes import LEAD_S, Timetable
 from loadtest.rehearsal.verdict import Verdict
@@ -125,7 +125,8 @@ class _Rehearsal:
             self._verdict.unproven.append(f"{found.unread} orders or maps could not be read back")
         self._verdict.broken += found.broken
         facts = self._facts(meter, stories, found, opens_at_s)
-        self._verdict.judged = judge(list(order.objectives), meter, facts)
+        lacking = {"memory_growth_percent": why_not_judged(self._sampler.samples)}
+        self._verdict.judged = judge(order.objectives, meter, facts, lacking)
         report = Report(plan, order.shape, order.command, ceiling, meter, facts, self._verdict)
         report.write(order.folder)
         return report

@@ -2,6 +2,9 @@
 
 Locust's client reads a body in blocks and would hold back an event until the next ones fill its block, so a
 stream is read line by line with the standard library's client, which Locust has made cooperative.
+
+A stream answers with its first event, not with its head: one that opens and then shows nothing is a request
+without an answer. Only who leaves sooner than `_PATIENCE_S` has seen nothing that proves anything.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from loadtest.rehearsal.contract import WatchedMap
 from loadtest.rehearsal.desk import desk
 
 _TIMEOUT_S: Final = 30.0
+_PATIENCE_S: Final = 2.0
+_SILENT: Final = "no answer"
 
 
 def watch(base_url: str, showtime_id: str, seconds: float, requests: Any) -> None:
@@ -26,30 +31,34 @@ def watch(base_url: str, showtime_id: str, seconds: float, requests: Any) -> Non
     connect = http.client.HTTPSConnection if where.scheme == "https" else http.client.HTTPConnection
     connection = connect(where.hostname or "", where.port, timeout=_TIMEOUT_S)
     seen, stage, began_s = WatchedMap(), desk.stage, time.perf_counter()
-    first_ms, label, complaint = 0.0, "200", ""
+    label, answered_s, complaint = _SILENT, 0.0, ""
     try:
         with gevent.Timeout(seconds, False):
             connection.request("GET", f"/api/v1/showtimes/{showtime_id}/events")
             response = connection.getresponse()
-            label = str(response.status)
+            if response.status != 200:
+                label, answered_s = str(response.status), time.perf_counter()
             for event, data in _events(response):
-                first_ms = first_ms or (time.perf_counter() - began_s) * 1000
+                if label == _SILENT:
+                    label, answered_s = "200", time.perf_counter()
                 if complaint := seen.apply(event, data):
                     break
     except (OSError, http.client.HTTPException, ValueError) as error:
         complaint = f"a stream that broke: {type(error).__name__}"
     finally:
         connection.close()
-    if not complaint and label not in {"200", "429", "503"}:
-        complaint = label
-    if complaint:
-        desk.meter.complain(f"watch: {complaint}")
-    if first_ms or complaint or label != "200":
-        desk.meter.note(stage, "watch", label, first_ms)
+    took_ms = ((answered_s or time.perf_counter()) - began_s) * 1000
+    has_waited = label != _SILENT or complaint or seconds >= _PATIENCE_S
+    if has_waited:
+        if not complaint and label not in {"200", "429", "503"}:
+            complaint = label
+        if complaint:
+            desk.meter.complain(f"watch: {complaint}")
+        desk.meter.note(stage, "watch", label, took_ms)
         requests.fire(
             request_type="SSE",
             name="watch",
-            response_time=first_ms,
+            response_time=took_ms,
             response_length=0,
             exception=RuntimeError(complaint) if complaint else None,
             context={},

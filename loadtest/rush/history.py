@@ -43,7 +43,10 @@ class Booking:
 
 @dataclass
 class Verdict:
-    """What the rush found by its own count; all of it empty when the promises were kept."""
+    """What the rush found by its own count; all of it empty when the promises were kept.
+
+    `unread` counts orders, and the map, that could not be read again.
+    """
 
     sold_twice: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -54,7 +57,7 @@ class Verdict:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong. An order that could not be read is not proof of anything."""
+        """Whether nothing is wrong. What could not be read is no proof of that: see `unread`."""
         return not (self.sold_twice or self.missing or self.changed or self.not_on_map)
 
 
@@ -103,7 +106,9 @@ class History:
         verdict.sold_twice = [
             f"{seat}: {' and '.join(sorted(orders))}" for seat, orders in owners.items() if len(orders) > 1
         ]
-        if sold_on_map is not None:
+        if sold_on_map is None:
+            verdict.unread += 1
+        else:
             sold = {seat for booking in self.confirmed for seat in booking.seats}
             verdict.not_on_map = sorted(sold - set(sold_on_map))
         return verdict

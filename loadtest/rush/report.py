@@ -54,10 +54,10 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """Broken promises first, then what was missed."""
+        """Broken promises first, then what could not be seen, then what was missed."""
         if not self.verdict.ok or self.audit.ok is False:
             return BROKEN
-        if self.gone or self.audit.ok is None:
+        if self.gone or self.verdict.unread or self.audit.ok is None:
             return GONE
         if self.interrupted:
             return INTERRUPTED

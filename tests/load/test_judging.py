@@ -17,14 +17,23 @@ import pytest
 from loadtest.rehearsal.contract import WatchedMap, is_allowed, wrong_hold, wrong_map
 from loadtest.rehearsal.diary import Diary, Entry, read_diaries
 from loadtest.rehearsal.meter import Meter, percentile
-from loadtest.rehearsal.objectives import BUILT_IN, BadObjectives, Judged, Objective, judge, read_objectives
+from loadtest.rehearsal.objectives import (
+    BUILT_IN,
+    FACTS,
+    BadObjectives,
+    Judged,
+    Objective,
+    judge,
+    read_objectives,
+)
 from loadtest.rehearsal.plan import PARTIES, SCENARIOS, Plan, draw_wants, hall_csv
 from loadtest.rehearsal.possession import Stories
-from loadtest.rehearsal.resources import Sample, memory_growth_percent
+from loadtest.rehearsal.resources import Sample, memory_growth_percent, why_not_judged
 from loadtest.rehearsal.shapes import SHAPES, BadCrowd, Timetable, drawn_minutes, timetable
 from loadtest.rehearsal.verdict import Verdict
 from loadtest.rush import Answer
 from reservation import import_layout
+from runtime.paths import ROOT
 
 SHOWTIME = "sho_0000000000"
 
@@ -227,7 +236,6 @@ def measured() -> Meter:
         ({"noops": 10}, True),
         ({"noops": 9}, False),
         ({"noops": 9, "plus_ms": 10}, True),
-        ({"noops": 9, "stage": "drain"}, True),
     ],
 )
 def test_a_percentile_is_held_against_its_bound(bound: dict[str, Any], met: bool) -> None:
@@ -235,12 +243,45 @@ def test_a_percentile_is_held_against_its_bound(bound: dict[str, Any], met: bool
     assert judged.met is met
 
 
-def test_what_was_not_measured_is_not_judged_and_says_so() -> None:
-    wanted = [
-        Objective("order", percentile=99, of="order", at_most=1),
-        Objective("fact", fact="no", at_most=1),
-    ]
-    assert [(one.value, one.met) for one in judge(wanted, measured(), {})] == [(None, True), (None, True)]
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({"of": "order", "percentile": 99, "at_most": 1}, "nothing measured"),
+        ({"of": "hold", "percentile": 99, "noops": 9, "stage": "drain"}, "nothing measured"),
+        ({"of": "order", "percentile": 99, "at_least": 0}, "nothing measured"),
+        ({"fact": "orders_confirmed", "at_most": 1}, "nothing measured"),
+        ({"fact": "memory_growth_percent", "at_most": 15}, "too short to judge memory"),
+    ],
+)
+def test_what_was_not_measured_is_missed_and_says_so(wanted: dict[str, Any], found: str) -> None:
+    lacking = {"memory_growth_percent": "too short to judge memory"}
+    (judged,) = judge([Objective("line", **wanted)], measured(), {}, lacking)
+    assert (judged.value, judged.met, judged.found) == (None, False, found)
+    assert Verdict(judged=[judged]).exit_code == 4
+
+
+def test_a_time_is_not_met_when_no_noop_says_what_it_would_be() -> None:
+    meter = Meter()
+    meter.note("herd", "hold", "201", 1.0)
+    (judged,) = judge([Objective("hold", percentile=99, of="hold", noops=4, plus_ms=50)], meter, {})
+    assert (judged.value, judged.met, judged.bound) == (1.0, False, "no no-op was answered")
+
+
+def test_what_was_measured_says_how_much() -> None:
+    (judged,) = judge([Objective("orders", fact="orders", at_least=1)], measured(), {"orders": 71.0})
+    assert (judged.found, judged.met) == ("71", True)
+
+
+@pytest.mark.parametrize(
+    ("samples", "said"),
+    [
+        ([], "no process of the service to look at"),
+        ([Sample(2.0 * number, "serve", 1, 100, 0.0, 9) for number in range(24)], "too short"),
+    ],
+)
+def test_memory_that_cannot_be_judged_says_why(samples: list[Sample], said: str) -> None:
+    assert memory_growth_percent(samples) is None
+    assert said in why_not_judged(samples)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +293,10 @@ def test_what_was_not_measured_is_not_judged_and_says_so() -> None:
         'every = [{ name = "a", fact = "unanswered", noops = 2 }]',
         'every = [{ name = "a", at_most = 1 }]',
         'every = [{ name = "a", fact = "unanswered", most = 1 }]',
+        'every = [{ name = "a", fact = "unansered", at_most = 1 }]',
         "other = []",
+        'presal = [{ name = "a", fact = "unanswered", at_most = 1 }]\n'
+        'every = [{ name = "b", fact = "unanswered", at_most = 1 }]',
         "every = 1",
         "every",
     ],
@@ -264,6 +308,18 @@ def test_a_table_that_cannot_be_meant_is_refused(tmp_path: Path, line: str) -> N
         read_objectives(file, "presale")
 
 
+def test_a_fact_nobody_counts_is_named_and_so_are_those_there_are(tmp_path: Path) -> None:
+    file = tmp_path / "objectives.toml"
+    file.write_text('every = [{ name = "a", fact = "unansered", at_most = 1 }]')
+    with pytest.raises(BadObjectives, match=r"unansered.*told_to_wait_percent"):
+        read_objectives(file, "presale")
+
+
+def test_every_fact_is_in_the_guide() -> None:
+    guide = (ROOT / "docs" / "load-testing.md").read_text()
+    assert [fact for fact in FACTS if f"`{fact}`" not in guide] == []
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_every_scenario_has_objectives(scenario: str) -> None:
     names = [objective.name for objective in read_objectives(BUILT_IN, scenario)]
@@ -271,7 +327,10 @@ def test_every_scenario_has_objectives(scenario: str) -> None:
 
 
 def test_a_broken_promise_outweighs_everything_and_nothing_proved_is_nothing_met() -> None:
-    met, missed = Judged("fast", 1, "at most 2", met=True), Judged("fast", 3, "at most 2", met=False)
+    met, missed = (
+        Judged("fast", 1, "1", "at most 2", met=True),
+        Judged("fast", 3, "3", "at most 2", met=False),
+    )
     assert Verdict(judged=[met]).exit_code == 0
     assert Verdict(judged=[met, missed]).exit_code == 4
     assert Verdict(unproven=["no audit"], judged=[met]).exit_code == 4

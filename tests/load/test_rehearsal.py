@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from loadtest.rehearsal.diary import read_diaries
+from loadtest.rehearsal.objectives import FACTS
 from loadtest.rehearsal.possession import Stories
 from runtime.engines import free_port
 from runtime.paths import ROOT
@@ -89,6 +90,7 @@ def test_a_presale_on_a_sound_service_meets_its_objectives(up: Service, tmp_path
     exit_code, report, folder = rehearse(up, up.base_url, tmp_path)
     assert (exit_code, report["verdict"]) == (0, "Objectives met, promises kept."), report
     facts, answers = report["facts"], report["answers"]
+    assert facts.keys() | {"memory_growth_percent"} == FACTS, "of a service that is not ours"
     assert facts["orders_read_back"] == facts["orders"] >= facts["orders_confirmed"] > 0
     assert answers["hold"]["409 seat_taken"] > 0
     assert answers["seats"]["304"] > 0

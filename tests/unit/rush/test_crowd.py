@@ -124,6 +124,16 @@ async def test_a_box_office_that_loses_orders_is_found_out() -> None:
     assert report.exit_code == 3
 
 
+@pytest.mark.parametrize(("kind", "unread"), [("read_back", 10), ("map", 1)])
+async def test_orders_or_a_map_nobody_could_read_again_are_not_called_found(kind: str, unread: int) -> None:
+    over = asyncio.Event()
+    nobody = Answer(503, {"code": "persistence_unavailable"})
+    office = BoxOffice(HALL, refuses=lambda asked, _: nobody if over.is_set() and asked == kind else None)
+    report = await rush(office, RushPlan(10, (2,), seed=3), meanwhile=over.set)
+    assert report.verdict.ok
+    assert (report.verdict.unread, report.exit_code) == (unread, 69)
+
+
 async def test_told_to_stop_the_crowd_goes_home_and_nothing_is_left_held() -> None:
     office, stop = BoxOffice(HALL), asyncio.Event()
     asyncio.get_running_loop().call_later(0.03, stop.set)

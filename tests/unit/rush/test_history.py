@@ -89,7 +89,11 @@ def test_other_seats_than_were_confirmed_are_a_change(history: History) -> None:
 
 def test_a_confirmed_seat_must_be_sold_on_the_map(history: History) -> None:
     assert history.judge(clean(), {"A1", "B1"}).not_on_map == ["A2"]
-    assert history.judge(clean(), None).ok, "a map nobody could read proves nothing"
+
+
+def test_a_map_nobody_could_read_proves_nothing(history: History) -> None:
+    verdict = history.judge(clean(), None)
+    assert (verdict.ok, verdict.unread) == (True, 1)
 
 
 @pytest.mark.parametrize("status", [0, 500, 503])
