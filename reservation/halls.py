@@ -82,9 +82,10 @@ class Halls:
 
     async def _ask(self, showtime_id: str, now_s: float) -> Showtime:
         """Once for everybody who asks meanwhile: a rush would ask a hundred times a TTL."""
-        sale = await self._sale(showtime_id, now_s)
+        fresh_until_s, sale = await self._sale(showtime_id, now_s)
         showtime = Showtime(showtime_id, sale, await self.hall(sale.layout_id))
-        self._showtimes[showtime_id] = (self._sales[showtime_id][0], showtime)
+        if showtime_id in self._sales:  # else they were changed meanwhile, and are to be asked for again
+            self._showtimes[showtime_id] = (fresh_until_s, showtime)
         while len(self._showtimes) > HALLS_MAX:
             self._showtimes.popitem(last=False)
         return showtime
@@ -114,10 +115,11 @@ class Halls:
         self._sales.pop(showtime_id, None)
         self._showtimes.pop(showtime_id, None)
 
-    async def _sale(self, showtime_id: str, now_s: float) -> Sale:
+    async def _sale(self, showtime_id: str, now_s: float) -> tuple[float, Sale]:
+        """The terms, and until when they are fresh."""
         known = self._sales.get(showtime_id)
         if known is not None and known[0] > now_s:
-            return known[1]
+            return known
         if not is_id(showtime_id, "sho"):
             raise NotFound()
         try:
@@ -125,10 +127,10 @@ class Halls:
         except PersistenceUnavailable:
             if known is None:
                 raise
-            return known[1]
+            return known
         if not found:
             raise NotFound()
-        self._sales[showtime_id] = (now_s + TERMS_TTL_S, found[0])
+        asked = self._sales[showtime_id] = (now_s + TERMS_TTL_S, found[0])
         while len(self._sales) > 16_384:
             self._sales.popitem(last=False)
-        return found[0]
+        return asked

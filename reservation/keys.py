@@ -26,6 +26,7 @@ class ShowtimeKeys(NamedTuple):
     expiry: str
     log: str
     showtimes: str
+    epoch: str
 
 
 @lru_cache(maxsize=16_384)
@@ -41,6 +42,7 @@ def keys_of(showtime_id: str) -> ShowtimeKeys:
         expiry=f"{tag}:expiry:{showtime_id}",
         log=log_key(partition),
         showtimes=showtimes_key(partition),
+        epoch=epoch_key(partition),
     )
 
 

@@ -10,7 +10,8 @@ A map whose first hold may be past its time is swept before it is read: seats co
 reaper or no reaper. Own holds are noted at once, without a read; own releases make the next look a read,
 and so does the news that somebody else made more possible (`reservation.freed_redis`).
 
-When Redis is away the last picture is still shown, for `STALE_S`: looking is not holding.
+When Redis is away the last picture is still shown, for `STALE_S`: looking is not holding. Who wants to
+hold hears that it is away (`for_holding`): nobody is told "sold out" from memory alone.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ REPLICAS_MAX: Final = 1_024
 _LOOKS_MAX: Final = 3  # reads a look waits for while others change the map
 
 #: What the seat store answers when it cannot answer.
-_AWAY: Final = (InventoryRebuilding, SeatsUnavailable, Overloaded)
+AWAY: Final = (InventoryRebuilding, SeatsUnavailable, Overloaded)
 _log = logging.getLogger(__name__)
 
 
@@ -90,20 +91,21 @@ class SeatMaps:
             self._wind()
         return replica
 
-    async def current(self, showtime_id: str) -> MapPicture:
+    async def current(self, showtime_id: str, *, for_holding: bool = False) -> MapPicture:
         """The newest picture, young in the sense of `Replica.is_young`.
 
-        Raises InventoryRebuilding, SeatsUnavailable or Overloaded when there is none younger than
-        `STALE_S` and no other can be had.
+        Raises InventoryRebuilding, SeatsUnavailable or Overloaded when no other can be had and there is
+        none younger than `STALE_S`; `for_holding`, whenever no other can be had.
         """
         replica = self.replica(showtime_id)
         if not (self._is_current(replica, self._clock.monotonic_s()) and replica.shows_sales):
             try:
-                await self.look(replica)
+                await self.look(replica, for_holding=for_holding)
                 if not replica.shows_sales:  # what was read had been asked for before
-                    await self.look(replica)
-            except _AWAY:
-                if replica.epoch < 0 or self._clock.monotonic_s() - replica.asked_at_s > STALE_S:
+                    await self.look(replica, for_holding=for_holding)
+            except AWAY:
+                age_s = self._clock.monotonic_s() - replica.asked_at_s
+                if for_holding or replica.epoch < 0 or age_s > STALE_S:
                     raise
         picture = replica.picture
         assert picture is not None
@@ -191,11 +193,14 @@ class SeatMaps:
             replica.hear(version)
 
     async def sweep(self, replica: Replica) -> None:
-        """Free what is past its time, a bounded batch of it, and look again.
+        """Free all that is past its time, batch by batch, and look again.
 
         Raises InventoryRebuilding, SeatsUnavailable, Overloaded.
         """
-        await self._inventory.sweep(replica.showtime_id, holds_max=limits.sweep_batch_max)
+        handled = limits.sweep_batch_max
+        while handled == limits.sweep_batch_max:
+            swept = await self._inventory.sweep(replica.showtime_id, holds_max=limits.sweep_batch_max)
+            handled = swept.handled
         replica.distrust()
         await self.look(replica)
 
@@ -222,7 +227,7 @@ class SeatMaps:
                 watch.show(replica.picture, now_s)
 
     async def _tidied(self, replica: Replica) -> None:
-        with suppress(*_AWAY):
+        with suppress(*AWAY):
             await self.sweep(replica)
 
     def _wind(self) -> None:

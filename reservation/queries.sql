@@ -10,6 +10,10 @@ UPDATE reservation.epoch SET epoch = epoch + 1, reason = $1::text, raised_at = n
 -- One rebuild at a time, until the transaction ends.
 SELECT pg_advisory_xact_lock(hashtext('seatrush.rebuild'));
 
+-- name: keep_rebuild_waiting
+-- No rebuild begins until the transaction ends; false when one runs or waits for its turn.
+SELECT pg_try_advisory_xact_lock_shared(hashtext('seatrush.rebuild'));
+
 -- name: keep_layout
 -- A layout is its content, so keeping it twice is keeping it once.
 INSERT INTO reservation.layouts (layout_id, name, seat_count, document)
@@ -30,29 +34,34 @@ ON CONFLICT (showtime_id) DO NOTHING;
 -- name: find_inventories
 -- The terms of some sales, with the size of their halls.
 SELECT i.showtime_id, i.layout_id, i.opens_at, i.closes_at, i.phase, i.buyer_seats_max, i.orphan_rule,
-       i.opened_epoch, l.seat_count
+       i.opened_epoch, i.xmin::text::bigint AS revision, l.seat_count
 FROM reservation.inventories i JOIN reservation.layouts l USING (layout_id)
 WHERE i.showtime_id = ANY ($1::text[]);
 
 -- name: all_inventories
 -- Every sale, for a rebuild and for the audit.
 SELECT i.showtime_id, i.layout_id, i.opens_at, i.closes_at, i.phase, i.buyer_seats_max, i.orphan_rule,
-       i.opened_epoch, l.seat_count
+       i.opened_epoch, i.xmin::text::bigint AS revision, l.seat_count
 FROM reservation.inventories i JOIN reservation.layouts l USING (layout_id)
 ORDER BY i.showtime_id;
 
 -- name: unopened_inventories
 -- Sales Redis has not heard of yet: a crash came between the two.
 SELECT i.showtime_id, i.layout_id, i.opens_at, i.closes_at, i.phase, i.buyer_seats_max, i.orphan_rule,
-       i.opened_epoch, l.seat_count
+       i.opened_epoch, i.xmin::text::bigint AS revision, l.seat_count
 FROM reservation.inventories i JOIN reservation.layouts l USING (layout_id)
 WHERE i.opened_epoch IS NULL
 ORDER BY i.created_at
 LIMIT $1::int;
 
 -- name: mark_opened
--- These seat maps live in Redis since this epoch.
-UPDATE reservation.inventories SET opened_epoch = $2::bigint WHERE showtime_id = ANY ($1::text[]);
+-- These seat maps live in Redis since this epoch, under the terms of this revision of the row (the transaction
+-- that wrote it). A row that was written since may have other terms: Redis has not heard of it, whoever said so.
+UPDATE reservation.inventories i
+SET opened_epoch = CASE WHEN i.xmin::text::bigint = told.revision THEN $3::bigint END
+FROM unnest($1::text[], $2::bigint[]) AS told (showtime_id, revision)
+WHERE i.showtime_id = told.showtime_id
+RETURNING i.showtime_id, i.opened_epoch;
 
 -- name: change_sale
 -- New phase or window; Redis learns them next, and the completer tells it if we cannot.

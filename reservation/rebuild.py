@@ -6,11 +6,12 @@ step and start again:
 
 1. raise the epoch, so nothing older is believed; make the server forget its scripts, so the gate is shut;
 2. ask who owns which seats: committed orders, and claims still on the log on their way to PostgreSQL;
-3. load the scripts of the new epoch and restore every showtime with them, keeping holds whose seats
-   nobody owns;
+3. load the scripts of the new epoch, empty the sets of showtimes, and restore every showtime, keeping holds
+   whose seats nobody owns;
 4. write the epoch into each partition last.
 
-Only one rebuild runs at a time: a PostgreSQL advisory lock, held for the whole of it.
+Only one rebuild runs at a time: a PostgreSQL advisory lock, held for the whole of it. Terms that change
+meanwhile stay marked as untold; house seats are refused until it is over (`ReservationStore.no_rebuild`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from kernel import limits
 from kernel.clock import Clock, to_ms
 from kernel.errors import InventoryRebuilding
 from kernel.ids import PARTITIONS
-from reservation.keys import epoch_key
+from reservation.keys import epoch_key, showtimes_key
 from reservation.ports import Possession, SeatInventory
 from reservation.store import ReservationStore, Sale
 from runtime.redis_link import ScriptRunner
@@ -108,6 +109,8 @@ class Rebuilder:
         owners = await self._owners()
 
         await self._scripts.load()
+        for partition in range(PARTITIONS):  # what is no longer sold is not swept
+            await self._scripts.redis.delete(showtimes_key(partition))
         losses_until_ms = to_ms(self._clock.now()) + limits.hold_lifetime_ms_max if epoch > 1 else 0
         kept = dropped = seats_owned = 0
         for sale in sales:
@@ -120,7 +123,8 @@ class Rebuilder:
                 losses_until_ms=losses_until_ms,
             )
             kept, dropped = kept + counts[0], dropped + counts[1]
-        await self._store.mark_opened([sale.showtime_id for sale in sales], epoch)
+        # What was paused or moved since it was read stays untold; the reaper tells it once the gate is open.
+        await self._store.mark_opened(sales, epoch)
         for partition in range(PARTITIONS):
             await self._scripts.redis.set(epoch_key(partition), epoch)
         return Rebuilt(epoch, len(sales), seats_owned, kept, dropped)

@@ -3,14 +3,15 @@
 Losers are nearly all of a rush, and thousands of them want the same few seats. So what one is told is kept
 with the replica it was made from and told to the next as long as it is true: as long as the wanted seats
 stand as they stood, the offers are free and still leave nobody alone, and nobody gave seats back that are
-nearer than the offers are. All that is one mask of the seats it rests on (`seating.rests_on`), so a loser
-costs a look-up and one comparison of integers. Nobody is told of better seats he could have had all along:
-what is sold far away, or beside an offer but not so that it matters, is no reason to search again. And when
-an offer is sold, which in a launch happens all the time, the next nearest takes its place: a search brings
-home a few more offers than are told, and those that still stand are told before anybody searches again.
+nearer than the offers are. All that is one mask of the seats it rests on (`seating.truth_rests_on` and
+`search_rests_on`), so a loser costs a look-up and one comparison of integers. Nobody is told of better seats
+he could have had all along: what is sold far away, or beside an offer but not so that it matters, is no
+reason to search again. And when an offer is sold, which in a launch happens all the time, the next nearest
+takes its place: a search brings home a few more offers than are told, and those that still stand are told
+before anybody searches again. The answer then rests on the map of now, so an offer given back is told again.
 
-Kept answers are bounded by `KEPT_MAX` a showtime, and go all at once when that is reached: what is asked
-for often is back at once.
+Kept answers are bounded by `KEPT_MAX` a showtime, in large halls by `KEPT_BYTES_MAX`, and go all at once
+when that is reached: what is asked for often is back at once.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from kernel import limits
 from kernel.clock import from_ms, rfc3339
 from kernel.errors import Facts, SeatRushError
 from reservation import errors
+from reservation.domain import bytes_for
 from reservation.halls import Showtime
 from reservation.packing import count_seats, has_seat, mask_of
 from reservation.ports import Refused
@@ -42,6 +44,9 @@ from reservation.seating import (
 )
 
 KEPT_MAX: Final = 4_096
+#: Their masks are as wide as the hall, so of a stadium fewer are kept: half of what its own plan takes.
+KEPT_BYTES_MAX: Final = 16 * 1024 * 1024
+_MASKS: Final = 5  # in a `KeptRefusal`
 #: Offers a search brings home beyond those it tells. One more costs a step; one too few a search.
 SPARE: Final = 5
 
@@ -78,9 +83,10 @@ def kept_for(replica: Replica, wish: Hashable, taken: int) -> KeptRefusal | None
     return kept if kept is not None and taken & kept.where == kept.as_it_was else None
 
 
-def keep(replica: Replica, wish: Hashable, kept: KeptRefusal) -> KeptRefusal:
+def keep(replica: Replica, showtime: Showtime, wish: Hashable, kept: KeptRefusal) -> KeptRefusal:
     """Remember what one was told who wished this."""
-    if len(replica.refusals) >= KEPT_MAX:
+    masks_bytes = _MASKS * bytes_for(showtime.sale.terms.seat_count)
+    if len(replica.refusals) >= min(KEPT_MAX, KEPT_BYTES_MAX // masks_bytes):
         replica.refusals.clear()
     replica.refusals[wish] = kept
     return kept
@@ -99,11 +105,9 @@ def seats_taken(
         rest = iter(before.picks)
         told = tuple(islice(standing(plan, taken, rest, rule), limits.alternatives_max))
         if len(told) == limits.alternatives_max:
-            return _refusal(showtime, seats, taken, told, (*told, *rest), before.search)
+            return _refusal(showtime, seats, taken, told, (*told, *rest))
     picks = _picks(showtime, seats, taken, spare=SPARE)
-    search = search_rests_on(plan, taken, seats, picks, limits.alternatives_max)
-    search = int.from_bytes(to_plane(search, len(taken)))
-    return _refusal(showtime, seats, taken, picks[: limits.alternatives_max], picks, search)
+    return _refusal(showtime, seats, taken, picks[: limits.alternatives_max], picks)
 
 
 def _refusal(
@@ -112,10 +116,16 @@ def _refusal(
     taken: bytes,
     told: Sequence[Pick],
     picks: Sequence[Pick],
-    search: int,
 ) -> KeptRefusal:
+    """`picks` begin with those that are told. What they rest on is reckoned on the map of now.
+
+    What was sold since they were found may be an offer that was nearer, so its return must be noticed too.
+    """
+    plan, rule = showtime.hall.plan, showtime.sale.orphan_rule
     error = explain(showtime, seats, Refused("seat_taken", taken=taken), told)
-    where = truth_rests_on(showtime.hall.plan, taken, seats, told, showtime.sale.orphan_rule)
+    search = search_rests_on(plan, taken, seats, picks, limits.alternatives_max)
+    search = int.from_bytes(to_plane(search, len(taken)))
+    where = truth_rests_on(plan, taken, seats, told, rule)
     if where != EVERYTHING:
         where = int.from_bytes(to_plane(where, len(taken))) | search
     plane = int.from_bytes(taken)

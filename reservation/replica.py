@@ -12,7 +12,9 @@ It never grants. It may *refuse*, with the words the script would have used, but
   From that instant on the script decides again, which takes expired holds over, reaper or no reaper;
 * the request is not a repeat. A hold whose answer was lost finds its own seats taken, so the ids of the
   live holds are kept too: a read brings those granted since the read before, in one step with the planes.
-  Whoever is known is sent to the script, which says `already_held`.
+  Whoever is known is sent to the script, which says `already_held`. One exception is put up with: of a
+  hold that has become an order no read speaks any more, so a worker that never saw it, or has read all ids
+  anew since, refuses its repeat. The order says what became of it.
 
 It hears what others made possible (`hear`): from then on nothing is refused on a picture from before.
 
@@ -192,19 +194,17 @@ class Replica:
     # What this worker did itself.
 
     def note_hold(self, hold_id: str, seats: int, held: Held, epoch: int) -> None:
-        """A hold of these seats was granted through this worker, asked for under `epoch`."""
+        """A hold of these seats was granted through this worker, or was before; asked for under `epoch`."""
         self._granted.add(hold_id)
         if self._hold_ids is not None:
             self._hold_ids.add(hold_id)
         if epoch != self.epoch or held.version <= self.version:
             return
-        if held.version > self.version + 1:
-            self.distrust()
+        if not held.fresh or held.version > self.version + 1:
+            self.distrust()  # a repeat brings the version of the map, which others may have made
             return
         self._taken |= seats
         self.version, self._picture = held.version, None
-        if self._learnt_number < self._heard_number:
-            self._reckon_age()
         if self._first_due_at_ms == 0 or held.expires_at_ms < self._first_due_at_ms:
             self._first_due_at_ms = held.expires_at_ms
             self._reckon_due()

@@ -2,7 +2,8 @@
 
 PostgreSQL first: a sale exists when its terms are committed. Then Redis is told; what a crash leaves
 untold is `opened_epoch IS NULL`, and `open_behind` finishes it. House seats follow the rule of all
-seats: taken in Redis first, freed in PostgreSQL first, so a crash errs on the side "unavailable".
+seats: taken in Redis first, freed in PostgreSQL first, so a crash errs on the side "unavailable". A rebuild
+waits for both: begun between the two, it would make the seat maps anew without the seats.
 """
 
 from __future__ import annotations
@@ -93,22 +94,27 @@ class SalesService:
         await self._tell(await self._store.find_sales([showtime_id]))
 
     async def block(self, showtime_id: str, labels: Sequence[str], reason: str = "") -> None:
-        """Keep seats off public sale. Raises NotFound, UnknownSeat, SeatTaken."""
+        """Keep seats off public sale. Raises NotFound, UnknownSeat, SeatTaken, InventoryRebuilding."""
         seats = await self._seats(showtime_id, labels)
-        try:
-            await self._inventory.block(showtime_id, seats)
-        except Refused:
-            raise errors.SeatTaken() from None
-        await self._store.add_blocked(showtime_id, seats, reason)
+        async with self._store.no_rebuild():
+            try:
+                await self._inventory.block(showtime_id, seats)
+            except Refused:
+                raise errors.SeatTaken() from None
+            await self._store.add_blocked(showtime_id, seats, reason)
 
     async def unblock(self, showtime_id: str, labels: Sequence[str]) -> None:
-        """Put house seats on public sale. Raises NotFound, UnknownSeat, SeatNotBlocked."""
+        """Put house seats on public sale.
+
+        Raises NotFound, UnknownSeat, SeatNotBlocked, InventoryRebuilding.
+        """
         seats = await self._seats(showtime_id, labels)
-        await self._store.drop_blocked(showtime_id, seats)
-        try:
-            await self._inventory.unblock(showtime_id, seats)
-        except Refused:
-            raise errors.SeatNotBlocked() from None
+        async with self._store.no_rebuild():
+            await self._store.drop_blocked(showtime_id, seats)
+            try:
+                await self._inventory.unblock(showtime_id, seats)
+            except Refused:
+                raise errors.SeatNotBlocked() from None
 
     async def _seats(self, showtime_id: str, labels: Sequence[str]) -> list[int]:
         layout = (await self._halls.showtime(showtime_id)).hall.layout
@@ -118,7 +124,9 @@ class SalesService:
         return [layout.index_of[label] for label in labels]
 
     async def _tell(self, sales: Sequence[Sale]) -> None:
-        for sale in sales:
-            await self._inventory.open_showtime(sale.terms)
-        if sales:
-            await self._store.mark_opened([sale.showtime_id for sale in sales], self._scripts.epoch)
+        """Until Redis heard the latest: of two who tell at once, the one who is heard last looks again."""
+        while sales:
+            for sale in sales:
+                await self._inventory.open_showtime(sale.terms)
+            written = await self._store.mark_opened(sales, self._scripts.epoch)
+            sales = await self._store.find_sales(written)

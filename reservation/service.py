@@ -20,7 +20,7 @@ import msgspec
 
 from kernel import limits
 from kernel.clock import Clock
-from kernel.errors import NotFound, SeatRushError, ValidationFailed
+from kernel.errors import IdempotencyKeyReused, NotFound, SeatRushError, ValidationFailed
 from kernel.ids import hold_id_for, is_id, showtime_of
 from reservation import errors
 from reservation.domain import Layout, OrphanRule, bytes_for
@@ -116,7 +116,8 @@ class ReservationService:
     ) -> Hold:
         """Hold the best seats there are.
 
-        Raises UnknownArea, TooManySeats, SoldOut, SeatLimitExceeded, SaleNotOpen, SaleClosed.
+        Raises UnknownArea, TooManySeats, SoldOut, SeatLimitExceeded, SaleNotOpen, SaleClosed,
+        HoldExpired, IdempotencyKeyReused.
         """
         showtime = await self._halls.showtime(showtime_id)
         if wish.count > limits.seats_per_hold_max:
@@ -131,7 +132,7 @@ class ReservationService:
             verdict = await self._look_and_judge(replica, hold_id, 0, came_s)
         if verdict != "ask":
             raise self._no_sale(replica, verdict)
-        taken = (await self._maps.current(showtime_id)).taken
+        taken = (await self._maps.current(showtime_id, for_holding=True)).taken
         repeated = replica.knows(hold_id) is not False
         told = None if repeated else kept_for(replica, wish, replica.taken)
         if told and not replica.is_overdue(self._clock.monotonic_s()):
@@ -141,20 +142,20 @@ class ReservationService:
             pick = _pick(showtime, taken, wish, seed, attempt)
             if pick is None and replica.is_overdue(self._clock.monotonic_s()):
                 await self._maps.sweep(replica)
-                taken = (await self._maps.current(showtime_id)).taken
+                taken = (await self._maps.current(showtime_id, for_holding=True)).taken
                 pick = _pick(showtime, taken, wish, seed, attempt)
             if pick is None:
                 if repeated:
                     with suppress(NotFound, errors.HoldLost):
-                        return await self.find_hold(account_id, hold_id)
-                raise keep(replica, wish, nothing_left(showtime, taken)).error()
+                        return await self._find_repeated(account_id, hold_id, wish)
+                raise keep(replica, showtime, wish, nothing_left(showtime, taken)).error()
             try:
                 wanted = mask_of(pick.seats, showtime.sale.terms.seat_count)
                 return await self._hold(showtime, replica, hold_id, account_id, pick.seats, wanted, best=True)
             except Refused as refusal:
                 if refusal.status == "idempotency_key_reused":
                     # A repeat after a lost answer: the first pick was other seats, and it stands.
-                    return await self.find_hold(account_id, hold_id)
+                    return await self._find_repeated(account_id, hold_id, wish)
                 last = attempt == limits.best_available_tries_max - 1
                 if refusal.status != "seat_taken" or last:
                     raise explain(showtime, pick.seats, refusal) from None
@@ -170,6 +171,20 @@ class ReservationService:
             raise errors.refusal_error(refusal) from None
         together = is_together(showtime.hall.plan, state.seats)
         return Hold(hold_id, showtime, state.seats, together, state.expires_at_ms, state.state)
+
+    async def _find_repeated(self, account_id: str, hold_id: str, wish: BestAvailable) -> Hold:
+        """What an earlier request with this key was granted.
+
+        Raises IdempotencyKeyReused if it cannot have wished for this, and what `find_hold` raises.
+        """
+        hold = await self.find_hold(account_id, hold_id)
+        layout = hold.showtime.hall.layout
+        elsewhere = wish.area_id is not None and any(
+            layout.seats[seat].area_id != wish.area_id for seat in hold.seats
+        )
+        if elsewhere or len(hold.seats) != wish.count:
+            raise IdempotencyKeyReused()
+        return msgspec.structs.replace(hold, fresh=False)
 
     async def release(self, account_id: str, hold_id: str) -> None:
         """Let go. Raises NotFound, HoldExpired, HoldClaimed."""
@@ -235,7 +250,7 @@ class ReservationService:
             width = bytes_for(showtime.sale.terms.seat_count)
             before = replica.refusals.get(wish)
             told = seats_taken(showtime, seats, taken or plane.to_bytes(width), before)
-            keep(replica, wish, told)
+            keep(replica, showtime, wish, told)
         return told.error()
 
     @staticmethod
@@ -292,7 +307,7 @@ class ReservationService:
         self, showtime: Showtime, seats: Sequence[int]
     ) -> tuple[OrphanRule, Stretches, Stretches]:
         """Judge here what the script's arithmetic is not made for. Raises Refused if it strands a seat."""
-        picture = await self._maps.current(showtime.showtime_id)
+        picture = await self._maps.current(showtime.showtime_id, for_holding=True)
         verdict = judge_orphans(showtime.hall.plan, picture.taken, seats, showtime.sale.orphan_rule)
         if not verdict.ok and not any(has_seat(picture.taken, seat) for seat in seats):
             raise Refused("orphan_seat", seats=verdict.singles, taken=picture.taken)

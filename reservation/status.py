@@ -9,8 +9,7 @@ from datetime import datetime
 from typing import Literal
 
 from kernel.clock import Clock, from_ms, to_ms
-from kernel.errors import InventoryRebuilding, SeatsUnavailable
-from reservation.live import SeatMaps
+from reservation.live import AWAY, SeatMaps
 from reservation.ports import Terms
 from reservation.store import ReservationStore
 
@@ -64,5 +63,5 @@ class SaleStatusService:
     async def _seats_left(self, showtime_id: str) -> int | None:
         try:
             return (await self._maps.glance(showtime_id)).seats_left
-        except (InventoryRebuilding, SeatsUnavailable):
+        except AWAY:
             return None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from kernel.clock import from_ms, to_ms
+from kernel.errors import InventoryRebuilding
 from reservation.domain import Layout, OrphanRule
 from reservation.layouts import from_document, to_document
 from reservation.ports import Phase, Terms
@@ -19,12 +20,16 @@ _SQL = load_queries(__file__)
 
 @dataclass(frozen=True, slots=True)
 class Sale:
-    """A showtime on sale: the terms, and the hall."""
+    """A showtime on sale: the terms, and the hall.
+
+    `opened_epoch` is None while Redis has to be told of the terms; `revision` changes with every writing.
+    """
 
     terms: Terms
     layout_id: str
     orphan_rule: OrphanRule
     opened_epoch: int | None = None
+    revision: int = 0
 
     @property
     def showtime_id(self) -> str:
@@ -44,6 +49,7 @@ def _sale(row: Record) -> Sale:
         layout_id=row["layout_id"],
         orphan_rule=row["orphan_rule"],
         opened_epoch=row["opened_epoch"],
+        revision=row["revision"],
     )
 
 
@@ -64,6 +70,14 @@ class ReservationStore:
         """Keep every other rebuild waiting; PostgreSQL lets go when this process dies."""
         async with self._database.transaction() as connection:
             await connection.execute(_SQL["lock_rebuild"], timeout=60.0)
+            yield
+
+    @asynccontextmanager
+    async def no_rebuild(self) -> AsyncIterator[None]:
+        """Keep every rebuild waiting. Raises InventoryRebuilding when one runs or is due."""
+        async with self._database.transaction() as connection:
+            if not await connection.fetchval(_SQL["keep_rebuild_waiting"]):
+                raise InventoryRebuilding(retry_after_s=1.0)
             yield
 
     async def keep_layout(self, layout: Layout) -> str:
@@ -100,8 +114,18 @@ class ReservationStore:
         rows = await self._database.fetch(_SQL["unopened_inventories"], limit)
         return [_sale(row) for row in rows]
 
-    async def mark_opened(self, showtime_ids: Sequence[str], epoch: int) -> None:
-        await self._database.execute(_SQL["mark_opened"], list(showtime_ids), epoch)
+    async def mark_opened(self, sales: Sequence[Sale], epoch: int) -> list[str]:
+        """Note that Redis was told of these sales; the answer is those that were written meanwhile.
+
+        Of these nobody knows what Redis heard last: they are to be told, again.
+        """
+        rows = await self._database.fetch(
+            _SQL["mark_opened"],
+            [sale.showtime_id for sale in sales],
+            [sale.revision for sale in sales],
+            epoch,
+        )
+        return [row["showtime_id"] for row in rows if row["opened_epoch"] is None]
 
     async def change_sale(
         self,

@@ -26,6 +26,7 @@ class StretchTable:
     def __init__(self, layout: Layout) -> None:
         area_number = {area.area_id: number for number, area in enumerate(layout.areas)}
         self._stretches: list[tuple[int, int, int]] = []
+        self._areas_in: list[frozenset[int]] = []  # numbers; a stretch itself has that of its first seat
         self._stretch_of: list[int] = [-1] * layout.seat_count
         self._odd: set[tuple[int, int, int]] = set()
         for segment in layout.segments:
@@ -35,8 +36,9 @@ class StretchTable:
                     start = seat if start is None else start
                     self._stretch_of[seat] = len(self._stretches)
                 elif start is not None:
-                    number = area_number[layout.seats[start].area_id]
-                    self._stretches.append((start, seat - start, number))
+                    numbers = [area_number[one.area_id] for one in layout.seats[start:seat]]
+                    self._stretches.append((start, seat - start, numbers[0]))
+                    self._areas_in.append(frozenset(numbers))
                     if not _is_plain(layout.seats[start:seat]):
                         self._odd.add(self._stretches[-1])
                     start = None
@@ -47,9 +49,15 @@ class StretchTable:
         return None if -1 in places else tuple([self._stretches[place] for place in sorted(places)])
 
     def of_areas(self, touched: Stretches) -> Stretches:
-        """Every stretch of the areas of the touched ones."""
-        areas = {area for _, _, area in touched}
-        return tuple([stretch for stretch in self._stretches if stretch[2] in areas])
+        """Every stretch with a seat of the areas of the touched ones, also among seats of other areas."""
+        areas = frozenset().union(*(self._areas_in[self._stretch_of[start]] for start, _, _ in touched))
+        return tuple(
+            [
+                stretch
+                for stretch, within in zip(self._stretches, self._areas_in, strict=True)
+                if not areas.isdisjoint(within)
+            ]
+        )
 
     def are_plain(self, stretches: Stretches) -> bool:
         """Whether the script's arithmetic holds on all of them."""

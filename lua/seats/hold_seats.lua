@@ -1,8 +1,9 @@
 #!lua
 --[[ Hold seats of one showtime for one buyer, all or none.
   Atomic because two buyers must never both read a seat as free. The same hold id gives the same
-  answer, so a repeat after a lost reply is safe, also when the hold has become an order meanwhile. A
-  hold that is past its time is taken over here, in the same step: expiry is data, the reaper only tidies.
+  answer, so a repeat after a lost reply is safe, also when the hold has become an order meanwhile; a
+  worker that does not know of that order refuses before it asks here (ADR 8). A hold that is past its
+  time is taken over here, in the same step: expiry is data, the reaper only tidies.
   The orphan rule is judged on the same bits the hold is granted on. Geometry arrives as stretches:
   ranges of ordinary seats without an aisle or an accessible seat between them.
   KEYS  1 showtime  hash    terms, holds by tail of their id, seats per buyer id

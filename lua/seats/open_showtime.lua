@@ -2,14 +2,16 @@
 --[[ Put a showtime on sale, or change its window, phase and limit.
   Atomic because a hold must see either all of the old terms or all of the new ones.
   Terms that let somebody hold who could not before are announced; a map nobody has seen is no news.
+  A showtime that is not there is new only where the partition's data is of the epoch: it may also be lost.
   KEYS  1 showtime  hash    terms, holds by tail of their id, seats per buyer id
         2 taken     string  bit per seat: cannot be held now
         3 sold      string  bit per seat: claimed or sold
         4 showtimes set     showtimes of the partition
+        5 epoch     string  the epoch of the partition's data
   ARGV  1 showtime_id  2 seat_count  3 opens_at_ms  4 closes_at_ms (0 = never)  5 buyer_seats_max
         6 phase ('open', 'paused' or 'closed')
   RETURNS  opened {version} | already_open {version} | inventory_rebuilding
-  COST  at most 5 commands ]]
+  COST  at most 6 commands ]]
 -- include: announce_freed
 
 -- Read
@@ -18,7 +20,7 @@ local terms = redis.call('HMGET', KEYS[1], 'epoch', 'version', 'phase', 'opens_a
 local known = terms[1]
 
 -- Decide
-if known and known ~= EPOCH then
+if (known or redis.call('GET', KEYS[5])) ~= EPOCH then
   return { 'inventory_rebuilding' }
 end
 local function end_of(closes_at_ms)

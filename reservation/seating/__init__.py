@@ -12,7 +12,7 @@ Does not own: who may hold how much, what is taken, what a seat costs, and the h
 from .alternatives import alternatives
 from .best_available import best_available
 from .geometry import SeatingPlan
-from .lasting import EVERYTHING, rests_on, search_rests_on, standing, truth_rests_on
+from .lasting import EVERYTHING, search_rests_on, standing, truth_rests_on
 from .orphans import OrphanVerdict, judge_orphans
 from .picks import Pick, couples_broken, is_together
 from .planes import to_plane
@@ -27,7 +27,6 @@ __all__ = [
     "couples_broken",
     "is_together",
     "judge_orphans",
-    "rests_on",
     "search_rests_on",
     "standing",
     "to_plane",

@@ -47,26 +47,13 @@ _TAIL: Final = 1e-6  # seat pitches: the last digit of a distance leaves no row 
 _NEAR_MAX: Final = 64  # segments; where more are in question, a seat freed anywhere is taken for near
 
 
-def rests_on(
-    plan: SeatingPlan,
-    taken: bytes,
-    wanted: Sequence[int],
-    offers: Sequence[Pick],
-    rule: OrphanRule,
-    limit: int,
-) -> int:
-    """The set of seats that `offers`, up to `limit` of them, for who wanted these seats rest on.
-
-    `taken` is the plane the offers were made on. Answers `EVERYTHING` if they rest on the whole of it.
-    """
-    truth = truth_rests_on(plan, taken, wanted, offers, rule)
-    return truth if truth == EVERYTHING else truth | search_rests_on(plan, taken, wanted, offers, limit)
-
-
 def search_rests_on(
     plan: SeatingPlan, taken: bytes, wanted: Sequence[int], offers: Sequence[Pick], limit: int
 ) -> int:
-    """The set of seats that, as they are, say that no nearer offers than these could be found."""
+    """The set of seats that, as they are, say that no nearer offers than these could be found.
+
+    `taken` is the plane they were looked for on. With fewer than `limit` of them every taken seat counts.
+    """
     return mask_of(wanted) | to_bits(taken) & _nearer(plan, wanted, offers, limit)
 
 

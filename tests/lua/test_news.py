@@ -24,7 +24,7 @@ from runtime.paths import LUA_DIR
 from runtime.redis_link import Nodes, ScriptRunner
 from runtime.redis_link.slots import slot_of
 from tests.support.cluster import PRIMARIES, SLOTS, running_cluster
-from tests.support.inventories import EPOCH, NOW_MS, TOMBSTONE_MS, TTL_MS, Stage, terms_of
+from tests.support.inventories import NOW_MS, TOMBSTONE_MS, TTL_MS, Stage, open_gate, terms_of
 
 Story = Callable[[Stage], Awaitable[Any]]
 
@@ -145,8 +145,7 @@ async def test_what_is_said_on_one_node_of_a_cluster_is_heard_on_all_of_them() -
             assert (await channel.get_message(timeout=5.0) or {})["type"] == "subscribe"
         runner = ScriptRunner(cluster.clients[0], Nodes(cluster.url))
         stack.push_async_callback(runner.nodes.aclose)
-        runner.adopt_epoch(EPOCH)
-        await runner.load()
+        await open_gate(runner)
         inventory = RedisInventory(runner)
         showtimes = [
             next(one for one in iter(new_showtime_id, "") if partition_of(one) == partition)

@@ -6,6 +6,7 @@ nothing has to be cleared and any number of tests may share a server.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import re
 import secrets
@@ -18,7 +19,7 @@ from typing import Any, Final
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from kernel.ids import HOLD_RANDOM_LENGTH, new_hold_id, new_showtime_id, partition_of
+from kernel.ids import HOLD_RANDOM_LENGTH, PARTITIONS, new_hold_id, new_showtime_id
 from reservation.keys import epoch_key, hold_prefix, keys_of
 from reservation.packing import pack_numbers, plane_of, seats_in, unpack_numbers
 from reservation.ports import Phase, Terms
@@ -35,14 +36,21 @@ _DECLARED_KEY: Final = re.compile(r"(\d+) (\w+) +(hash|string|zset|stream|set) "
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def runner(valkey_url: str) -> AsyncIterator[ScriptRunner]:
-    """Every script, loaded under `EPOCH`."""
+    """Every script, loaded under `EPOCH`, and data of that epoch."""
     redis = connect(valkey_url)
     runner = ScriptRunner(redis, Nodes(valkey_url))
-    runner.adopt_epoch(EPOCH)
-    await runner.load()
+    await open_gate(runner)
     yield runner
     await runner.nodes.aclose()
     await redis.aclose()
+
+
+async def open_gate(runner: ScriptRunner) -> None:
+    """What a rebuild leaves behind on a server without showtimes."""
+    runner.adopt_epoch(EPOCH)
+    await runner.load()
+    written = (runner.command("SET", epoch_key(partition), EPOCH) for partition in range(PARTITIONS))
+    await asyncio.gather(*written)
 
 
 def declared_keys(script: Script) -> list[tuple[str, str]]:
@@ -200,8 +208,6 @@ class Stage:
 
     def key(self, name: str) -> str:
         """The key a header means by a name."""
-        if name == "epoch":
-            return epoch_key(partition_of(self.showtime_id))
         if name == "request":
             return self._request
         return str(getattr(self.keys, name))
@@ -271,7 +277,7 @@ class Stage:
         return await self.ask("claim_hold", hold_id, buyer, pay_by_ms, self.now_ms, b"the claim")
 
     async def confirm(self, hold_id: str, buyer: str) -> list[Any]:
-        return await self.ask("confirm_hold", hold_id, buyer, b"the sale")
+        return await self.ask("confirm_hold", hold_id, buyer, b"the sale", "")
 
     async def release(self, hold_id: str, buyer: str) -> list[Any]:
         return await self.ask("release_hold", hold_id, buyer, self.now_ms)

@@ -57,7 +57,7 @@ class House:
         return Worker(self.platform, self.clock)
 
     async def showtime(self, **terms: Any) -> str:
-        """Rows A to H of ten seats, 1 to 3, 5 to 8 and 10 to 12; long on sale unless told otherwise."""
+        """Rows A to H of ten seats, 1 to 3, 5 to 8 and 10 to 12; long on sale; unless told otherwise."""
         opens_at = datetime.now(UTC) - timedelta(hours=2)
         return await self.running.add_showtime(**{"opens_at": opens_at, **terms})
 

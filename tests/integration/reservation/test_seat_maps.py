@@ -18,9 +18,16 @@ import pytest
 
 from kernel import limits
 from kernel.clock import to_ms
-from kernel.errors import InventoryRebuilding, SeatRushError
-from kernel.ids import new_id
-from reservation import RedisInventory, errors, refusals
+from kernel.errors import (
+    IdempotencyKeyReused,
+    InventoryRebuilding,
+    Overloaded,
+    SeatRushError,
+    SeatsUnavailable,
+)
+from kernel.ids import new_hold_id, new_id
+from reservation import Layout, RedisInventory, SaleStatusService, errors, refusals
+from reservation.domain import Area, Seat, Segment
 from reservation.live import GLANCE_S, READS_PER_S_MAX, STALE_S, TICK_S, TICK_S_MAX
 from reservation.packing import count_seats
 from reservation.ports import SeatMap
@@ -47,6 +54,16 @@ async def _gone(house: House, worker: Worker, **terms: Any) -> str:
     worker.maps.replica(showtime_id).want_hold_ids()
     await worker.maps.tick()
     return showtime_id
+
+
+def row(areas: str) -> Layout:
+    """One row; each letter is the area of a seat."""
+    seats = tuple(
+        Seat(place, f"1-{place + 1}", "1", str(place + 1), float(place), 0.0, area)
+        for place, area in enumerate(areas)
+    )
+    named = tuple(Area(area, area) for area in sorted(set(areas)))
+    return Layout("row", seats, named, (Segment(0, len(seats), "1"),), (len(seats) / 2, 0.0))
 
 
 # What is free of charge.
@@ -440,6 +457,22 @@ async def test_the_best_seats_may_be_those_of_a_hold_past_its_time(house: House)
     assert [layout.seats[seat].label for seat in hold.seats] == ["A1"]
 
 
+async def test_however_many_holds_are_past_their_time_the_one_that_is_wanted_comes_free(house: House) -> None:
+    worker = house.worker()
+    many = limits.sweep_batch_max + limits.sweep_batch_max // 2
+    showtime_id = await house.showtime(layout=row("A" * many + "B"))
+    now_ms = to_ms(datetime.now(UTC))
+    for seat in range(many + 1):
+        long_ago_ms = now_ms - 1_000 * (many + 1 - seat)  # the wanted one ended last
+        await worker.inventory.hold(
+            showtime_id, new_hold_id(showtime_id), new_id("acc"), [seat], ttl_ms=0, now_ms=long_ago_ms
+        )
+
+    hold = await worker.service.hold_best(new_id("acc"), showtime_id, BestAvailable(1, "B"), "key")
+
+    assert hold.seats == (many,)
+
+
 # Repeats.
 
 
@@ -486,7 +519,34 @@ async def test_a_repeated_wish_for_any_seats_gets_its_hold_in_a_hall_that_sold_o
     await theirs.inventory.block(showtime_id, rest)
     await ours.maps.current(showtime_id)
 
-    assert await ours.service.hold_best(fan, showtime_id, BestAvailable(2), "once") == granted
+    again = await ours.service.hold_best(fan, showtime_id, BestAvailable(2), "once")
+    assert again == msgspec.structs.replace(granted, fresh=False)
+
+
+async def test_a_repeated_wish_for_any_seats_is_known_as_one_where_others_could_be_had(house: House) -> None:
+    ours, theirs, fan = house.worker(), house.worker(), new_id("acc")
+    showtime_id = await house.showtime()
+    granted = await theirs.service.hold_best(fan, showtime_id, BestAvailable(2), "once")
+
+    again = await ours.service.hold_best(fan, showtime_id, BestAvailable(2), "once")
+    assert again == msgspec.structs.replace(granted, fresh=False)
+
+
+@pytest.mark.parametrize("wish", [BestAvailable(4), BestAvailable(1), BestAvailable(2, "B")])
+@pytest.mark.parametrize("is_sold_out", [False, True])
+async def test_another_wish_with_the_same_key_is_refused_by_every_worker(
+    house: House, wish: BestAvailable, is_sold_out: bool
+) -> None:
+    ours, theirs, fan = house.worker(), house.worker(), new_id("acc")
+    showtime_id = await house.showtime(layout=row("A" * 8 + "B" * 8))
+    granted = await theirs.service.hold_best(fan, showtime_id, BestAvailable(2, "A"), "once")
+    if is_sold_out:
+        await theirs.inventory.block(showtime_id, [seat for seat in range(16) if seat not in granted.seats])
+    ours.maps.replica(showtime_id).want_hold_ids()
+    await ours.maps.tick()
+
+    with pytest.raises(IdempotencyKeyReused):
+        await ours.service.hold_best(fan, showtime_id, wish, "once")
 
 
 # When the seat store is away or fenced off.
@@ -504,6 +564,77 @@ async def test_a_fenced_store_is_not_spoken_for(house: House) -> None:
     await house.time_passes(STALE_S)
     with pytest.raises(InventoryRebuilding):
         await worker.maps.current(showtime_id)
+
+
+async def _away(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody can read a seat map any more, and has not for twenty seconds."""
+
+    async def read_map(self: RedisInventory, showtime_id: str, **asked: Any) -> SeatMap:
+        raise SeatsUnavailable
+
+    monkeypatch.setattr(RedisInventory, "read_map", read_map)
+    await house.time_passes(STALE_S * 2 / 3)
+
+
+async def _fenced(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rebuild has begun twenty seconds ago."""
+    await house.platform.scripts.forget()
+    await house.time_passes(STALE_S * 2 / 3)
+
+
+@pytest.mark.parametrize(("happens", "told"), [(_away, SeatsUnavailable), (_fenced, InventoryRebuilding)])
+async def test_that_nothing_is_left_is_said_only_while_the_store_can_be_asked(
+    house: House, monkeypatch: pytest.MonkeyPatch, happens: Any, told: type[SeatRushError]
+) -> None:
+    worker = house.worker()
+    showtime_id = await house.showtime()
+    await worker.inventory.block(showtime_id, range(80))
+    with pytest.raises(errors.SoldOut):
+        await worker.service.hold_best(new_id("acc"), showtime_id, BestAvailable(2), "key")
+
+    await happens(house, monkeypatch)
+
+    assert await worker.taken(showtime_id) == 80, "looking is not holding"
+    for count in (2, 3):
+        with pytest.raises(told):
+            await worker.service.hold_best(new_id("acc"), showtime_id, BestAvailable(count), "key")
+
+
+@pytest.mark.parametrize(("happens", "told"), [(_away, SeatsUnavailable), (_fenced, InventoryRebuilding)])
+async def test_a_single_seat_is_not_judged_on_a_picture_from_before_the_store_went_away(
+    house: House, monkeypatch: pytest.MonkeyPatch, happens: Any, told: type[SeatRushError]
+) -> None:
+    worker = house.worker()
+    showtime_id = await house.showtime(layout=row("AAAABBBB"), orphan_rule="lenient")
+    with pytest.raises(errors.OrphanSeat):
+        await worker.hold(showtime_id, "1-2")
+
+    await happens(house, monkeypatch)
+
+    with pytest.raises(told):
+        await worker.hold(showtime_id, "1-2")
+
+
+@pytest.mark.parametrize("trouble", [SeatsUnavailable, InventoryRebuilding, Overloaded])
+async def test_a_list_is_shown_without_numbers_whatever_keeps_the_store_from_answering(
+    house: House, monkeypatch: pytest.MonkeyPatch, trouble: type[SeatRushError]
+) -> None:
+    worker = house.worker()
+    read, unread = await _gone(house, worker), await house.showtime()
+    read_map = RedisInventory.read_map
+
+    async def read_some(self: RedisInventory, showtime_id: str, **asked: Any) -> SeatMap:
+        if showtime_id == unread:
+            raise trouble
+        return await read_map(self, showtime_id, **asked)
+
+    monkeypatch.setattr(RedisInventory, "read_map", read_some)
+    status = SaleStatusService(house.platform.reservation_store, worker.maps, house.clock)
+
+    views = await status.views_of([read, unread])
+
+    assert views[read].seats_left == 78
+    assert views[unread].seats_left is None
 
 
 async def test_after_a_rebuild_the_map_is_of_the_new_epoch_at_once(house: House) -> None:

@@ -62,3 +62,21 @@ async def test_a_showtime_that_is_not_there_is_asked_for_again(
         with pytest.raises(NotFound):
             await halls.showtime(nowhere)
         assert len(asked) == times
+
+
+async def test_terms_that_are_changed_while_their_hall_is_built_are_asked_for_again(
+    house: House, asked: list[Sequence[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    showtime_id = await house.showtime()
+    store = house.platform.reservation_store
+    halls, find_layout = Halls(store, house.clock), store.find_layout
+
+    async def found_meanwhile(layout_id: str) -> Any:
+        halls.forget(showtime_id)
+        return await find_layout(layout_id)
+
+    monkeypatch.setattr(store, "find_layout", found_meanwhile)
+    asked.clear()
+    for times in (1, 2, 2):
+        assert (await halls.showtime(showtime_id)).showtime_id == showtime_id
+        assert len(asked) == times

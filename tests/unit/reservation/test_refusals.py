@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from reservation.stretches import StretchTable
 
 ROWS, SEATS_PER_ROW = 12, 20
 LOSERS_PER_SALE = 60
+MASKS = [field.name for field in fields(KeptRefusal) if field.type == "int"]
 
 
 def showtime(rule: OrphanRule = "lenient") -> Showtime:
@@ -71,7 +73,8 @@ class Launch:
         if told is None:
             self.worked_out += 1
             before = self.replica.refusals.get(seats)
-            told = keep(self.replica, seats, seats_taken(self.showtime, seats, self.plane, before))
+            told = seats_taken(self.showtime, seats, self.plane, before)
+            keep(self.replica, self.showtime, seats, told)
         return told
 
     def offers(self, told: KeptRefusal) -> list[tuple[int, ...]]:
@@ -239,6 +242,19 @@ def test_what_was_found_earlier_is_not_told_when_nearer_seats_were_given_back(
     assert len(searches) == 2
 
 
+def test_an_offer_that_was_sold_and_given_back_is_told_first_again(searches: list[Sequence[int]]) -> None:
+    """It was free when the others were found, so at first nothing that they rested on was in it."""
+    launch = Launch()
+    launch.gone = {110, 111}
+    nearest, *others = launch.offers(launch.tell(110, 111))
+    launch.gone.update(nearest)
+    assert launch.offers(launch.tell(110, 111))[:2] == others
+    assert len(searches) == 1, "the others were found before"
+
+    launch.gone.difference_update(nearest)
+    assert launch.offers(launch.tell(110, 111)) == [nearest, *others]
+
+
 def test_an_answer_ends_when_a_wanted_seat_is_free_again() -> None:
     launch = Launch()
     launch.gone = {20, 21}
@@ -284,12 +300,34 @@ def test_of_a_full_hall_it_is_said_that_it_is_sold_out_until_a_seat_is_free() ->
 def test_that_nothing_is_left_is_true_of_one_map_only() -> None:
     launch = Launch()
     launch.gone = set(range(launch.layout.seat_count - 1))
-    keep(launch.replica, "any two", nothing_left(launch.showtime, launch.plane))
+    keep(launch.replica, launch.showtime, "any two", nothing_left(launch.showtime, launch.plane))
     here = int.from_bytes(launch.plane)
     told = kept_for(launch.replica, "any two", here)
     assert told is not None
     assert told.facts == {"seats_left": 1}
     assert kept_for(launch.replica, "any two", here ^ mask_of([5], launch.layout.seat_count)) is None
+
+
+@pytest.mark.parametrize(
+    ("seat_count", "fewest", "most"),
+    [(240, refusals.KEPT_MAX, refusals.KEPT_MAX), (40_000, 500, 1_000), (65_535, 300, 600)],
+)
+def test_what_is_kept_of_a_stadium_takes_no_more_room_than_is_allowed(
+    seat_count: int, fewest: int, most: int
+) -> None:
+    hall, replica = showtime(), Replica("sho_1")
+    terms = replace(hall.sale.terms, seat_count=seat_count)
+    stadium = replace(hall, sale=replace(hall.sale, terms=terms))
+    kept = nothing_left(stadium, b"\xff" * (seat_count // 8))
+    kept.wanted = kept.where = kept.search = kept.searched = kept.as_it_was
+    entries = []
+    for wish in range(refusals.KEPT_MAX + 1):
+        keep(replica, stadium, wish, kept)
+        entries.append(len(replica.refusals))
+    assert fewest <= max(entries) <= most
+    masks_bytes = sum(getattr(kept, name).bit_length() // 8 for name in MASKS)
+    assert max(entries) * masks_bytes <= refusals.KEPT_BYTES_MAX
+    assert entries[-1] < max(entries), "they go all at once"
 
 
 def test_each_loser_gets_an_exception_of_his_own_with_the_same_facts() -> None:

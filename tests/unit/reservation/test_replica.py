@@ -79,7 +79,7 @@ class Game:
 
     async def step(self) -> None:
         worker = self.random.choice(self.workers)
-        match self.random.randrange(12):
+        match self.random.randrange(13):
             case 0 | 1 | 2 | 3:
                 request = new_hold_id(self.showtime_id), f"acc_{self.random.randrange(5)}", self.choice()
                 self.asked.append(request)
@@ -88,6 +88,8 @@ class Game:
                 self.now_s += self.random.choice([0.001, 1.0, 25.0, TTL_MS / 1000])
             case 5 | 6:
                 await worker.read()
+            case 7 if self.asked:
+                await worker.hold(*self.random.choice(self.asked))  # a repeat, perhaps of another worker's
             case _ if self.asked:
                 await self.change(*self.random.choice(self.asked)[:2])
 
@@ -195,6 +197,19 @@ async def test_a_replica_that_ignores_a_gap_shows_seats_nobody_has_as_free(
         self.version = held.version
 
     monkeypatch.setattr(Replica, "note_hold", blind)
+    with pytest.raises(AssertionError, match="same version, other seats"):
+        await play_all()
+
+
+async def test_a_replica_that_takes_a_repeat_for_a_grant_keeps_seats_that_came_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    note_hold = Replica.note_hold
+
+    def credulous(self: Replica, hold_id: str, seats: int, held: Held, epoch: int) -> None:
+        note_hold(self, hold_id, seats, Held(held.expires_at_ms, held.version, fresh=True), epoch)
+
+    monkeypatch.setattr(Replica, "note_hold", credulous)
     with pytest.raises(AssertionError, match="same version, other seats"):
         await play_all()
 
@@ -433,6 +448,24 @@ def test_a_list_shows_a_picture_from_before_the_news() -> None:
     replica = known()
     replica.hear(8)
     assert replica.is_within(YOUNG_S, 0.0)
+
+
+def test_a_repeat_does_not_make_a_worker_believe_a_freed_seat_is_taken() -> None:
+    """It is answered with the version of the map, and somebody may have changed that in between."""
+    replica = known(ids=("hld_own",))
+    replica.note_hold("hld_own", mask_of([3], SEATS), Held(NOW_MS, 8, fresh=False), EPOCH)
+    assert replica.version == 7, "what stepped it may have been a release of seat 4"
+    assert verdict(replica, 4) == "look"
+
+    found = replace(_as_read(), taken=b"\x10\x00", sold=b"\x00\x00")
+    replica.learn(replica.question(EPOCH, 0.0, TTL_MS), found, 0.0)
+    assert verdict(replica, 4) == "ask"
+
+
+def test_a_repeat_on_the_map_that_is_known_costs_no_read() -> None:
+    replica = known(ids=("hld_own",))
+    replica.note_hold("hld_own", mask_of([3], SEATS), Held(NOW_MS, 7, fresh=False), EPOCH)
+    assert verdict(replica, 4) == "seat_taken"
 
 
 def test_an_own_hold_of_an_earlier_epoch_is_not_drawn_into_the_map() -> None:

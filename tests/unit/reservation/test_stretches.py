@@ -1,8 +1,8 @@
 """Stretches are what the script's arithmetic may be trusted with.
 
 Goal: on plain stretches the script's closed form and the reference judge every choice alike; where they
-would not, the stretch says so. Method: random small rows, every choice of one and two seats, the twin's
-rule (which the contract suite holds to the script's) against `judge_orphans`.
+would not, the stretch says so. Method: random small rows, every choice of one and two seats in the first of
+two, the twin's rule (which the contract suite holds to the script's) against `judge_orphans`.
 """
 
 from __future__ import annotations
@@ -10,47 +10,64 @@ from __future__ import annotations
 from itertools import combinations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from reservation.domain import Area, Layout, OrphanRule, Seat, Segment
+from reservation.domain import Area, Layout, OrphanRule, Seat, SeatKind, Segment
 from reservation.inventory_memory import orphans
 from reservation.packing import plane_of
 from reservation.seating import SeatingPlan, judge_orphans
 from reservation.stretches import StretchTable
 
-KINDS = {".": "standard", "a": "accessible", "c": "companion", "l": "couple_left", "r": "couple_right"}
+KINDS: dict[str, SeatKind] = {
+    ".": "standard",
+    "a": "accessible",
+    "c": "companion",
+    "l": "couple_left",
+    "r": "couple_right",
+}
 
 
-def row(drawing: str, areas: str = "") -> Layout:
-    """One row, a letter a seat; `areas` names the area of each seat."""
-    areas = areas or "A" * len(drawing)
-    seats = tuple(
-        Seat(place, f"1-{place + 1}", "1", str(place + 1), float(place), 0.0, areas[place], KINDS[letter])  # type: ignore[arg-type]
-        for place, letter in enumerate(drawing)
-    )
-    segments = (Segment(0, len(seats), "1"),)
-    return Layout("row", seats, tuple(Area(one, one) for one in sorted(set(areas))), segments, (0.0, 0.0))
+def row(drawing: str, areas: str = "", behind: str = "") -> Layout:
+    """A row, a letter a seat, and one of plain seats behind it; `areas` and `behind` name their areas."""
+    areas = (areas or "A" * len(drawing)) + behind
+    seats = []
+    for place, letter in enumerate(drawing + "." * len(behind)):
+        number, at = (2, place - len(drawing)) if place >= len(drawing) else (1, place)
+        label = f"{number}-{at + 1}"
+        x, y = float(at), float(number)
+        seats.append(Seat(place, label, f"{number}", f"{at + 1}", x, y, areas[place], KINDS[letter]))
+    segments = [Segment(0, len(drawing), "1"), Segment(len(drawing), len(behind), "2")]
+    named = tuple(Area(one, one) for one in sorted(set(areas)))
+    return Layout("row", tuple(seats), named, tuple(segments[: 2 if behind else 1]), (0.0, 0.0))
 
 
 @given(
     drawing=st.text(alphabet="...a", min_size=2, max_size=9),
-    taken=st.sets(st.integers(0, 8)),
+    behind=st.text(alphabet="AB", max_size=6),
+    taken=st.sets(st.integers(0, 14)),
     rule=st.sampled_from(["lenient", "strict"]),
 )
 @settings(max_examples=300, deadline=None)
-def test_script_and_reference_judge_plain_rows_alike(drawing: str, taken: set[int], rule: OrphanRule) -> None:
-    layout = row(drawing)
+@example(drawing="...", behind="BAAAA", taken=set(), rule="strict")
+def test_script_and_reference_judge_plain_rows_alike(
+    drawing: str, behind: str, taken: set[int], rule: OrphanRule
+) -> None:
+    layout = row(drawing, behind=behind)
     table, plan = StretchTable(layout), SeatingPlan(layout)
-    taken = {seat for seat in taken if seat < len(drawing)}
+    taken = {seat for seat in taken if seat < layout.seat_count}
     free = [seat for seat in range(len(drawing)) if seat not in taken and drawing[seat] == "."]
     for count in (1, 2):
         for chosen in combinations(free, count):
             touched = table.touching(chosen)
             assert touched is not None
             assert table.are_plain(touched)
-            singles = orphans(taken, chosen, rule, touched, table.of_areas(touched))
-            verdict = judge_orphans(plan, plane_of(taken, len(drawing)), chosen, rule)
+            area = table.of_areas(touched) if rule == "strict" else ()
+            if not table.are_plain(area):
+                assert set(behind) == {"A", "B"}
+                continue
+            singles = orphans(taken, chosen, rule, touched, area)
+            verdict = judge_orphans(plan, plane_of(taken, layout.seat_count), chosen, rule)
             assert (not singles) == verdict.ok, (drawing, taken, chosen)
             assert tuple(singles) == verdict.singles
 
@@ -66,6 +83,20 @@ def test_by_arithmetic_alone_a_couple_between_two_seats_could_never_be_bought() 
     table = StretchTable(layout)
     assert orphans(set(), [1, 2], "lenient", table.touching([1]) or (), ()) == [0, 3]
     assert judge_orphans(SeatingPlan(layout), bytes(1), [1, 2], "lenient").ok
+
+
+@pytest.mark.parametrize("behind", ["BAAAA", "ABBBB", "BBBBA"])
+def test_a_row_that_is_only_partly_of_the_area_is_not_left_to_arithmetic(behind: str) -> None:
+    table = StretchTable(row("...", behind=behind))
+    area = table.of_areas(table.touching([1]) or ())
+    assert len(area) == 2
+    assert not table.are_plain(area)
+
+
+def test_rows_of_other_areas_are_not_looked_at() -> None:
+    table = StretchTable(row("...", behind="BBBB"))
+    touched = table.touching([1]) or ()
+    assert table.of_areas(touched) == touched
 
 
 def test_accessible_seats_end_a_stretch() -> None:

@@ -19,9 +19,9 @@ from reservation.seating import (
     Pick,
     SeatingPlan,
     alternatives,
-    rests_on,
     search_rests_on,
     standing,
+    truth_rests_on,
 )
 from tests.unit.seating.halls import Hall, Reference, draw, halls, plane
 
@@ -30,11 +30,19 @@ RULES: list[OrphanRule] = ["off", "lenient", "strict"]
 Offers = list[tuple[int, ...]]
 
 
+def rests_on(
+    plan: SeatingPlan, taken: bytes, wanted: Sequence[int], offers: Sequence[Pick], rule: OrphanRule
+) -> int:
+    """The seats that the truth of offers and the search for them rest on, together."""
+    truth = truth_rests_on(plan, taken, wanted, offers, rule)
+    return truth if truth == EVERYTHING else truth | search_rests_on(plan, taken, wanted, offers, LIMIT)
+
+
 def told(hall: Hall, wanted: Sequence[int], rule: OrphanRule = "lenient") -> tuple[Offers, set[int]]:
     """What a loser is offered, and the seats that rests on."""
     plan = SeatingPlan(hall.layout)
     picks = alternatives(plan, hall.taken, wanted, rule, limit=LIMIT)
-    where = rests_on(plan, hall.taken, wanted, picks, rule, LIMIT)
+    where = rests_on(plan, hall.taken, wanted, picks, rule)
     return [pick.seats for pick in picks], {
         seat for seat in range(hall.layout.seat_count) if where >> seat & 1
     }
@@ -117,7 +125,7 @@ def _middle(hall: Hall, wanted: Sequence[int]) -> tuple[float, float]:
 def test_an_offer_rests_on_the_two_seats_on_each_side_of_it() -> None:
     hall = draw("##..........")
     block = Pick((6, 7), 1, together=True)
-    where = rests_on(SeatingPlan(hall.layout), hall.taken, (0, 1), [block] * LIMIT, "lenient", LIMIT)
+    where = rests_on(SeatingPlan(hall.layout), hall.taken, (0, 1), [block] * LIMIT, "lenient")
     assert {seat for seat in range(2, 12) if where >> seat & 1} == set(range(4, 10))
 
 
@@ -139,19 +147,19 @@ def test_what_is_sold_far_from_the_offers_is_no_reason_to_search_again() -> None
 def test_an_offer_that_is_forgiven_a_single_rests_on_its_whole_row() -> None:
     hall = draw("##.#...#....", "############")
     offer = Pick((4, 5), 2, together=True)
-    where = rests_on(SeatingPlan(hall.layout), hall.taken, (0, 1), [offer] * LIMIT, "lenient", LIMIT)
+    where = rests_on(SeatingPlan(hall.layout), hall.taken, (0, 1), [offer] * LIMIT, "lenient")
     assert set(range(12)) <= {seat for seat in range(24) if where >> seat & 1}
 
 
 def test_under_strict_it_rests_on_everything() -> None:
     hall = draw("##", "...", "###")
     offer = Pick((2, 3), 2, together=True)
-    assert rests_on(SeatingPlan(hall.layout), hall.taken, (0, 1), [offer], "strict", LIMIT) == EVERYTHING
+    assert rests_on(SeatingPlan(hall.layout), hall.taken, (0, 1), [offer], "strict") == EVERYTHING
 
 
 def test_where_nothing_is_offered_everything_must_stay() -> None:
     hall = draw("####", "#.##")
-    assert rests_on(SeatingPlan(hall.layout), hall.taken, (0, 1), [], "lenient", LIMIT) == EVERYTHING
+    assert rests_on(SeatingPlan(hall.layout), hall.taken, (0, 1), [], "lenient") == EVERYTHING
 
 
 def test_a_seat_freed_between_the_wanted_ones_and_the_offers_matters_and_one_beyond_does_not() -> None:
@@ -183,7 +191,7 @@ def test_an_accessible_seat_that_is_free_again_keeps_its_companion() -> None:
     offered = Pick(hall.many(2, 1), 1, together=True)
     beside = hall.at(2, 0)
     picks = [offered] * LIMIT
-    assert rests_on(SeatingPlan(hall.layout), hall.taken, wanted, picks, "off", LIMIT) >> beside & 1
+    assert rests_on(SeatingPlan(hall.layout), hall.taken, wanted, picks, "off") >> beside & 1
     assert is_true(hall, wanted, [offered.seats], "off")
     assert not is_true(Hall(hall.layout, hall.gone - {beside}), wanted, [offered.seats], "off")
 
