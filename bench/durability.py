@@ -56,7 +56,7 @@ async def run(harness: Harness) -> Result:
             for connections in (contenders.CONNECTIONS, FULL)
         }
         try:
-            record = await harness.in_turns(blocks, twice=f"off, {FULL} connections", rounds=6)
+            record = await harness.in_turns(blocks, twice=f"off, {FULL} connections")
         finally:
             await _switch(redis, "everysec")
     ratios = []

@@ -83,7 +83,7 @@ async def run(harness: Harness) -> Result:
         return run_block
 
     blocks = {one.name: holding(one) for one in everybody}
-    record = await harness.in_turns({**blocks, NO_OP: floor}, rounds=6)
+    record = await harness.in_turns({**blocks, NO_OP: floor})
     worker, everything = cpu("worker"), cpu()
     best = min(POSTGRES, key=lambda name: record.median(name, everything))
     ratios = [
