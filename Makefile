@@ -68,7 +68,7 @@ $(NODE_DIR)/.installed: $(NODE_DIR)/package-lock.json
 	@if command -v npm >/dev/null; then cd $(NODE_DIR) && npm ci --silent; else echo "no npm here: the Node.js peer is left out"; fi
 	@touch $@
 
-bench: $(BENCH_VENV)/.installed $(NODE_DIR)/.installed ## everything against floors and peers (about half an hour), and the page about it
+bench: $(BENCH_VENV)/.installed $(NODE_DIR)/.installed ## everything against floors and peers (under half an hour), and the page about it
 	@$(BENCH) -m bench; status=$$?; $(BENCH) -m bench.page && exit $$status
 
 bench-quick: $(BENCH_VENV)/.installed $(NODE_DIR)/.installed ## that every bench works (some minutes); judges nothing
