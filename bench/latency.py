@@ -59,7 +59,7 @@ async def run(harness: Harness) -> Result:
     }
     harness.say("  ".join(f"{name}: {rate:,.0f}/s at most" for name, rate in most_of.items()))
 
-    async def asked(pids: list[int], at: int, requests: Requests, rate: float) -> Sample:
+    async def asked(at: int, pids: list[int], requests: Requests, rate: float) -> tuple[Load, Sample]:
         meter = harness.meter({"worker": pids})
         load = await generator.open(
             at,
@@ -71,33 +71,27 @@ async def run(harness: Harness) -> Result:
             punctual=True,
             meter=meter,
         )
-        return meter.sample(load.done, load.seconds, **_latencies(load))
+        return load, meter.sample(load.done, load.seconds, **_latencies(load))
+
+    async def floor(rate: float) -> Sample:
+        _, sample = await asked(port, [no_op.pid], nothing, rate)
+        return sample
 
     async def hold(contender: Contender, rate: float) -> Sample:
         requests = await requests_for(harness, contender, int(rate * seconds * 1.05) + 500, 2)
-        meter = harness.meter({"worker": contender.worker_pids})
-        load = await generator.open(
-            contender.port,
-            requests,
-            rate=rate,
-            seconds=seconds,
-            connections=CONNECTIONS,
-            seed=seeds.randrange(2**32),
-            punctual=True,
-            meter=meter,
-        )
+        load, sample = await asked(contender.port, contender.worker_pids, requests, rate)
         if load.of(201) < load.done:
             raise RuntimeError(f"{contender.name} answered {dict(load.statuses)}")
         contender.tally.seats += 2 * load.done
         requests.path.unlink()
-        return meter.sample(load.done, load.seconds, **_latencies(load))
+        return sample
 
     our_rate = SHARE * most_of["ours"]
     blocks: dict[str, Callable[[], Awaitable[Sample]]] = {
         "ours": lambda: hold(mine, our_rate),
-        NO_OP: lambda: asked([no_op.pid], port, nothing, SHARE * most_of[NO_OP]),
+        NO_OP: lambda: floor(SHARE * most_of[NO_OP]),
         STOCK: lambda: hold(stock, SHARE * most_of[STOCK]),
-        f"{NO_OP} at our rate": lambda: asked([no_op.pid], port, nothing, our_rate),
+        f"{NO_OP} at our rate": lambda: floor(our_rate),
         "ours at 50 %": lambda: hold(mine, 0.5 * most_of["ours"]),
         "ours at 90 %": lambda: hold(mine, 0.9 * most_of["ours"]),
     }

@@ -8,6 +8,7 @@ expired, some are declined by their bank and try again, and bots grab what they 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import gevent
@@ -32,11 +33,13 @@ class Person(FastHttpUser):
     abstract = True
     network_timeout = 15.0
     connection_timeout = 15.0
+    #: What this kind of person does.
+    spend: Callable[[Visit], None]
 
     def __init_subclass__(cls, **more: Any) -> None:
         """Refuse a kind that does nothing: Locust's own metaclass knows no abstract methods."""
         super().__init_subclass__(**more)
-        if cls.spend is Person.spend:
+        if not hasattr(cls, "spend"):
             raise TypeError(f"{cls.__name__} does not say what it spends a visit on")
 
     def on_start(self) -> None:
@@ -55,10 +58,6 @@ class Person(FastHttpUser):
         visit = Visit(self.phone, self.number, self.visits)
         self.spend(visit)
         desk.pause(visit.rng.uniform(0.5, 2.0))
-
-    def spend(self, visit: Visit) -> None:
-        """What this kind of person does."""
-        raise NotImplementedError
 
     def seats_at_opening(self, visit: Visit) -> Held | None:
         """Choose from the map, before the opening if there is time, and try for the seats when it opens.
