@@ -51,7 +51,7 @@ async def run(harness: Harness) -> Result:
     ours = await harness.ours()
     layout = hall(125, 20)
     assert len(parties(layout, 2)) == 1_250
-    showtimes = 4 if harness.options.quick else 80
+    showtimes = 4 if harness.options.quick else 40
     granted = 0
     opened: list[str] = []
     roles = {"client": [os.getpid()], "redis": ours.pids("valkey")}

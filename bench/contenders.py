@@ -403,7 +403,7 @@ async def block(
     per_second_most: int = 20_000,
     party: int = 2,
     connections: int = CONNECTIONS,
-    seconds: float = 2.5,
+    seconds: float = 1.25,
 ) -> tuple[Sample, Load]:
     """One closed-loop block of holds, every one of which ought to be granted."""
     seconds = harness.options.seconds_of(seconds)

@@ -67,7 +67,7 @@ async def run(harness: Harness) -> Result:
             port,
             asked,
             connections=contenders.CONNECTIONS,
-            seconds=harness.options.seconds_of(2.5),
+            seconds=harness.options.seconds_of(1.25),
             repeat=True,
             meter=meter,
         )

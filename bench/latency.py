@@ -38,7 +38,7 @@ async def run(harness: Harness) -> Result:
     generator = await harness.generator()
     port, no_op = await harness.peer("no_op")
     nothing = harness.requests([render("POST", "/hold", body=b'{"seats":["12-41","12-42"]}')] * 2_000)
-    seconds = harness.options.seconds_of(2.0)
+    seconds = harness.options.seconds_of(1.0)
     seeds = random.Random(harness.options.seed)
 
     async def no_op_most() -> float:

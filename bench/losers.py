@@ -48,8 +48,8 @@ async def run(harness: Harness) -> Result:
     generator = await harness.generator()
     port, no_op = await harness.peer("no_op")
     nothing = harness.requests([render("POST", "/hold", body=b'{"seats":["12-41","12-42"]}')] * 2_000)
-    seconds = harness.options.seconds_of(3.0)
-    showtimes = 1 if harness.options.quick else 3
+    seconds = harness.options.seconds_of(1.5)
+    showtimes = 1 if harness.options.quick else 2
     commands: list[float] = []
 
     async def storm_on(contender: contenders.Contender) -> Sample:

@@ -61,7 +61,7 @@ class Looking:
         self._harness = harness
         self._readers = readers
         self._holders = holders
-        self.seconds = harness.options.seconds_of(2.0)
+        self.seconds = harness.options.seconds_of(1.0)
 
     @property
     def holds(self) -> int:

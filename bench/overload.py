@@ -56,7 +56,7 @@ async def run(harness: Harness) -> Result:
     ours = await harness.ours()
     mine = await OurHolds.of(ours)
     flooding, steady = await harness.generator(), await harness.generator()
-    peak_s, flood_s = harness.options.seconds_of(2.0), harness.options.seconds_of(4.0)
+    peak_s, flood_s = harness.options.seconds_of(1.0), harness.options.seconds_of(4.0)
 
     async def peak() -> Sample:
         sample, _ = await block(harness, flooding, mine, seconds=peak_s)
@@ -133,7 +133,7 @@ async def run(harness: Harness) -> Result:
         few: lambda: nothing(64),
         many: lambda: nothing(CONNECTIONS),
     }
-    record = await harness.in_turns(blocks, twice="peak", rounds=5)
+    record = await harness.in_turns(blocks, twice="peak", rounds=6)
     ratios = [
         record.ratio(
             "goodput at 5× overload ÷ own peak", "peak", "flood", of=seconds_per_unit, target=at_least(0.92)

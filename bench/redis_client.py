@@ -198,7 +198,7 @@ async def _floor(host: str, port: int) -> AsyncIterator[Drive]:
 async def run(harness: Harness) -> Result:
     engine = await harness.valkey(appendonly="no")
     url = engine.url
-    calls = 1_024 if harness.options.quick else 10_240  # divides by every number of callers
+    calls = 1_024 if harness.options.quick else 5_120  # divides by every number of callers
     wrong: dict[str, int] = {}
 
     async with AsyncExitStack() as stack:

@@ -40,8 +40,8 @@ from reservation import OrphanRule
 
 QUESTION = "How does the cost of a hold grow?"
 OURS, STOCK = "ours", "aiohttp + redis-py, our script"
-SECONDS: Final = 1.0
-ROUNDS: Final = 5
+SECONDS: Final = 0.5
+ROUNDS: Final = 10
 UPDATES_PER_S: Final = 10
 _HALL: Final = (500, 20)
 _SMALL_HALL: Final = (50, 20)

@@ -163,7 +163,7 @@ async def run(harness: Harness) -> Result:
     ours = await harness.ours()
     mine = OurShop(ours, await ours.tokens(contenders.FANS))
     stock = await stock_shop_of(harness, ours)
-    sales = 60 if harness.options.quick else 600
+    sales = 60 if harness.options.quick else 300
     pairs = parties(mine.layout, 2)[:sales]
     sold = {mine.name: 0, stock.name: 0}
 

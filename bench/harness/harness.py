@@ -46,10 +46,10 @@ class Options:
     seed: int = 1
     rounds: int | None = None
 
-    def rounds_of(self, full: int = 6) -> int:
+    def rounds_of(self, full: int = 12) -> int:
         return self.rounds or (1 if self.quick else full)
 
-    def seconds_of(self, full: float = 3.0) -> float:
+    def seconds_of(self, full: float) -> float:
         return min(full, 0.4) if self.quick else full
 
 
@@ -185,7 +185,7 @@ class Harness:
         return Meter(roles, self.cores, self._canary_loops)
 
     async def in_turns(
-        self, blocks: Mapping[str, Block], *, twice: str | None = "ours", rounds: int = 6
+        self, blocks: Mapping[str, Block], *, twice: str | None = "ours", rounds: int = 12
     ) -> Record:
         """Blocks in shuffled rounds; `twice` names the contender of the A/A control."""
         return await in_turns(

@@ -1,9 +1,11 @@
 """Contenders in turns: rounds of blocks in shuffled order, paired by round.
 
-A machine drifts; so does whatever shares it. Contenders therefore take turns in blocks of seconds, in an
-order that a printed seed shuffles anew every round, and are compared within a round: what slowed the whole
-round cancels out. One contender, usually ours, runs twice per round under two names: the A/A control. If
-it does not agree with itself, nothing else is believed.
+A machine drifts; so does whatever shares it. Contenders therefore take turns in blocks of about a second,
+in an order that a printed seed shuffles anew every round, and are compared within a round: what slowed the
+whole round cancels out. Many short rounds and not a few long ones: what disturbs us lasts seconds, so a
+block twice as long is hardly calmer, while twice as many pairs make the interval narrower. One contender,
+usually ours, runs twice per round under two names: the A/A control. If it does not agree with itself,
+nothing else is believed.
 
 A block is dropped when its canary is more than a tenth off the median of its contender's, or when the host
 stole more than a fiftieth of it. Its contender's, because some are never idle: five thousand viewers share
