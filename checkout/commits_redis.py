@@ -1,9 +1,9 @@
 """Waiting for a commit: the order writer's wake-up call, and PostgreSQL when in doubt.
 
-A handler that put a claim on the log waits here until the order is committed. The writer's message is
-only a wake-up call and may be lost; every `ASK_INTERVAL_S` PostgreSQL is asked for whatever is still
-waiting, in one statement for all of it. Nothing is ever said to be committed that PostgreSQL or the
-writer, after its commit, did not say.
+A handler that put a claim on the log waits here until the order is committed. The writer's message comes on
+the link the claim left by; it is only a wake-up call and may be lost. Every `ASK_INTERVAL_S` PostgreSQL is
+asked for whatever is still waiting, in one statement for all of it. Nothing is ever said to be committed that
+PostgreSQL or the writer, after its commit, did not say.
 
 A hold's key used again gives the order id of an older order, and PostgreSQL knows that one. It is told from
 the order somebody waits for by its deadline, as the writer tells them apart, and means that the claim can
@@ -15,20 +15,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
+from collections.abc import Callable
 from datetime import datetime
 from typing import Final, Literal
 
 import msgspec
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from checkout.log_redis import COMMITTED_CHANNEL
 from checkout.store import CheckoutStore
 from kernel.errors import PersistenceUnavailable
+from runtime.redis_link import Nodes
 
 Outcome = Literal["committed", "refused"]
 ASK_INTERVAL_S: Final = 0.25
-LISTEN_AGAIN_S: Final = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -46,21 +45,24 @@ _read_news: Final = msgspec.json.Decoder(_News).decode
 class Commits:
     """Orders this worker is waiting for."""
 
-    def __init__(self, subscriber: Redis, store: CheckoutStore) -> None:
-        self._subscriber = subscriber
+    def __init__(self, nodes: Nodes, store: CheckoutStore) -> None:
+        self._nodes = nodes
         self._store = store
         #: By order id: who waits, each with the deadline of the order that is meant, if it is known.
         self._waiting: defaultdict[str, dict[asyncio.Future[Outcome], datetime | None]] = defaultdict(dict)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._stop: Callable[[], None] = lambda: None
+        self._asking: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Listen and ask, until closed."""
-        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._ask())]
+        self._stop = self._nodes.listen(COMMITTED_CHANNEL, self._hear)
+        self._asking = asyncio.create_task(self._ask())
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._stop()
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.gather(self._asking, return_exceptions=True)
 
     def expect(self, order_id: str, pay_by: datetime | None = None) -> asyncio.Future[Outcome]:
         """Begin to wait; call before the claim is on the log, so no message can be missed.
@@ -91,20 +93,6 @@ class Commits:
         for future, meant in self._waiting.get(order_id, {}).items():
             if not future.done():
                 future.set_result("refused" if pay_by and meant and meant != pay_by else outcome)
-
-    async def _listen(self) -> None:
-        while True:
-            try:
-                async with self._subscriber.pubsub() as channel:
-                    await channel.subscribe(COMMITTED_CHANNEL)
-                    async for message in channel.listen():
-                        if message["type"] == "message":
-                            self._hear(message["data"])
-            except (RedisError, OSError) as error:
-                _log.warning("commit announcements interrupted: %r", error)
-            except Exception:  # noqa: BLE001 (a bug met by one must not leave everybody waiting)
-                _log.exception("commit announcements interrupted")
-            await asyncio.sleep(LISTEN_AGAIN_S)
 
     def _hear(self, data: bytes) -> None:
         try:

@@ -1,8 +1,9 @@
 """Redis: the link every request takes, and the plain client for the cold paths.
 
 Owns the way to the server: one connection per node that all requests of a process share (`Nodes`), the
-verbs that travel on it (`ScriptRunner`), what trouble on the way is called, and redis-py with its retries
-taken away (`connect`). Owns no key and no meaning: those are the contexts'.
+verbs that travel on it (`ScriptRunner`), the news that comes back on it (`Nodes.listen`), what trouble on the
+way is called, and redis-py with its retries taken away (`connect`). Owns no key and no meaning: those are
+the contexts'.
 
 Three rules kept here so that nobody else has to remember them. A command is never repeated whose reply
 was lost: it may have happened, and only the caller knows whether repeating is safe. A script the server

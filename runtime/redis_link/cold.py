@@ -1,6 +1,6 @@
 """The plain client, redis-py, for everything that is not a verb of a request.
 
-Streams, blocking reads, pub/sub, start-up and audits: there its breadth is worth more than its speed. Its
+Streams, blocking reads, start-up and audits: there its breadth is worth more than its speed. Its
 habit of repeating a command by itself is switched off, because a lost reply is unknown and only the caller
 knows whether repeating is safe.
 """
@@ -77,7 +77,7 @@ _CLASSES: Final[dict[type, type[AbstractConnection]]] = {
 def connect(url: str, *, pool_max: int = 64, socket_timeout_s: float | None = 2.0) -> Redis:
     """A client that waits for a free connection instead of failing, and never retries by itself.
 
-    Pass `socket_timeout_s=None` for connections that block on purpose (stream and pub/sub readers).
+    Pass `socket_timeout_s=None` for connections that block on purpose (stream readers).
     """
     pool = BlockingConnectionPool.from_url(
         url,

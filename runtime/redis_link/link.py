@@ -5,7 +5,8 @@ process that is idle while the server restarts notices nothing. What `call` does
 the hot path asks for no state at all:
 
     nobody has called yet, or the connection is gone    the first call dials, and waits
-    dialling                                            calls wait for this attempt and share its fate
+    dialling                                            calls wait for this attempt and share its fate;
+                                                        who goes away meanwhile leaves nothing on the wire
     connected                                           `Pipe.call`
     backing off after a failed attempt                  calls are refused at once
     closed                                              calls are refused at once
@@ -19,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
 from typing import Any, Final
 
@@ -29,10 +30,12 @@ from kernel import limits
 from kernel.errors import Overloaded, SeatsUnavailable
 from runtime.redis_link.address import Address
 from runtime.redis_link.counts import LinkCounts, Tally
+from runtime.redis_link.news import News
 from runtime.redis_link.pipe import Outcome, Pipe, pack
 from runtime.redis_link.refusals import refusal_of, unavailable
 
 Hello = Mapping[bytes, Any]
+_Call = tuple[bytes, asyncio.Future[Outcome]]
 
 _ASKING: Final = pack(("ASKING",))
 _BACKOFF_FIRST_S: Final = 0.05
@@ -41,7 +44,9 @@ _jitter: Final = random.Random()  # noqa: S311 (spreads a crowd, protects nothin
 
 
 class Link:
-    """One node. `greeted` is told what the server says of itself at every new connection."""
+    """One node. `greeted` is told what the server says of itself at every new connection, `news` what is
+    announced there.
+    """
 
     #: Send a packed command; the future ends with its outcome and never with an exception.
     #: Raises Overloaded when too many are in flight, SeatsUnavailable when there is no connection to be had.
@@ -54,15 +59,17 @@ class Link:
         deadline_s: float = limits.redis_deadline_ms / 1000,
         in_flight_max: int = limits.redis_in_flight_max,
         greeted: Callable[[Hello], None] | None = None,
+        news: News | None = None,
     ) -> None:
         self.address = address
         self._deadline_s = deadline_s
         self._in_flight_max = in_flight_max
         self._greeted = greeted
+        self._news = News() if news is None else news
         self._tally = Tally()
         self._pipe: Pipe | None = None
         self._dialling: asyncio.Task[None] | None = None
-        self._waiting: list[tuple[bytes, asyncio.Future[Outcome]]] = []
+        self._waiting: list[_Call] = []
         self._failures = 0
         self._closed = False
         self._retry_at_s = 0.0
@@ -100,6 +107,16 @@ class Link:
         self.call(_ASKING)
         return self.call(packed)
 
+    def subscribe(self, channel: bytes) -> None:
+        """Hear a channel nobody here has listened to; every connection from now on is greeted with it.
+
+        Raises Overloaded.
+        """
+        if self._pipe is None and self._dialling is None:
+            self._news.miss()
+        else:
+            self.call(pack(("SUBSCRIBE", channel))).add_done_callback(self._hears)
+
     async def aclose(self) -> None:
         """Give the connection back; callers in flight are told that the outcome is unknown."""
         self._closed = True
@@ -110,6 +127,11 @@ class Link:
         if self._pipe is not None:
             self._pipe.abort()
             await self._pipe.lost.wait()
+
+    def _hears(self, subscribing: asyncio.Future[Outcome]) -> None:
+        if isinstance(subscribing.result(), ReplyError):
+            _log.error("%s tells no news: %s", self.address, subscribing.result())
+        self._news.miss()
 
     # What `call` is while there is no connection
 
@@ -158,7 +180,11 @@ class Link:
 
         def made() -> Pipe:
             return Pipe(
-                self._tally, self._lost, deadline_s=self._deadline_s, in_flight_max=self._in_flight_max
+                self._tally,
+                self._lost,
+                self._news.hear,
+                deadline_s=self._deadline_s,
+                in_flight_max=self._in_flight_max,
             )
 
         if address.is_socket:
@@ -170,10 +196,11 @@ class Link:
         return pipe
 
     async def _greet(self, pipe: Pipe) -> Hello:
-        """Introduce ourselves; greeting and choice of database leave in one write."""
+        """Introduce ourselves; greeting, choice of database and channels leave in one write."""
         sent = [pipe.call(pack(self.address.greeting()))]
         if self.address.database:
             sent.append(pipe.call(pack(("SELECT", self.address.database))))
+        sent += [pipe.call(pack(("SUBSCRIBE", channel))) for channel in self._news.channels]
         outcomes = [await future for future in sent]
         for outcome in outcomes:
             if isinstance(outcome, Exception):
@@ -187,7 +214,7 @@ class Link:
         self._greeting_replies = pipe.answered
         self.call = pipe.call
         waiting, self._waiting = self._waiting, []
-        for packed, future in waiting:
+        for packed, future in _wanted(waiting):
             pipe.adopt(packed, future)
         if self._greeted is not None:
             self._greeted(hello)
@@ -213,6 +240,7 @@ class Link:
         self._pipe = None
         if self._closed:
             return
+        self._news.miss()
         if pipe.answered > self._greeting_replies:
             self._failures = 0
             self.call = self._call_first
@@ -227,3 +255,14 @@ class Link:
         self._retry_at_s = asyncio.get_running_loop().time() + pause_s * _jitter.uniform(0.5, 1.0)
         if not self._closed:
             self.call = self._call_first
+
+
+def _wanted(waiting: Sequence[_Call]) -> Sequence[_Call]:
+    """Without the commands whose callers have gone; an `ASKING` goes with its command."""
+    wanted: list[_Call] = []
+    for call in waiting:
+        if not call[1].cancelled():
+            wanted.append(call)
+        elif wanted and wanted[-1][0] is _ASKING:
+            wanted.pop()
+    return wanted

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import Context
+from functools import partial
 from typing import Final
 
 from hiredis import ReplyError
@@ -26,6 +27,7 @@ from kernel.errors import Overloaded, SeatsUnavailable
 from runtime.redis_link.address import Address, Place, parse_address
 from runtime.redis_link.counts import LinkCounts, total
 from runtime.redis_link.link import Hello, Link
+from runtime.redis_link.news import Listener, News
 from runtime.redis_link.pipe import Outcome
 from runtime.redis_link.refusals import unavailable
 from runtime.redis_link.slots import SLOTS, redirection_in, slot_of, stretches_in
@@ -54,6 +56,7 @@ class Nodes:
         self._address = parse_address(url)
         self._deadline_s = deadline_s
         self._in_flight_max = in_flight_max
+        self._news = News()
         self._seed = self._make(self._address)
         #: The link of every key while there is one server, or while nobody knows better.
         self.only: Link | None = self._seed
@@ -109,6 +112,20 @@ class Nodes:
             return self._primaries()
         return [self._seed]
 
+    def listen(
+        self, channel: str, heard: Callable[[bytes], None], missed: Callable[[], None] = lambda: None
+    ) -> Callable[[], None]:
+        """Be told what is announced on a channel; call the answer to be told no more.
+
+        Opens no connection: one that exists hears it from now on, one that is made later from its greeting
+        on. `missed` is called when there may have been announcements nobody heard. Raises Overloaded.
+        """
+        name, listener = channel.encode(), Listener(heard, missed)
+        self._news.add(name, listener)
+        for link in self._links.values():
+            link.subscribe(name)
+        return partial(self._news.remove, name, listener)
+
     async def aclose(self) -> None:
         """Give every connection back."""
         if self._learning is not None:
@@ -121,7 +138,11 @@ class Nodes:
 
     def _make(self, address: Address) -> Link:
         return Link(
-            address, deadline_s=self._deadline_s, in_flight_max=self._in_flight_max, greeted=self._greeted
+            address,
+            deadline_s=self._deadline_s,
+            in_flight_max=self._in_flight_max,
+            greeted=self._greeted,
+            news=self._news,
         )
 
     def _greeted(self, hello: Hello) -> None:

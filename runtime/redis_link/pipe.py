@@ -7,6 +7,10 @@ without one; that is the whole protocol, and everything here serves it. The slot
 would hand the reply to the next caller, and every reply after it to the wrong one: somebody would be told
 that they hold a stranger's seats.
 
+What the server says unasked comes between replies and takes no slot, with one exception: that a channel is
+subscribed is said that way too, and is the reply of its `SUBSCRIBE`. Were it not, a refused subscription,
+which is an ordinary error, would be handed to whoever asked next.
+
 Refused: a timer or an `asyncio.timeout` per command, which costs more than the command. Replies come in
 order and the deadline is the same for all, so a mark dropped into the sequence at every tick of one timer
 tells who is late. Ticks are counted, not clocks read: a pause of this process is one tick, and no late
@@ -21,7 +25,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import Context
 from itertools import islice
 from typing import Any, Final, cast
@@ -45,7 +49,8 @@ _log = logging.getLogger(__name__)
 class Pipe(asyncio.Protocol):
     """A connection that has been dialled. It is used up when it is lost; a link dials another.
 
-    `on_lost` is called once, when it is over, with this pipe.
+    `on_lost` is called once, when it is over, with this pipe; `on_push` with whatever the server says
+    unasked, and must not raise.
     """
 
     __slots__ = (
@@ -56,6 +61,7 @@ class Pipe(asyncio.Protocol):
         "_loop",
         "_marks",
         "_on_lost",
+        "_on_push",
         "_out",
         "_reader",
         "_silent_ticks",
@@ -67,10 +73,17 @@ class Pipe(asyncio.Protocol):
     )
 
     def __init__(
-        self, tally: Tally, on_lost: Callable[[Pipe], None], *, deadline_s: float, in_flight_max: int
+        self,
+        tally: Tally,
+        on_lost: Callable[[Pipe], None],
+        on_push: Callable[[Sequence[Any]], None],
+        *,
+        deadline_s: float,
+        in_flight_max: int,
     ) -> None:
         self._tally = tally
         self._on_lost = on_lost
+        self._on_push = on_push
         self._deadline_s = deadline_s
         self._in_flight_max = in_flight_max
         self._loop = asyncio.get_running_loop()
@@ -150,7 +163,8 @@ class Pipe(asyncio.Protocol):
         answered = 0
         try:
             while (reply := gets()) is not _NOTHING:
-                if type(reply) is PushNotification:
+                if type(reply) is PushNotification and reply[0] != b"subscribe":
+                    self._on_push(reply)
                     continue
                 future = next_slot()
                 answered += 1

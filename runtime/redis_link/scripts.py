@@ -7,6 +7,7 @@ header names, as the bytes they arrive in. What is left is one packing, one futu
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -108,17 +109,21 @@ class ScriptRunner:
         """
         answers: list[list[Any]] = []
         for start in range(0, len(calls), _CALLS_PER_TRIP):
-            trip = []
-            for keys, arguments in calls[start : start + _CALLS_PER_TRIP]:
-                known = self._checked(verb, keys, arguments)
-                packed = pack((*known.head, *keys, *arguments))
-                link = self._nodes.link_of(keys[0])
-                trip.append((known, packed, link, link.call(packed)))
-            for known, packed, link, future in trip:
-                reply = await future
-                if type(reply) is not list:
-                    reply = await self._settle(reply, packed, link)
-                answers.append(_read(verb, known, reply))
+            trip: list[tuple[_Verb, bytes, Link, asyncio.Future[Outcome]]] = []
+            try:
+                for keys, arguments in calls[start : start + _CALLS_PER_TRIP]:
+                    known = self._checked(verb, keys, arguments)
+                    packed = pack((*known.head, *keys, *arguments))
+                    link = self._nodes.link_of(keys[0])
+                    trip.append((known, packed, link, link.call(packed)))
+                for known, packed, link, future in trip:
+                    reply = await future
+                    if type(reply) is not list:
+                        reply = await self._settle(reply, packed, link)
+                    answers.append(_read(verb, known, reply))
+            finally:
+                for *_, future in trip:
+                    future.cancel()  # whoever goes away, or met a refusal, wants none of the others
         return answers
 
     async def command(self, *words: Argument) -> Any:

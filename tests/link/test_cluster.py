@@ -186,6 +186,42 @@ async def test_a_crowd_that_meets_a_moved_slot_is_sent_on_and_counts_once_each(
     assert sum(await _maps_asked_for(cluster)) - sum(questions) <= 2  # not one for each who was sent on
 
 
+async def test_news_comes_from_every_node_while_a_crowd_is_sent_on_to_another(
+    cluster: Cluster, sayer: ScriptRunner, unique: str
+) -> None:
+    key, words = _key_on(1, 7), [f"word {number}".encode() for number in range(60)]
+    heard: list[bytes] = []
+    sayer.nodes.listen(unique, heard.append)
+    for third in range(PRIMARIES):
+        await sayer.run("echo", (_key_on(third),), ("connected",))
+
+    async def announce() -> None:
+        for number, word in enumerate(words):
+            await cluster.clients[number % PRIMARIES].publish(unique, word)
+
+    async def meet_a_moved_slot() -> list[list[object]]:
+        await cluster.begin_move(slot_of(key), 1, 2)
+        await cluster.end_move(slot_of(key), 2)
+        return await asyncio.gather(*(sayer.run("count", (key,), (1,)) for _ in range(100)))
+
+    detours = await _redirections(cluster)
+    answers, _ = await asyncio.gather(meet_a_moved_slot(), announce())
+
+    assert sorted(answers) == [["said", number] for number in range(1, 101)]
+    assert await _redirections(cluster) > detours
+
+    async def told_by_each() -> bool:
+        return len(heard) == PRIMARIES * len(words)
+
+    await until(told_by_each)
+    assert set(heard) == set(words)
+
+    # What the key's own node says is heard before its reply.
+    await cluster.clients[2].publish(unique, "last word")
+    await sayer.run("echo", (key,), ("hello",))
+    assert b"last word" in heard
+
+
 async def test_while_a_slot_moves_a_key_is_found_on_either_side(
     cluster: Cluster, sayer: ScriptRunner
 ) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 
 import pytest
 from redis.asyncio import Redis
@@ -266,6 +267,75 @@ async def test_a_connection_lost_right_after_its_greeting_leaves_nobody_waiting(
     assert await _outcome(link.command("PING")) is SeatsUnavailable
     with pytest.raises(SeatsUnavailable):
         link.call(pack(("PING",)))
+
+
+@asynccontextmanager
+async def _dialling(proxy: Proxy) -> AsyncIterator[None]:
+    """A connection is being made all the while, and is made at the end."""
+    dials = proxy.dials
+    proxy.freeze()
+    yield
+    while proxy.dials == dials:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    proxy.thaw()
+
+
+async def test_who_goes_away_while_a_connection_is_made_leaves_nothing_on_the_wire(
+    proxy: Proxy, make_nodes: MakeNodes, echoes: ScriptRunner, unique: str
+) -> None:
+    await echoes.redis.delete(unique)
+    link = make_nodes(proxy.url).only
+    assert link is not None
+    async with _dialling(proxy):
+        asked = [asyncio.create_task(link.command("INCR", unique)) for _ in range(6)]
+        await asyncio.sleep(0)
+        for task in asked[::2]:
+            task.cancel()
+
+    assert await asyncio.gather(*asked[1::2]) == [1, 2, 3]
+    assert int(await echoes.redis.get(unique)) == 3
+    assert link.counts().commands == 1 + 3  # the greeting
+
+
+async def test_who_only_looks_away_has_it_done(
+    proxy: Proxy, make_nodes: MakeNodes, echoes: ScriptRunner, unique: str
+) -> None:
+    """The control: the same callers, and futures that do not hear of their going."""
+    await echoes.redis.delete(unique)
+    link = make_nodes(proxy.url).only
+    assert link is not None
+    async with _dialling(proxy):
+        asked = [asyncio.shield(link.call(pack(("INCR", unique)))) for _ in range(6)]
+        for future in asked[::2]:
+            future.cancel()
+
+    assert await asyncio.gather(*asked[1::2]) == [2, 4, 6]
+
+
+async def test_asking_goes_with_the_command_whose_caller_has_gone(
+    proxy: Proxy, make_nodes: MakeNodes
+) -> None:
+    link = make_nodes(proxy.url).only
+    assert link is not None
+    async with _dialling(proxy):
+        gone, stays = link.ask(pack(("ECHO", "gone"))), link.ask(pack(("ECHO", "stays")))
+        gone.cancel()
+
+    assert await stays == b"stays"
+    assert link.counts().commands == 1 + 2  # the greeting, and one with its ASKING
+
+
+async def test_of_many_calls_whose_caller_has_gone_none_is_sent_and_the_next_one_is(
+    proxy: Proxy, speaker: MakeSpeaker, valkey_url: str, unique: str
+) -> None:
+    runner = await speaker(valkey_url, via=proxy.url)
+    await runner.redis.delete(unique)
+    async with _dialling(proxy):
+        many = asyncio.create_task(runner.run_many("count", [((unique,), (1,))] * 20))
+        await asyncio.sleep(0)
+        many.cancel()
+
+    assert await runner.run("count", (unique,), (5,)) == ["said", 5]
 
 
 async def test_a_server_that_accepts_and_never_greets_is_given_up(

@@ -15,7 +15,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 import pytest
-from hiredis import ReplyError
+from hiredis import PushNotification, ReplyError
 from redis.asyncio import Redis
 
 from reservation.keys import epoch_key
@@ -45,7 +45,7 @@ async def dialled(url: str, kind: type[P]) -> AsyncIterator[P]:
     loop = asyncio.get_running_loop()
     address = urlsplit(url)
     _, pipe = await loop.create_connection(
-        lambda: kind(Tally(), lambda _: None, deadline_s=20.0, in_flight_max=100_000),
+        lambda: kind(Tally(), lambda _: None, lambda _: None, deadline_s=20.0, in_flight_max=100_000),
         address.hostname,
         address.port,
     )
@@ -168,9 +168,11 @@ def _commands(key: str) -> list[tuple[str, ...]]:
     """One command for every kind of reply."""
     return [
         ("ECHO", "first"),
+        ("SUBSCRIBE", f"{key}:news"),
         ("LRANGE", key, "0", "-1"),
         ("NONSENSE",),
         ("HGETALL", f"{key}:hash"),
+        ("PUBLISH", f"{key}:news", "said before or after its own reply"),
         ("GET", f"{key}:nothing"),
         ("LLEN", key),
     ]
@@ -202,13 +204,16 @@ async def _recorded(url: str, commands: list[tuple[str, ...]]) -> bytes:
 
 
 async def _replayed(pieces: list[bytes], replies: int) -> list[Outcome]:
-    """What callers get when those bytes arrive in those pieces; errors as their text."""
-    pipe = Pipe(Tally(), lambda _: None, deadline_s=20.0, in_flight_max=100)
+    """What callers get when those bytes arrive in those pieces, and then what was said unasked; errors as
+    their text.
+    """
+    said: list[Outcome] = []
+    pipe = Pipe(Tally(), lambda _: None, said.append, deadline_s=20.0, in_flight_max=100)
     futures = [pipe.call(b"") for _ in range(replies)]
     for piece in pieces:
         pipe.data_received(piece)
     outcomes = [future.result() for future in futures]
-    return [str(outcome) if isinstance(outcome, ReplyError) else outcome for outcome in outcomes]
+    return [str(outcome) if isinstance(outcome, ReplyError) else outcome for outcome in outcomes + said]
 
 
 async def test_replies_may_break_at_every_byte(valkey_url: str, unique: str) -> None:
@@ -219,12 +224,15 @@ async def test_replies_may_break_at_every_byte(valkey_url: str, unique: str) -> 
     await redis.aclose()
     commands = _commands(unique)
     recorded = await _recorded(valkey_url, commands)
-    expected = await _replayed([recorded], len(commands) + 2)
-    assert [type(outcome) for outcome in expected[1:-1]] == [bytes, list, str, dict, type(None), int]
+    replies = len(commands) + 2
+    expected = await _replayed([recorded], replies)
+    kinds = [bytes, PushNotification, list, str, dict, int, type(None), int]
+    assert [type(outcome) for outcome in expected[1 : replies - 1]] == kinds
+    assert [push[0] for push in expected[replies:]] == [b"message"]
 
     for cut in range(1, len(recorded)):
-        assert await _replayed([recorded[:cut], recorded[cut:]], len(expected)) == expected
-    assert await _replayed([recorded[i : i + 1] for i in range(len(recorded))], len(expected)) == expected
+        assert await _replayed([recorded[:cut], recorded[cut:]], replies) == expected
+    assert await _replayed([recorded[i : i + 1] for i in range(len(recorded))], replies) == expected
 
 
 async def test_a_crowd_is_served_over_a_line_that_gives_one_byte_at_a_time(

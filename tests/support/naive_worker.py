@@ -36,7 +36,7 @@ async def main(port: int) -> None:
         print("ready", flush=True)
         await stop.wait()
         await runner.cleanup()
-        await platform.freed_news.close()
+        platform.freed_news.close()
         await platform.maps.close()
         await platform.commits.close()
 

@@ -132,7 +132,7 @@ async def run_platform(
         stack.push_async_callback(platform.commits.close)
         stack.push_async_callback(platform.maps.close)
         platform.freed_news.start()
-        stack.push_async_callback(platform.freed_news.close)
+        stack.callback(platform.freed_news.close)
         api = Runner(build(platform))
         await api.setup()
         stack.push_async_callback(api.cleanup)

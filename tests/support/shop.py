@@ -591,7 +591,7 @@ async def open_shop(redis_url: str, database_url: str, folder: Path, **settings:
         platform.commits.start()
         stack.push_async_callback(platform.commits.close)
         platform.freed_news.start()
-        stack.push_async_callback(platform.freed_news.close)
+        stack.callback(platform.freed_news.close)
         yield Shop(platform, gateway)
 
 

@@ -40,6 +40,19 @@ def mute_writer(shop: Shop) -> Any:
     return shop.writer(log=MuteLog(shop.platform.redis, shop.platform.blocking_redis, consumer="writer-1"))
 
 
+class Patient(Commits):
+    """Listens and never asks."""
+
+    async def _ask(self) -> None:
+        pass
+
+
+async def announce(shop: Shop, order_id: str) -> None:
+    """Say that an order is committed, whether it is or not."""
+    news = orjson.dumps({"committed": [order_id], "refused": []})
+    assert await shop.platform.redis.publish(COMMITTED_CHANNEL, news)
+
+
 @pytest.fixture
 def commits(shop: Shop) -> Commits:
     return shop.platform.commits
@@ -68,15 +81,14 @@ async def test_a_lost_wake_up_call_is_made_good_by_asking(shop: Shop, commits: C
 
 async def test_without_asking_a_lost_wake_up_call_would_be_waited_for_in_vain(shop: Shop) -> None:
     """The control: somebody who listens and never asks."""
-    deaf = Commits(shop.platform.blocking_redis, shop.store)
-    deaf._tasks = [asyncio.create_task(deaf._listen())]
-    await asyncio.sleep(0.05)
+    patient = Patient(shop.platform.nodes, shop.store)
+    patient.start()
     claim = claim_of(new_showtime_id(), 1)
-    waiting = deaf.expect(claim.order_id)
+    waiting = patient.expect(claim.order_id)
     await feed(shop, claim)
     await mute_writer(shop).write(await shop.log().read(10, None))
-    assert await deaf.wait(waiting, 0.6) is None
-    await deaf.close()
+    assert await patient.wait(waiting, 0.6) is None
+    await patient.close()
 
 
 async def test_a_refusal_is_told_as_one_whether_heard_or_asked_for(shop: Shop, commits: Commits) -> None:
@@ -98,12 +110,8 @@ async def test_an_announcement_nobody_understands_ends_nothing(
     shop: Shop, commits: Commits, said: bytes
 ) -> None:
     await shop.platform.redis.publish(COMMITTED_CHANNEL, said)
-    await asyncio.sleep(0.02)
-    assert not any(task.done() for task in commits._tasks)
     waiting = commits.expect("ord_nobody")
-    await shop.platform.redis.publish(
-        COMMITTED_CHANNEL, orjson.dumps({"committed": ["ord_nobody"], "refused": []})
-    )
+    await announce(shop, "ord_nobody")
     assert await commits.wait(waiting, 2.0) == "committed"
 
 
@@ -115,41 +123,40 @@ async def test_a_listener_that_was_cut_off_listens_again(shop: Shop, commits: Co
     await shop.write()  # announced to nobody
     assert await commits.wait(waiting, 2.0) == "committed"
 
-    async def listened_to() -> bool:
-        return bool((await shop.platform.redis.pubsub_numsub(COMMITTED_CHANNEL))[0][1])
-
-    await until(listened_to)
+    waiting = commits.expect("ord_of_somebody")
+    await shop.platform.scripts.command("EXISTS", "anything")  # whoever comes next
+    await announce(shop, "ord_of_somebody")
+    assert await commits.wait(waiting, 2.0) == "committed"
 
 
 async def test_a_listener_that_met_a_bug_of_ours_listens_on(
-    shop: Shop, commits: Commits, monkeypatch: pytest.MonkeyPatch
+    shop: Shop, commits: Commits, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(commits, "_hear", lambda data: 1 / 0)
-        await shop.platform.redis.publish(COMMITTED_CHANNEL, b"{}")
+        patch.setattr(commits, "_settle", lambda *_: 1 / 0)
+        await announce(shop, "ord_of_somebody")
+        await until(lambda: asyncio.sleep(0, "ZeroDivisionError" in caplog.text))
 
-        async def given_up() -> bool:
-            return not (await shop.platform.redis.pubsub_numsub(COMMITTED_CHANNEL))[0][1]
-
-        await until(given_up)
-
-    async def listened_to() -> bool:
-        return bool((await shop.platform.redis.pubsub_numsub(COMMITTED_CHANNEL))[0][1])
-
-    await until(listened_to)
+    waiting = commits.expect("ord_of_somebody")
+    await announce(shop, "ord_of_somebody")
+    assert await commits.wait(waiting, 2.0) == "committed"
 
 
 async def test_closing_ends_all_of_it_and_raises_nothing_of_what_ended_before(shop: Shop) -> None:
-    closed = Commits(shop.platform.blocking_redis, shop.store)
-    closed.start()
+    class Dying(Commits):
+        async def _ask(self) -> None:
+            raise ArithmeticError
 
-    async def dies() -> None:
-        raise ArithmeticError
-
-    closed._tasks.insert(0, asyncio.create_task(dies()))
-    await asyncio.wait(closed._tasks[:1])
-    await closed.close()
-    assert all(task.done() for task in closed._tasks)
+    for kind in (Commits, Dying):
+        closed = kind(shop.platform.nodes, shop.store)
+        closed.start()
+        assert closed._asking is not None
+        await asyncio.sleep(0.01)
+        await closed.close()
+        assert closed._asking.done()
+        waiting = closed.expect("ord_of_somebody")
+        await announce(shop, "ord_of_somebody")
+        assert await closed.wait(waiting, 0.1) is None
 
 
 @pytest.mark.parametrize("trouble", [PersistenceUnavailable, ArithmeticError], ids=["weather", "a bug"])

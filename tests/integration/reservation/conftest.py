@@ -17,7 +17,7 @@ from kernel.ids import new_id
 from reservation import RedisInventory, ReservationService, SeatMaps
 from reservation.live import GLANCE_S
 from reservation.service import Hold
-from runtime.redis_link import connect
+from runtime.redis_link import ScriptRunner, connect
 from tests.support.engines import DatabaseMaker
 from tests.support.platform import RunningPlatform, migrated, run_platform
 
@@ -27,9 +27,11 @@ TTL_MS = 60_000
 class Worker:
     """The seat engine as one process has it, with its own replicas and nothing in the background."""
 
-    def __init__(self, platform: Platform, clock: ManualClock) -> None:
-        self.inventory = RedisInventory(platform.scripts)
-        self.maps = SeatMaps(self.inventory, platform.scripts, clock, hold_ttl_ms=TTL_MS, winds_itself=False)
+    def __init__(self, platform: Platform, clock: ManualClock, scripts: ScriptRunner | None = None) -> None:
+        """`scripts` go another way to the server than the platform's."""
+        self.scripts = scripts or platform.scripts
+        self.inventory = RedisInventory(self.scripts)
+        self.maps = SeatMaps(self.inventory, self.scripts, clock, hold_ttl_ms=TTL_MS, winds_itself=False)
         self.service = ReservationService(
             self.inventory, platform.halls, self.maps, clock, hold_ttl_ms=TTL_MS
         )
@@ -53,8 +55,8 @@ class House:
     def platform(self) -> Platform:
         return self.running.platform
 
-    def worker(self) -> Worker:
-        return Worker(self.platform, self.clock)
+    def worker(self, scripts: ScriptRunner | None = None) -> Worker:
+        return Worker(self.platform, self.clock, scripts)
 
     async def showtime(self, **terms: Any) -> str:
         """Rows A to H of ten seats, 1 to 3, 5 to 8 and 10 to 12; long on sale; unless told otherwise."""

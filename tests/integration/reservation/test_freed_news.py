@@ -11,15 +11,14 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
-from kernel.ids import new_id, new_showtime_id
-from reservation import FreedNews, errors, freed_redis, keys_of
+from kernel.errors import SeatsUnavailable
+from kernel.ids import new_id
+from reservation import FreedNews, errors, keys_of
 from reservation.keys import FREED_CHANNEL
-from runtime.redis_link import connect
+from runtime.redis_link import Nodes, ScriptRunner
 from tests.integration.reservation.conftest import House, Worker
 from tests.support.proxy import Proxy
 from tests.support.shop import until
@@ -81,56 +80,42 @@ REFUSALS = (errors.SeatTaken, errors.SaleNotOpen, errors.SaleClosed)
 class Ears(FreedNews):
     """A worker's, that remember what they heard."""
 
-    def __init__(self, house: House, worker: Worker, redis: Redis) -> None:
-        super().__init__(redis, worker.maps)
-        self.house = house
-        self.heard: list[tuple[str, Any]] = []
+    def __init__(self, worker: Worker) -> None:
+        super().__init__(worker.scripts.nodes, worker.maps)
+        self.worker = worker
+        self.heard: list[bytes] = []
 
-    def _hear(self, message: dict[str, Any]) -> None:
+    def _hear(self, message: bytes) -> None:
         super()._hear(message)
-        self.heard.append((message["type"], message["data"]))
-
-    def times(self, kind: str) -> int:
-        return sum(one == kind for one, _ in self.heard)
+        self.heard.append(message)
 
     async def catch_up(self) -> None:
-        """Until everything said before now has been heard."""
-        last_word = f"{keys_of(new_showtime_id()).showtime} 1".encode()
-        await self.house.platform.redis.publish(FREED_CHANNEL, last_word)
-
-        async def heard() -> bool:
-            return ("message", last_word) in self.heard
-
-        await until(heard)
-
-    async def subscribe(self, times: int = 1) -> None:
-        """Until so many subscriptions have been made."""
-
-        async def subscribed() -> bool:
-            return self.times("subscribe") >= times
-
-        await until(subscribed)
+        """Until everything said before now has been heard: it comes before the reply to what is asked now."""
+        await self.worker.scripts.command("EXISTS", "anything")
 
 
 @asynccontextmanager
-async def listening(house: House, worker: Worker, redis: Redis | None = None) -> AsyncIterator[Ears]:
+async def listening(worker: Worker) -> AsyncIterator[Ears]:
     """The worker hears the news."""
-    ears = Ears(house, worker, redis or house.platform.blocking_redis)
+    ears = Ears(worker)
     ears.start()
     try:
-        await ears.subscribe()
+        await ears.catch_up()
         yield ears
     finally:
-        await ears.close()
+        ears.close()
 
 
 @asynccontextmanager
-async def by_way_of(proxy: Proxy) -> AsyncIterator[Redis]:
-    redis = connect(proxy.url, socket_timeout_s=None)
+async def by_way_of(proxy: Proxy, house: House, **options: float) -> AsyncIterator[Worker]:
+    """A worker that asks and hears through the proxy; the others of the house do not."""
+    nodes = Nodes(proxy.url, **options)  # type: ignore[arg-type]
+    scripts = ScriptRunner(house.platform.redis, nodes)
+    scripts.adopt_epoch(house.platform.scripts.epoch)
     try:
-        yield redis
+        yield house.worker(scripts)
     finally:
-        await redis.aclose()
+        await nodes.aclose()
 
 
 async def _look(worker: Worker, showtime_id: str) -> None:
@@ -165,7 +150,7 @@ def _is_old(worker: Worker, showtime_id: str) -> Callable[[], Awaitable[bool]]:
 @pytest.mark.parametrize("story", STORIES)
 async def test_what_became_possible_is_had_as_soon_as_the_news_has_come(house: House, story: Story) -> None:
     worker, showtime_id = house.worker(), await house.showtime()
-    async with listening(house, worker) as ears:
+    async with listening(worker) as ears:
         make_possible = await story(house, showtime_id)
         await ears.catch_up()
         await _look(worker, showtime_id)
@@ -192,7 +177,7 @@ async def test_who_does_not_listen_refuses_it_until_the_next_tick(house: House, 
 
 async def test_a_crowd_of_losers_shares_the_one_read_that_news_costs(house: House) -> None:
     worker, showtime_id = house.worker(), await house.showtime()
-    async with listening(house, worker) as ears:
+    async with listening(worker) as ears:
         make_possible = await _release(house, showtime_id)
         await house.worker().hold(showtime_id, "B1")
         await _look(worker, showtime_id)
@@ -211,20 +196,20 @@ async def test_a_crowd_of_losers_shares_the_one_read_that_news_costs(house: Hous
 
 async def test_news_of_showtimes_nobody_asks_about_here_costs_nothing(house: House) -> None:
     worker = house.worker()
-    async with listening(house, worker) as ears:
+    async with listening(worker) as ears:
         await (await _release(house, await house.showtime()))()
         before = await house.scripts_run()
         await ears.catch_up()
         await worker.maps.tick()
 
-        assert ears.times("message") >= 2
+        assert ears.heard
         assert not worker.maps._replicas
         assert await house.scripts_run() == before
 
 
 async def test_a_list_shows_what_it_has_whatever_the_news(house: House) -> None:
     worker, showtime_id = house.worker(), await house.showtime()
-    async with listening(house, worker) as ears:
+    async with listening(worker) as ears:
         make_possible = await _release(house, showtime_id)
         await _look(worker, showtime_id)
         await make_possible()
@@ -239,7 +224,7 @@ async def test_a_list_shows_what_it_has_whatever_the_news(house: House) -> None:
 
 async def test_news_of_what_is_known_already_costs_nothing(house: House) -> None:
     worker, showtime_id = house.worker(), await house.showtime()
-    async with listening(house, worker) as ears:
+    async with listening(worker) as ears:
         await house.worker().hold(showtime_id, "A1")
         await _look(worker, showtime_id)
         for version in range(worker.maps.replica(showtime_id).version + 1):
@@ -256,7 +241,7 @@ async def test_news_of_what_is_known_already_costs_nothing(house: House) -> None
 @pytest.mark.parametrize("said", [b"", b"\xff", b" ", b"rsv:freed", b"a b c", b"a:b:c 1.5"])
 async def test_news_nobody_understands_ends_nothing(house: House, said: bytes) -> None:
     worker, showtime_id = house.worker(), await house.showtime()
-    async with listening(house, worker) as ears:
+    async with listening(worker) as ears:
         make_possible = await _release(house, showtime_id)
         await _look(worker, showtime_id)
         await house.platform.redis.publish(FREED_CHANNEL, said)
@@ -271,98 +256,95 @@ async def test_news_nobody_understands_ends_nothing(house: House, said: bytes) -
 async def test_what_was_said_while_the_connection_was_away_is_made_good_by_looking(
     house: House, valkey_url: str
 ) -> None:
-    worker, showtime_id = house.worker(), await house.showtime()
-    async with Proxy(valkey_url) as proxy, by_way_of(proxy) as redis, listening(house, worker, redis) as ears:
+    showtime_id = await house.showtime()
+    async with (
+        Proxy(valkey_url) as proxy,
+        by_way_of(proxy, house) as worker,
+        listening(worker) as ears,
+    ):
         make_possible = await _release(house, showtime_id)
         await _look(worker, showtime_id)
         await proxy.refuse()
         await until(_is_old(worker, showtime_id))
-        await _look(worker, showtime_id)
         await make_possible()
-        await _is_refused(house, worker, showtime_id)  # as if there were no news: for as long as it is young
-
         await proxy.accept()
-        await ears.subscribe(2)
 
         await _is_granted_after_a_read(house, worker, showtime_id)
+
+        make_possible = await _release(house, other := await house.showtime())
+        await _look(worker, other)
+        await _is_refused(house, worker, other)
+        await make_possible()
+        await ears.catch_up()
+        await _is_granted_after_a_read(house, worker, other)
 
 
 async def test_without_distrust_after_a_pause_what_was_missed_would_be_refused(
     house: House, valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worker, showtime_id = house.worker(), await house.showtime()
-    monkeypatch.setattr(worker.maps, "distrust_all", lambda: None)
-    async with Proxy(valkey_url) as proxy, by_way_of(proxy) as redis, listening(house, worker, redis) as ears:
+    showtime_id = await house.showtime()
+    async with (
+        Proxy(valkey_url) as proxy,
+        by_way_of(proxy, house) as worker,
+        listening(worker) as ears,
+    ):
+        monkeypatch.setattr(worker.maps, "distrust_all", lambda: None)
         make_possible = await _release(house, showtime_id)
         await _look(worker, showtime_id)
         await proxy.refuse()
         await make_possible()
         await proxy.accept()
-        await ears.subscribe(2)
         await ears.catch_up()
 
         await _is_refused(house, worker, showtime_id)
 
 
-async def test_a_connection_that_died_without_a_word_is_given_up(
-    house: House, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+async def test_a_connection_that_died_without_a_word_is_given_up_by_whoever_asks(
+    house: House, valkey_url: str
 ) -> None:
-    monkeypatch.setattr(freed_redis, "SILENCE_S", 0.1)
-    worker, showtime_id = house.worker(), await house.showtime()
-    async with Proxy(valkey_url) as proxy, by_way_of(proxy) as redis, listening(house, worker, redis) as ears:
+    showtime_id = await house.showtime()
+    async with (
+        Proxy(valkey_url) as proxy,
+        by_way_of(proxy, house, deadline_s=0.4) as worker,
+        listening(worker),
+    ):
         make_possible = await _release(house, showtime_id)
         await _look(worker, showtime_id)
         proxy.freeze()
         await make_possible()
+        with pytest.raises(SeatsUnavailable):
+            await worker.scripts.command("EXISTS", "anything")
         await until(_is_old(worker, showtime_id))
+        proxy.thaw()
+
         await _is_granted_after_a_read(house, worker, showtime_id)
 
-        proxy.thaw()
-        await ears.subscribe(2)
 
-
-async def test_who_is_dialled_and_says_nothing_is_dialled_again(
-    house: House, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+async def test_a_listener_that_met_a_bug_of_ours_listens_on(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(freed_redis, "SILENCE_S", 0.1)
-    async with Proxy(valkey_url) as proxy, by_way_of(proxy) as redis:
-        proxy.freeze()
-        ears = Ears(house, house.worker(), redis)
-        ears.start()
+    worker, showtime_id = house.worker(), await house.showtime()
+    async with listening(worker) as ears:
+        with monkeypatch.context() as patch:
+            patch.setattr(worker.maps, "hear", lambda *_: 1 / 0)
+            await (await _release(house, showtime_id))()
+            await ears.catch_up()
+        assert "ZeroDivisionError" in caplog.text
 
-        async def was_dialled_again() -> bool:
-            return proxy.dials >= 2
-
-        await until(was_dialled_again)
-        proxy.thaw()
-        await ears.subscribe()
-        await ears.close()
-
-
-async def test_a_connection_on_which_there_is_no_news_is_kept(
-    house: House, valkey_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(freed_redis, "SILENCE_S", 0.1)
-    worker = house.worker()
-    async with Proxy(valkey_url) as proxy, by_way_of(proxy) as redis, listening(house, worker, redis) as ears:
-
-        async def was_asked_and_answered() -> bool:
-            return ears.times("pong") >= 3
-
-        await until(was_asked_and_answered)
-
-        assert (proxy.dials, ears.times("subscribe")) == (1, 1)
+        make_possible = await _release(house, showtime_id)
+        await _look(worker, showtime_id)
+        await make_possible()
+        await ears.catch_up()
+        await _is_granted_after_a_read(house, worker, showtime_id)
 
 
 async def test_who_closes_listens_no_more(house: House) -> None:
-    async def listeners() -> int:
-        return int((await house.platform.redis.pubsub_numsub(FREED_CHANNEL))[0][1])
+    worker = house.worker()
+    async with listening(worker) as ears:
+        await (await _release(house, await house.showtime()))()
+        await ears.catch_up()
+    heard = len(ears.heard)
+    await (await _release(house, await house.showtime()))()
+    await ears.catch_up()
 
-    before = await listeners()
-    async with listening(house, house.worker()):
-        assert await listeners() == before + 1
-
-    async def as_before() -> bool:
-        return await listeners() == before
-
-    await until(as_before)
+    assert heard == len(ears.heard) == 1
