@@ -21,11 +21,10 @@ SELECT order_id FROM checkout.orders WHERE order_id = ANY ($1::text[]);
 SELECT c.showtime_id, c.order_id, o.account_id, o.pay_by,
        bool_or(c.state = 'sold') AS sold, array_agg(c.seat_index ORDER BY c.seat_index) AS seats
 FROM checkout.seat_claims c JOIN checkout.orders o USING (order_id)
-WHERE c.state IN ('claimed', 'sold')
+WHERE c.owned
    OR (c.state = 'released' AND o.state = 'paid' AND NOT EXISTS (
          SELECT FROM checkout.seat_claims other
-         WHERE other.showtime_id = c.showtime_id AND other.seat_index = c.seat_index
-           AND other.state IN ('claimed', 'sold')))
+         WHERE other.showtime_id = c.showtime_id AND other.seat_index = c.seat_index AND other.owned))
 GROUP BY c.showtime_id, c.order_id, o.account_id, o.pay_by;
 
 -- name: find_orders
@@ -33,36 +32,15 @@ GROUP BY c.showtime_id, c.order_id, o.account_id, o.pay_by;
 -- would read all of it for good. The array comes by a SELECT, so that its length is no part of the plan: else
 -- it is planned anew for every look, which costs twice what the look does.
 SELECT o.order_id, o.showtime_id, o.account_id, o.state, o.currency, o.total, o.pay_by, o.end_reason,
-       (SELECT json_agg(json_build_array(l.seat_index, l.label, l.area_id, l.amount) ORDER BY l.seat_index)
-        FROM checkout.order_lines l WHERE l.order_id = o.order_id) AS lines,
-       (SELECT json_agg(json_build_array(t.ticket_id, t.seat_index, t.label, t.state) ORDER BY t.seat_index)
-        FROM checkout.tickets t WHERE t.order_id = o.order_id) AS tickets,
-       (SELECT json_agg(json_build_array(p.payment_id, p.gateway, p.state, p.amount, p.currency,
-                                         p.gateway_ref, p.redirect_url, p.test_url) ORDER BY p.created_at)
-        FROM checkout.payments p WHERE p.order_id = o.order_id) AS payments,
-       (SELECT json_agg(json_build_array(
-                 r.refund_id, r.payment_id, r.state, r.reason, r.amount, r.currency,
-                 (SELECT json_agg(json_build_array(l.ticket_id, l.amount))
-                  FROM checkout.refund_lines l WHERE l.refund_id = r.refund_id)) ORDER BY r.requested_at)
-        FROM checkout.refunds r WHERE r.order_id = o.order_id) AS refunds
+       o.lines, o.tickets, o.payments, o.refunds
 FROM unnest((SELECT $1::text[])) AS wanted (order_id)
-CROSS JOIN LATERAL (SELECT * FROM checkout.orders WHERE orders.order_id = wanted.order_id LIMIT 1) o;
+CROSS JOIN LATERAL (SELECT * FROM checkout.whole_orders w WHERE w.order_id = wanted.order_id LIMIT 1) o;
 
 -- name: list_orders
 -- A page of an account's orders without their lines, newest first.
 SELECT o.order_id, o.showtime_id, o.account_id, o.state, o.currency, o.total, o.pay_by, o.created_at,
-       o.end_reason,
-       (SELECT json_agg(json_build_array(t.ticket_id, t.seat_index, t.label, t.state) ORDER BY t.seat_index)
-        FROM checkout.tickets t WHERE t.order_id = o.order_id) AS tickets,
-       (SELECT json_agg(json_build_array(p.payment_id, p.gateway, p.state, p.amount, p.currency,
-                                         p.gateway_ref, p.redirect_url, p.test_url) ORDER BY p.created_at)
-        FROM checkout.payments p WHERE p.order_id = o.order_id) AS payments,
-       (SELECT json_agg(json_build_array(
-                 r.refund_id, r.payment_id, r.state, r.reason, r.amount, r.currency,
-                 (SELECT json_agg(json_build_array(l.ticket_id, l.amount))
-                  FROM checkout.refund_lines l WHERE l.refund_id = r.refund_id)) ORDER BY r.requested_at)
-        FROM checkout.refunds r WHERE r.order_id = o.order_id) AS refunds
-FROM checkout.orders o
+       o.end_reason, o.tickets, o.payments, o.refunds
+FROM checkout.whole_orders o
 WHERE o.account_id = $1::text AND (o.created_at, o.order_id) < ($2::timestamptz, $3::text)
 ORDER BY o.created_at DESC, o.order_id DESC
 LIMIT $4::int;
@@ -249,7 +227,7 @@ WHERE order_id = $1::text AND state = (SELECT 'paid');
 
 -- name: release_claims
 -- Claims of orders that ended before they were sold.
-UPDATE checkout.seat_claims SET state = 'released' WHERE order_id = ANY ($1::text[]) AND state = (SELECT 'claimed');
+UPDATE checkout.seat_claims SET state = 'released' WHERE order_id = ANY ($1::text[]) AND state = 'claimed';
 
 -- name: captured_payments
 -- What an order was paid with and has not been asked back.
@@ -280,7 +258,7 @@ UPDATE checkout.tickets SET state = 'void', voided_at = now() WHERE order_id = $
 -- name: give_up_sold
 -- PostgreSQL lets go of sold seats, before Redis puts them on sale again.
 WITH returned AS (
-  UPDATE checkout.seat_claims SET state = 'returned' WHERE order_id = $1::text AND state = (SELECT 'sold')
+  UPDATE checkout.seat_claims SET state = 'returned' WHERE order_id = $1::text AND state = 'sold'
 )
 UPDATE checkout.orders SET seats_given_up_at = now(), seats_freed_at = NULL WHERE order_id = $1::text;
 
@@ -317,7 +295,7 @@ WITH due AS (
   ORDER BY pay_by LIMIT 500 FOR UPDATE SKIP LOCKED
 ), released AS (
   UPDATE checkout.seat_claims c SET state = 'released'
-  FROM due WHERE c.order_id = due.order_id AND c.state = (SELECT 'claimed')
+  FROM due WHERE c.order_id = due.order_id AND c.state = 'claimed'
 )
 UPDATE checkout.orders o
 SET state = 'expired', ended_at = now(), end_reason = 'not_paid', seats_given_up_at = now()
@@ -330,7 +308,7 @@ SELECT o.order_id, o.state, o.seats_given_up_at,
        (SELECT coalesce(array_agg(other.seat_index), '{}')
         FROM checkout.order_lines l
         JOIN checkout.seat_claims other ON other.showtime_id = o.showtime_id
-          AND other.seat_index = l.seat_index AND other.state IN ('claimed', 'sold')
+          AND other.seat_index = l.seat_index AND other.owned
           AND other.order_id <> o.order_id
         WHERE l.order_id = o.order_id) AS keep
 FROM checkout.orders o
@@ -375,12 +353,12 @@ RETURNING payment_id, order_id, gateway, state, amount, currency, gateway_ref, r
 -- Refunds the gateway has not completed; asked with gaps that grow to a minute, those that failed to ten.
 UPDATE checkout.refunds r SET asked_at = now(), asked_times = r.asked_times + 1
 FROM checkout.payments p
-WHERE p.payment_id = r.payment_id AND r.refund_id IN (
+WHERE p.payment_id = r.payment_id AND r.refund_id = ANY (ARRAY(  -- joined, it would read all there ever were
   SELECT refund_id FROM checkout.refunds
   WHERE state <> 'completed'
     AND (asked_at IS NULL OR asked_at < now() - make_interval(secs =>
       least(2 * 2 ^ least(asked_times, 9), CASE state WHEN 'failed' THEN 600 ELSE 60 END)))
-  ORDER BY requested_at LIMIT 50 FOR UPDATE SKIP LOCKED)
+  ORDER BY requested_at LIMIT 50 FOR UPDATE SKIP LOCKED))
 RETURNING r.refund_id, r.order_id, r.payment_id, r.state, r.reason, r.amount, r.currency,
           p.gateway, p.gateway_ref, r.requested_at < now() - interval '20 hours' AS is_old;
 

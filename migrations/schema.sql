@@ -252,8 +252,10 @@ CREATE TABLE checkout.seat_claims (
     showtime_id text NOT NULL,
     seat_index integer NOT NULL,
     state text NOT NULL,
+    owned boolean GENERATED ALWAYS AS ((state = ANY (ARRAY['claimed'::text, 'sold'::text]))) STORED NOT NULL,
     CONSTRAINT seat_claims_state_known CHECK ((state = ANY (ARRAY['claimed'::text, 'sold'::text, 'released'::text, 'returned'::text])))
-);
+)
+WITH (fillfactor='50');
 
 CREATE TABLE checkout.tickets (
     ticket_id text NOT NULL,
@@ -268,6 +270,38 @@ CREATE TABLE checkout.tickets (
     CONSTRAINT tickets_state_known CHECK ((state = ANY (ARRAY['issued'::text, 'admitted'::text, 'void'::text]))),
     CONSTRAINT tickets_void_has_instant CHECK (((state = 'void'::text) = (voided_at IS NOT NULL)))
 );
+
+CREATE VIEW checkout.whole_orders AS
+ SELECT order_id,
+    showtime_id,
+    account_id,
+    epoch,
+    state,
+    currency,
+    total,
+    pay_by,
+    created_at,
+    paid_at,
+    confirmed_at,
+    ended_at,
+    end_reason,
+    seats_given_up_at,
+    seats_freed_at,
+    ( SELECT json_agg(json_build_array(l.seat_index, l.label, l.area_id, l.amount) ORDER BY l.seat_index) AS json_agg
+           FROM checkout.order_lines l
+          WHERE (l.order_id = o.order_id)) AS lines,
+    ( SELECT json_agg(json_build_array(t.ticket_id, t.seat_index, t.label, t.state) ORDER BY t.seat_index) AS json_agg
+           FROM checkout.tickets t
+          WHERE (t.order_id = o.order_id)) AS tickets,
+    ( SELECT json_agg(json_build_array(p.payment_id, p.gateway, p.state, p.amount, p.currency, p.gateway_ref, p.redirect_url, p.test_url) ORDER BY p.created_at) AS json_agg
+           FROM checkout.payments p
+          WHERE (p.order_id = o.order_id)) AS payments,
+    ( SELECT json_agg(json_build_array(r.refund_id, r.payment_id, r.state, r.reason, r.amount, r.currency, ( SELECT json_agg(json_build_array(l.ticket_id, l.amount)) AS json_agg
+                   FROM checkout.refund_lines l
+                  WHERE (l.refund_id = r.refund_id))) ORDER BY r.requested_at) AS json_agg
+           FROM checkout.refunds r
+          WHERE (r.order_id = o.order_id)) AS refunds
+   FROM checkout.orders o;
 
 CREATE TABLE checkout.writer_positions (
     partition smallint NOT NULL,
@@ -435,13 +469,9 @@ CREATE INDEX gateway_events_unprocessed ON checkout.gateway_events USING btree (
 
 CREATE INDEX idempotency_keys_by_age ON checkout.idempotency_keys USING btree (created_at);
 
-CREATE INDEX ledger_entries_of_order ON checkout.ledger_entries USING btree (order_id);
-
 CREATE INDEX orders_awaiting_payment ON checkout.orders USING btree (pay_by) WHERE (state = 'pending_payment'::text);
 
 CREATE INDEX orders_of_account ON checkout.orders USING btree (account_id, created_at DESC, order_id DESC);
-
-CREATE INDEX orders_of_showtime ON checkout.orders USING btree (showtime_id);
 
 CREATE INDEX orders_paid_unconfirmed ON checkout.orders USING btree (paid_at) WHERE (state = 'paid'::text);
 
@@ -459,11 +489,13 @@ CREATE UNIQUE INDEX refunds_one_per_payment ON checkout.refunds USING btree (pay
 
 CREATE INDEX refunds_open ON checkout.refunds USING btree (requested_at) WHERE (state <> 'completed'::text);
 
-CREATE UNIQUE INDEX seat_claims_one_owner ON checkout.seat_claims USING btree (showtime_id, seat_index) WHERE (state = ANY (ARRAY['claimed'::text, 'sold'::text]));
+CREATE UNIQUE INDEX seat_claims_one_owner ON checkout.seat_claims USING btree (showtime_id, seat_index) WHERE owned;
 
 CREATE INDEX tickets_of_order ON checkout.tickets USING btree (order_id);
 
 CREATE UNIQUE INDEX tickets_one_per_seat ON checkout.tickets USING btree (showtime_id, seat_index) WHERE (state <> 'void'::text);
+
+CREATE INDEX inventories_by_opening ON reservation.inventories USING btree (opens_at) WHERE (phase <> 'closed'::text);
 
 CREATE INDEX inventories_unopened ON reservation.inventories USING btree (created_at) WHERE (opened_epoch IS NULL);
 

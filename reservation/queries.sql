@@ -21,8 +21,8 @@ VALUES ($1::text, $2::text, $3::int, $4::jsonb)
 ON CONFLICT (layout_id) DO NOTHING;
 
 -- name: find_layout
--- The geometry of a layout.
-SELECT document FROM reservation.layouts WHERE layout_id = $1::text;
+-- The geometry of a layout, as text: a stadium's is read on another thread.
+SELECT document::text FROM reservation.layouts WHERE layout_id = $1::text;
 
 -- name: add_inventories
 -- New sales with their terms; a repeat changes nothing.
@@ -37,6 +37,23 @@ SELECT i.showtime_id, i.layout_id, i.opens_at, i.closes_at, i.phase, i.buyer_sea
        i.opened_epoch, i.xmin::text::bigint AS revision, l.seat_count
 FROM reservation.inventories i JOIN reservation.layouts l USING (layout_id)
 WHERE i.showtime_id = ANY ($1::text[]);
+
+-- name: inventories_near_opening
+-- The sales that open within an interval, soonest first, and those that opened last and have not ended; so many
+-- of each at the most, ended ones counted, so that nothing is looked through.
+SELECT i.showtime_id, i.layout_id, i.opens_at, i.closes_at, i.phase, i.buyer_seats_max, i.orphan_rule,
+       i.opened_epoch, i.revision, l.seat_count
+FROM (
+  (SELECT *, xmin::text::bigint AS revision FROM reservation.inventories
+   WHERE phase <> 'closed' AND opens_at > now() AND opens_at <= now() + $1::interval
+   ORDER BY opens_at LIMIT $2::int)
+  UNION ALL
+  (SELECT *, xmin::text::bigint AS revision FROM reservation.inventories
+   WHERE phase <> 'closed' AND opens_at <= now()
+   ORDER BY opens_at DESC LIMIT $2::int)
+) AS i JOIN reservation.layouts l USING (layout_id)
+WHERE i.closes_at IS NULL OR i.closes_at > now()
+ORDER BY i.opens_at <= now(), abs(extract(epoch FROM i.opens_at - now())), i.showtime_id;
 
 -- name: all_inventories
 -- Every sale, for a rebuild and for the audit.

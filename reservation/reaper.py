@@ -1,8 +1,10 @@
 """The reaper: tidies what time has ended, and keeps the gate.
 
 Expired holds are taken over by whoever wants their seats; the reaper only makes the picture honest and
-the sets small. It also asks, every round, whether the gate is open, and has it rebuilt when not, and
-tells Redis of sales a crash left untold. Every step may be repeated by any number of reapers.
+the sets small. Only showtimes with something due are swept (`reservation/due.py`), so a quiet house costs
+next to nothing, however many showtimes it has. It also asks, every round, whether the gate is open, and has
+it rebuilt when not, and tells Redis of sales a crash left untold. Every step may be repeated by any number
+of reapers.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from kernel import limits
 from kernel.clock import Clock
 from kernel.errors import PersistenceUnavailable, SeatRushError
 from kernel.ids import PARTITIONS
+from reservation.due import DueShowtimes
 from reservation.inventory_redis import RedisInventory
 from reservation.keys import showtimes_key
 from reservation.rebuild import Rebuilder
@@ -39,12 +42,16 @@ class Reaper:
         rebuilder: Rebuilder,
         sales: SalesService,
         clock: Clock,
+        *,
+        hold_ttl_ms: int,
     ) -> None:
         self._inventory = inventory
         self._scripts = scripts
         self._rebuilder = rebuilder
         self._sales = sales
         self._clock = clock
+        self._due = DueShowtimes(scripts, clock, hold_ttl_ms=hold_ttl_ms)
+        self._due_epoch = scripts.epoch
         self._showtimes: list[str] = []
         self._listed_at_s = -LIST_AGAIN_S
         self._rounds = 0
@@ -90,7 +97,10 @@ class Reaper:
     async def sweep_all(self) -> int:
         """Free expired holds of every showtime that has a seat map; answers how many."""
         await self._list_showtimes()
-        freed, busy = 0, self._showtimes
+        if self._due_epoch != self._scripts.epoch:  # a rebuild, by whomever, has brought old deadlines back
+            self._due_epoch = self._scripts.epoch
+            self._due.forget()
+        freed, busy = 0, await self._due.among(self._showtimes)
         while busy:
             swept = await self._inventory.sweep_many(busy, holds_max=limits.sweep_batch_max)
             freed += sum(one.freed for one in swept)

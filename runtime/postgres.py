@@ -8,7 +8,7 @@ the fault of an entry (rule F23), everything else is weather.
 The pool's reset query is empty: pooled connections keep no session state, and the usual reset costs a
 round trip per release. And a connection whose work went well stays in our hands for the next one (`_free`):
 giving it to the pool and asking for it again costs as much CPU as a small statement. The pool gets it back
-where it is needed: somebody waits for one, or something went wrong on it.
+where it is needed: somebody waits for one, something went wrong on it, or a rush is over that took so many.
 """
 
 from __future__ import annotations
@@ -130,6 +130,7 @@ class Database:
                 await pool.release(connection)
             else:
                 self._free.append((connection, time.monotonic()))
+                await self._end_unused(pool)
         except WEATHER as error:
             raise PersistenceUnavailable() from error
 
@@ -146,6 +147,14 @@ class Database:
             return await pool.acquire(timeout=self._acquire_timeout_s)
         finally:
             self._waiting -= 1
+
+    async def _end_unused(self, pool: asyncpg.Pool) -> None:
+        """End what nobody has needed for long; the one used longest ago stands first."""
+        while self._free and time.monotonic() - self._free[0][1] >= _IDLE_MAX_S:
+            connection, _ = self._free.pop(0)
+            if _is_clean(connection):
+                connection.terminate()
+            await pool.release(connection)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:

@@ -9,17 +9,15 @@ showtime.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections.abc import AsyncIterator
 
 from aiohttp import web
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
-from bench.peers.serving import answer, serve, words_of
+from bench.peers.serving import REDIS, answer, redis_of, serve, words_of
 
-REDIS = web.AppKey("redis", Redis)
 UNLOCK = web.AppKey("unlock", AsyncScript)
 _UNLOCK = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 _LOCK_TTL_MS = 5_000
@@ -48,17 +46,14 @@ async def hold(request: web.Request) -> web.Response:
     return answer(201, {"hold_id": words["hold_id"], "seats": words["seats"]})
 
 
-async def redis_of(app: web.Application) -> AsyncIterator[None]:
-    pool = BlockingConnectionPool.from_url(os.environ["REDIS_URL"], max_connections=64, protocol=3)
-    async with Redis.from_pool(pool) as redis:
-        app[REDIS] = redis
-        app[UNLOCK] = redis.register_script(_UNLOCK)
-        yield
+async def unlock_of(app: web.Application) -> AsyncIterator[None]:
+    app[UNLOCK] = app[REDIS].register_script(_UNLOCK)
+    yield
 
 
 def build() -> web.Application:
     app = web.Application()
-    app.cleanup_ctx.append(redis_of)
+    app.cleanup_ctx.extend((redis_of, unlock_of))
     app.router.add_post("/hold", hold)
     return app
 

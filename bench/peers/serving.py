@@ -1,14 +1,17 @@
-"""What every aiohttp peer shares: uvloop, no access log, one port, and the words of the request."""
+"""What aiohttp peers share: uvloop, no access log, one port, a pool to Redis, the words of the request."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
 
 import orjson
 import uvloop
 from aiohttp import web
+from redis.asyncio import BlockingConnectionPool, Redis
+
+REDIS: Final = web.AppKey("redis", Redis)
 
 
 def answer(status: int, body: object) -> web.Response:
@@ -29,6 +32,14 @@ def seat_numbers(labels: Sequence[str], seats_per_row: int) -> list[int]:
         row, _, seat = label.partition("-")
         numbers.append((int(row) - 1) * seats_per_row + int(seat) - 1)
     return numbers
+
+
+async def redis_of(app: web.Application) -> AsyncIterator[None]:
+    """A context of an application: redis-py's client on its pool, `app[REDIS]` while it runs."""
+    pool = BlockingConnectionPool.from_url(os.environ["REDIS_URL"], max_connections=64, protocol=3)
+    async with Redis.from_pool(pool) as redis:
+        app[REDIS] = redis
+        yield
 
 
 def serve(app: web.Application) -> None:

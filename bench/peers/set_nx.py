@@ -6,15 +6,10 @@ seats taken that nobody will have: the price of not deciding in one place.
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator
-
 from aiohttp import web
-from redis.asyncio import BlockingConnectionPool, Redis
 
-from bench.peers.serving import answer, serve, words_of
+from bench.peers.serving import REDIS, answer, redis_of, serve, words_of
 
-REDIS = web.AppKey("redis", Redis)
 _HOLD_TTL_MS = 480_000
 
 
@@ -31,13 +26,6 @@ async def hold(request: web.Request) -> web.Response:
     if in_vain:
         await request.app[REDIS].delete(*in_vain)
     return answer(409, {"code": "seat_taken"})
-
-
-async def redis_of(app: web.Application) -> AsyncIterator[None]:
-    pool = BlockingConnectionPool.from_url(os.environ["REDIS_URL"], max_connections=64, protocol=3)
-    async with Redis.from_pool(pool) as redis:
-        app[REDIS] = redis
-        yield
 
 
 def build() -> web.Application:

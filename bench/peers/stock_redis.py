@@ -9,15 +9,12 @@ what the link, the routes and everything around them are worth, because the scri
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
 
 from aiohttp import web
-from redis.asyncio import BlockingConnectionPool, Redis
 
 from bench.peers.scripts import HoldScript
-from bench.peers.serving import answer, seat_numbers, serve, words_of
+from bench.peers.serving import REDIS, answer, redis_of, seat_numbers, serve, words_of
 
-REDIS = web.AppKey("redis", Redis)
 SCRIPT = web.AppKey("script", HoldScript)
 _SEATS_PER_ROW = int(os.environ["SEATS_PER_ROW"])
 
@@ -31,13 +28,6 @@ async def hold(request: web.Request) -> web.Response:
     if status in (b"held", b"already_held"):
         return answer(201, {"hold_id": words["hold_id"], "seats": words["seats"], "expires_at_ms": facts[0]})
     return answer(409, {"code": status.decode()})
-
-
-async def redis_of(app: web.Application) -> AsyncIterator[None]:
-    pool = BlockingConnectionPool.from_url(os.environ["REDIS_URL"], max_connections=64, protocol=3)
-    async with Redis.from_pool(pool) as redis:
-        app[REDIS] = redis
-        yield
 
 
 def build() -> web.Application:

@@ -22,6 +22,7 @@ from tests.support.engines import DatabaseMaker
 from tests.support.shop import until
 
 WHO = "SELECT pg_backend_pid()"
+_OURS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
 
 
 async def gone(watching: asyncpg.Connection) -> None:
@@ -138,6 +139,38 @@ async def test_a_connection_long_unused_is_not_trusted(
     before = await database.fetchval(WHO)
     monkeypatch.setattr(postgres, "_IDLE_MAX_S", 0.0)
     assert await database.fetchval(WHO) != before
+
+
+async def _connections_after_a_rush(url: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Open in a process that needed four at once, and then one at a time for longer than any may lie idle."""
+    monkeypatch.setattr(postgres, "_IDLE_MAX_S", 0.2)
+    database = Database(url, pool_max=4)
+    try:
+        await asyncio.gather(*(database.fetchval("SELECT pg_sleep(0.05)") for _ in range(4)))
+        assert await database.fetchval(_OURS) == 4
+        for _ in range(10):
+            await asyncio.sleep(0.05)
+            await database.fetchval(WHO)
+        await asyncio.sleep(0.05)  # a backend needs a moment to go
+        return int(await database.fetchval(_OURS))
+    finally:
+        await database.close()
+
+
+async def test_a_process_that_is_quiet_again_gives_its_connections_back(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await _connections_after_a_rush(url, monkeypatch) == 1
+
+
+async def test_without_looking_at_the_others_it_would_keep_all_it_ever_had(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def look_away(_: Database, __: asyncpg.Pool) -> None:
+        """The control."""
+
+    monkeypatch.setattr(Database, "_end_unused", look_away)
+    assert await _connections_after_a_rush(url, monkeypatch) == 4
 
 
 async def test_nothing_is_left_open_when_it_closes(url: str) -> None:

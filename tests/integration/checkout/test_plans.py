@@ -35,6 +35,15 @@ READ_ALL = {
     "writer: positions",
 }
 
+CLAIMS = 1_000
+_A_HALL_OF_CLAIMS = f"""
+INSERT INTO checkout.orders (order_id, showtime_id, account_id, epoch, state, currency, total, pay_by)
+VALUES ('ord_1', 'sho_1', 'acc_1', 1, 'pending_payment', 'CNY', 1, now());
+INSERT INTO checkout.seat_claims (order_id, showtime_id, seat_index, state)
+SELECT 'ord_1', 'sho_1', seat, 'claimed' FROM generate_series(1, {CLAIMS}) AS seat;
+"""
+_UPDATES = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'seat_claims'"
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def planner(make_database: DatabaseMaker) -> AsyncIterator[asyncpg.Connection]:
@@ -78,9 +87,6 @@ async def test_what_is_named_is_found_by_its_name(planner: asyncpg.Connection, n
         ("take_captures", "orders_awaiting_payment"),
         ("writer: write_batch", "orders_paid_unconfirmed"),
         ("cancel_paid", "orders_paid_unconfirmed"),
-        ("expire_orders", "seat_claims_one_owner"),
-        ("release_claims", "seat_claims_one_owner"),
-        ("give_up_sold", "seat_claims_one_owner"),
     ],
 )
 async def test_with_the_state_in_plain_words_the_whole_queue_is_read_for_each(
@@ -96,3 +102,32 @@ async def test_who_reads_all_there_are_is_on_the_list_for_a_reason(
     planner: asyncpg.Connection, name: str
 ) -> None:
     assert await read_from_end_to_end(planner, STATEMENTS[name])
+
+
+async def test_who_sends_refunds_reads_those_that_are_open_and_no_others(planner: asyncpg.Connection) -> None:
+    assert await read_from_end_to_end(planner, STATEMENTS["refunds_to_send"]) == ["refunds_open"]
+
+
+async def test_joined_with_what_is_due_every_refund_there_ever_was_would_be_read(
+    planner: asyncpg.Connection,
+) -> None:
+    """The control: the same statement as one would write it."""
+    joined = re.sub(
+        r"= ANY \(ARRAY(\(.*SKIP LOCKED\))\)", r"IN \1", STATEMENTS["refunds_to_send"], flags=re.S
+    )
+    assert "refunds" in await read_from_end_to_end(planner, joined)
+
+
+async def test_a_claim_that_is_sold_touches_no_index(make_database: DatabaseMaker) -> None:
+    """Its owner stays who it is; whoever lets go of a seat is another matter."""
+    connection = await asyncpg.connect(await make_database(migrated))
+    try:
+        await connection.execute(_A_HALL_OF_CLAIMS)
+        updated: list[asyncpg.Record] = []
+        for state in ("sold", "returned"):
+            await connection.execute("UPDATE checkout.seat_claims SET state = $1", state)
+            await connection.execute("SELECT pg_stat_force_next_flush()")
+            updated += await connection.fetch(_UPDATES)
+    finally:
+        await connection.close()
+    assert [tuple(row) for row in updated] == [(CLAIMS, CLAIMS), (2 * CLAIMS, CLAIMS)]

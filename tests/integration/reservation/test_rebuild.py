@@ -149,10 +149,16 @@ async def test_on_an_emptied_server_no_showtime_goes_on_sale_before_the_rebuild(
     assert [await _phase(platform, sale.showtime_id) for sale in sales] == ["open", "open"]
 
 
+async def _nobody_sells(house: House) -> None:
+    """A showtime without terms whose last hold is over."""
+    foreign = keys_of(new_showtime_id())
+    await house.platform.redis.sadd(foreign.showtimes, foreign.showtime.rpartition(":")[2])
+    await house.platform.redis.zadd(foreign.expiry, {"a" * 16: 1})
+
+
 async def test_a_showtime_nobody_sells_any_more_does_not_stop_the_sweep_of_the_others(house: House) -> None:
     platform, showtime_id = house.platform, await house.showtime()
-    foreign = new_showtime_id()
-    await platform.redis.sadd(keys_of(foreign).showtimes, foreign)
+    await _nobody_sells(house)
     await platform.rebuilder.rebuild("test")
     await platform.inventory.hold(showtime_id, new_hold_id(showtime_id), new_id("acc"), [0], ttl_ms=1)
     await asyncio.sleep(0.005)
@@ -162,8 +168,7 @@ async def test_a_showtime_nobody_sells_any_more_does_not_stop_the_sweep_of_the_o
 
 async def test_without_a_rebuild_it_would_stop_the_sweep(house: House) -> None:
     await house.showtime()
-    foreign = new_showtime_id()
-    await house.platform.redis.sadd(keys_of(foreign).showtimes, foreign)
+    await _nobody_sells(house)
 
     with pytest.raises(InventoryRebuilding):
         await house.platform.reaper.sweep_all()

@@ -1,0 +1,73 @@
+"""Which showtimes have something due, without asking every one of them all the time.
+
+A house may have thousands of showtimes on sale and a hold running out in three. Sweeping them all, twice a
+second, cost the server a script call each, more than the sales of a quiet hour. But a set of deadlines can be
+read ahead: the first one in it is when there is something to do. Nothing comes to be due before that, nor,
+where the set is empty, before a hold has lived its time; so a showtime is left alone for so long, and what is
+asked then is one plain command, no script.
+
+What is known here is a hint with an end: no showtime is left alone for longer than `ALONE_MAX_S`, whatever a
+failover, a restored file or a clock has done to its deadlines meanwhile, and a rebuild makes all of it
+forgotten. Whether a hold is over is the script's judgement, by the server's clock, as ever. An index of due
+showtimes beside the sets was refused: every hold would pay for writing it, and it would be one thing more
+that can be wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from kernel.clock import Clock
+from reservation.keys import keys_of
+from runtime.redis_link import ScriptRunner
+
+#: A wrong hint delays tidying for so long, and no buyer: expired holds are taken over by who wants the seats.
+ALONE_MAX_S: Final = 10.0
+_LOOKS_PER_TRIP: Final = 500
+
+
+class DueShowtimes:
+    """What is known of deadlines; `hold_ttl_ms` is how long a hold granted from now on will last at least."""
+
+    def __init__(self, scripts: ScriptRunner, clock: Clock, *, hold_ttl_ms: int) -> None:
+        self._scripts = scripts
+        self._clock = clock
+        self._alone_max_s = min(ALONE_MAX_S, hold_ttl_ms / 1_000)
+        #: On our own monotonic clock, by showtime.
+        self._look_at_s: dict[str, float] = {}
+
+    def forget(self) -> None:
+        """Look at every showtime next time."""
+        self._look_at_s = {}
+
+    async def among(self, showtime_ids: Sequence[str]) -> list[str]:
+        """Those of them in which a deadline has passed. Raises what the client raises."""
+        now_s = self._clock.monotonic_s()
+        self._look_at_s = {one: self._look_at_s.get(one, now_s) for one in showtime_ids}
+        to_look_at = [one for one, at_s in self._look_at_s.items() if at_s <= now_s]
+        found: list[str] = []
+        for start in range(0, len(to_look_at), _LOOKS_PER_TRIP):
+            batch = to_look_at[start : start + _LOOKS_PER_TRIP]
+            for showtime_id, left_s in zip(batch, await self._seconds_left(batch), strict=True):
+                if left_s <= 0:
+                    found.append(showtime_id)  # and looked at again next time, for what is due after that
+                else:
+                    self._look_at_s[showtime_id] = now_s + min(left_s, self._alone_max_s)
+        return found
+
+    async def _seconds_left(self, showtime_ids: Sequence[str]) -> list[float]:
+        """Until the first deadline of each, by the server's clock; one trip."""
+        pipeline = self._scripts.redis.pipeline(transaction=False)
+        pipeline.time()
+        for showtime_id in showtime_ids:
+            pipeline.zrange(keys_of(showtime_id).expiry, 0, 0, withscores=True)
+        (seconds, microseconds), *firsts = await pipeline.execute()
+        now_ms = seconds * 1_000 + microseconds // 1_000
+        return [_left_s(first, now_ms) for first in firsts]
+
+
+def _left_s(first: Sequence[Any], now_ms: int) -> float:
+    for _, deadline_ms in first:
+        return (float(deadline_ms) - now_ms) / 1_000
+    return float("inf")
