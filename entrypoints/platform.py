@@ -129,6 +129,14 @@ class Platform:
         return reservation.Halls(self.reservation_store, self.clock)
 
     @cached_property
+    def drawings(self) -> reservation.Drawings:
+        return reservation.Drawings()
+
+    @cached_property
+    def warming(self) -> reservation.Warming:
+        return reservation.Warming(self.halls, self.drawings, self.programme.prices_of)
+
+    @cached_property
     def maps(self) -> reservation.SeatMaps:
         maps = reservation.SeatMaps(
             self.inventory, self.scripts, self.clock, hold_ttl_ms=self.settings.hold_ttl_ms
@@ -138,7 +146,7 @@ class Platform:
 
     @cached_property
     def freed_news(self) -> reservation.FreedNews:
-        return reservation.FreedNews(self.blocking_redis, self.maps)
+        return reservation.FreedNews(self.nodes, self.maps)
 
     @cached_property
     def hold_service(self) -> reservation.ReservationService:
@@ -161,7 +169,14 @@ class Platform:
 
     @cached_property
     def reaper(self) -> reservation.Reaper:
-        return reservation.Reaper(self.inventory, self.scripts, self.rebuilder, self.sales, self.clock)
+        return reservation.Reaper(
+            self.inventory,
+            self.scripts,
+            self.rebuilder,
+            self.sales,
+            self.clock,
+            hold_ttl_ms=self.settings.hold_ttl_ms,
+        )
 
     # Catalogue
 
@@ -215,7 +230,7 @@ class Platform:
 
     @cached_property
     def commits(self) -> checkout.Commits:
-        return checkout.Commits(self.blocking_redis, self.checkout_store)
+        return checkout.Commits(self.nodes, self.checkout_store)
 
     @cached_property
     def orders(self) -> checkout.OrderService:

@@ -6,6 +6,7 @@ to it. Does not own who *has* a seat: that is the order side's, in PostgreSQL, a
 """
 
 from reservation.domain import Area, Layout, OrphanRule, Seat, SeatKind, Segment
+from reservation.drawings import Drawings
 from reservation.epoch import EpochWatch
 from reservation.errors import HoldExpired, HoldLost, refusal_error
 from reservation.freed_redis import FreedNews
@@ -23,10 +24,12 @@ from reservation.sales import SalesService
 from reservation.service import BestAvailable, Hold, ReservationService
 from reservation.status import SaleStatusService, SaleView
 from reservation.store import ReservationStore, Sale
+from reservation.warming import Warming
 
 __all__ = [
     "Area",
     "BestAvailable",
+    "Drawings",
     "EpochWatch",
     "FreedNews",
     "Halls",
@@ -58,6 +61,7 @@ __all__ = [
     "SeatMaps",
     "Segment",
     "Terms",
+    "Warming",
     "count_seats",
     "epoch_key",
     "hold_prefix",

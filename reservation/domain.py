@@ -19,14 +19,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal
 
+import msgspec
+
 SeatKind = Literal["standard", "accessible", "companion", "couple_left", "couple_right"]
 OrphanRule = Literal["off", "lenient", "strict"]
 SEAT_KINDS: Final = ("standard", "accessible", "companion", "couple_left", "couple_right")
 
 
-@dataclass(frozen=True, slots=True)
-class Seat:
-    """One seat. `x` grows to the right, `y` away from the screen, both in units of one seat pitch."""
+class Seat(msgspec.Struct, frozen=True, gc=False):
+    """One seat. `x` grows to the right, `y` away from the screen, both in units of one seat pitch.
+
+    In tens of thousands: made in a tenth of a dataclass's time, and no work for the collector.
+    """
 
     index: int
     label: str

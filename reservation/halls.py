@@ -21,7 +21,8 @@ from reservation.store import ReservationStore, Sale
 from reservation.stretches import StretchTable
 
 TERMS_TTL_S: Final = 5.0
-HALLS_MAX: Final = 256  # a 40,000-seat hall with its plan is about 30 MB; halls of 300 seats are nothing
+SALES_MAX: Final = 16_384  # showtimes of a large chain for two weeks
+HALLS_MAX: Final = 256  # a 40,000-seat hall with its plan is about 20 MB; halls of 300 seats are nothing
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class Showtime:
     hall: Hall
 
 
+def _hall_of(layout: Layout) -> Hall:
+    _ = layout.index_of  # made here, not when the first buyer names a seat
+    return Hall(layout, SeatingPlan(layout), StretchTable(layout))
+
+
 class Halls:
     """Per-process memory of sales and layouts."""
 
@@ -53,6 +59,7 @@ class Halls:
         #: The two put together, as long as the terms are fresh; never more than halls.
         self._showtimes: OrderedDict[str, tuple[float, Showtime]] = OrderedDict()
         self._asking: dict[str, asyncio.Task[Showtime]] = {}
+        self._forgotten = 0  # times anything was
         self._building = asyncio.Lock()
 
     def at_hand(self, showtime_id: str, now_s: float) -> Showtime | None:
@@ -85,10 +92,38 @@ class Halls:
         fresh_until_s, sale = await self._sale(showtime_id, now_s)
         showtime = Showtime(showtime_id, sale, await self.hall(sale.layout_id))
         if showtime_id in self._sales:  # else they were changed meanwhile, and are to be asked for again
-            self._showtimes[showtime_id] = (fresh_until_s, showtime)
+            self._remember(fresh_until_s, showtime)
+        return showtime
+
+    def _remember(self, fresh_until_s: float, showtime: Showtime) -> None:
+        self._showtimes[showtime.showtime_id] = (fresh_until_s, showtime)
+        self._showtimes.move_to_end(showtime.showtime_id)
         while len(self._showtimes) > HALLS_MAX:
             self._showtimes.popitem(last=False)
-        return showtime
+
+    async def near_opening(self, *, ahead_s: float, each_max: int) -> list[Sale]:
+        """The sales nearest their opening, as `ReservationStore.sales_near_opening` finds them.
+
+        Their terms are as fresh now as if each had been asked for. Raises PersistenceUnavailable.
+        """
+        asked_s, forgotten = self._clock.monotonic_s(), self._forgotten
+        sales = await self._store.sales_near_opening(ahead_s=ahead_s, each_max=each_max)
+        if self._forgotten != forgotten:
+            return sales  # one of them may have been changed since it was read
+        fresh_until_s = asked_s + TERMS_TTL_S
+        for sale in sales:
+            self._know(fresh_until_s, sale)
+            hall = self._halls.get(sale.layout_id)
+            if hall is not None:
+                self._halls.move_to_end(sale.layout_id)
+                self._remember(fresh_until_s, Showtime(sale.showtime_id, sale, hall))
+        return sales
+
+    def _know(self, fresh_until_s: float, sale: Sale) -> tuple[float, Sale]:
+        known = self._sales[sale.showtime_id] = (fresh_until_s, sale)
+        while len(self._sales) > SALES_MAX:
+            self._sales.popitem(last=False)
+        return known
 
     async def hall(self, layout_id: str) -> Hall:
         """A layout by id. Raises NotFound."""
@@ -104,14 +139,15 @@ class Halls:
             return self._halls[layout_id]
 
     async def _build(self, layout_id: str) -> Hall:
-        """Read and compute; a stadium takes a second, which is nobody else's second on another thread."""
+        """Read and compute, both on another thread, so that everybody else has his turns meanwhile."""
         layout = await self._store.find_layout(layout_id)
         if layout is None:
             raise NotFound()
-        return await asyncio.to_thread(lambda: Hall(layout, SeatingPlan(layout), StretchTable(layout)))
+        return await asyncio.to_thread(_hall_of, layout)
 
     def forget(self, showtime_id: str) -> None:
         """Ask for the terms again next time."""
+        self._forgotten += 1
         self._sales.pop(showtime_id, None)
         self._showtimes.pop(showtime_id, None)
 
@@ -130,7 +166,4 @@ class Halls:
             return known
         if not found:
             raise NotFound()
-        asked = self._sales[showtime_id] = (now_s + TERMS_TTL_S, found[0])
-        while len(self._sales) > 16_384:
-            self._sales.popitem(last=False)
-        return asked
+        return self._know(now_s + TERMS_TTL_S, found[0])

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import zlib
-
 from kernel.errors import ValidationFailed
 from reservation.answers import HoldAnswers, PriceList
+from reservation.drawings import Drawings, etag_of
 from reservation.halls import Halls
 from reservation.live import SeatMaps
 from reservation.schemas import (
     HoldAnswer,
     HoldRequest,
     LayoutAnswer,
-    Prices,
     SeatMapAnswer,
     named_or_wished,
 )
@@ -22,7 +20,9 @@ from runtime.http import Answer, Call, Operations, Stream, created, no_content, 
 _WHILE_AWAY = ("inventory_rebuilding", "seats_unavailable", "persistence_unavailable", "overloaded")
 
 
-def operations(service: ReservationService, halls: Halls, maps: SeatMaps, prices_of: PriceList) -> Operations:
+def operations(
+    service: ReservationService, halls: Halls, drawings: Drawings, maps: SeatMaps, prices_of: PriceList
+) -> Operations:
     """The operations of this context."""
     operations = Operations(tag="reservation", description="Seats: layouts, live maps, holds.")
     answers = HoldAnswers(prices_of)
@@ -36,11 +36,10 @@ def operations(service: ReservationService, halls: Halls, maps: SeatMaps, prices
     async def get_layout(call: Call) -> Answer:
         showtime = await halls.showtime(call.path_id("sho"))
         prices = await prices_of(showtime.showtime_id)
-        etag = f'"{showtime.hall.layout.layout_id}-{price_tag(prices)}"'
+        etag = etag_of(showtime, prices)
         if call.has(etag):
             return not_modified(etag, cache_control="public, max-age=3600")
-        body = LayoutAnswer.of(showtime.hall.layout, prices)
-        return ok(body, etag=etag, cache_control="public, max-age=3600")
+        return ok(await drawings.of(showtime, prices), etag=etag, cache_control="public, max-age=3600")
 
     @operations.get(
         "/api/v1/showtimes/{showtime_id}/seats",
@@ -140,9 +139,3 @@ async def _hold(service: ReservationService, call: Call[HoldRequest], showtime_i
     if call.body.wish is not None:
         return await service.hold_best(call.account_id, showtime_id, call.body.wish, key)
     return await service.hold_named(call.account_id, showtime_id, call.body.seats or [], key)
-
-
-def price_tag(prices: Prices) -> str:
-    """A short text that changes when prices do, and is the same in every worker."""
-    listed = sorted((area_id, money.amount, money.currency) for area_id, money in prices.items())
-    return f"{zlib.crc32(repr(listed).encode()):08x}"

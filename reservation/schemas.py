@@ -96,9 +96,10 @@ class LayoutAnswer(Record):
     focal_point: tuple[float, float]
 
     @classmethod
-    def of(cls, layout: Layout, prices: Prices) -> LayoutAnswer:
+    def of(cls, layout_id: str, layout: Layout, prices: Prices) -> LayoutAnswer:
+        """`layout_id` is the layout's own, which takes as long to compute as all the rest."""
         return cls(
-            layout_id=layout.layout_id,
+            layout_id=layout_id,
             version=1,
             name=layout.name,
             seat_count=layout.seat_count,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+
+import orjson
 
 from kernel.clock import from_ms, to_ms
 from kernel.errors import InventoryRebuilding
@@ -88,8 +91,11 @@ class ReservationStore:
         return layout.layout_id
 
     async def find_layout(self, layout_id: str) -> Layout | None:
+        """A layout by id. A stadium's is read for tens of milliseconds, on another thread."""
         document = await self._database.fetchval(_SQL["find_layout"], layout_id)
-        return None if document is None else from_document(document)
+        if document is None:
+            return None
+        return await asyncio.to_thread(lambda: from_document(orjson.loads(document)))
 
     async def add_sales(self, sales: Sequence[Sale]) -> None:
         """New sales; those that exist stay as they are."""
@@ -105,6 +111,16 @@ class ReservationStore:
 
     async def find_sales(self, showtime_ids: Sequence[str]) -> list[Sale]:
         rows = await self._database.fetch(_SQL["find_inventories"], list(showtime_ids))
+        return [_sale(row) for row in rows]
+
+    async def sales_near_opening(self, *, ahead_s: float, each_max: int) -> list[Sale]:
+        """Those that open within `ahead_s`, soonest first; then those on sale that opened last, latest first.
+
+        At most `each_max` of either.
+        """
+        rows = await self._database.fetch(
+            _SQL["inventories_near_opening"], timedelta(seconds=ahead_s), each_max
+        )
         return [_sale(row) for row in rows]
 
     async def all_sales(self) -> list[Sale]:

@@ -14,9 +14,9 @@ the rule is a courtesy, so a lost race there strands a seat and harms nobody.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from reservation.domain import Layout, Seat
+from reservation.domain import Layout, SeatKind, Segment
 from reservation.ports import Stretches
 
 
@@ -29,19 +29,16 @@ class StretchTable:
         self._areas_in: list[frozenset[int]] = []  # numbers; a stretch itself has that of its first seat
         self._stretch_of: list[int] = [-1] * layout.seat_count
         self._odd: set[tuple[int, int, int]] = set()
+        kinds = [seat.kind for seat in layout.seats]
+        areas = [area_number[seat.area_id] for seat in layout.seats]
         for segment in layout.segments:
-            start: int | None = None
-            for seat in range(segment.start, segment.stop + 1):
-                if seat < segment.stop and layout.seats[seat].kind != "accessible":
-                    start = seat if start is None else start
-                    self._stretch_of[seat] = len(self._stretches)
-                elif start is not None:
-                    numbers = [area_number[one.area_id] for one in layout.seats[start:seat]]
-                    self._stretches.append((start, seat - start, numbers[0]))
-                    self._areas_in.append(frozenset(numbers))
-                    if not _is_plain(layout.seats[start:seat]):
-                        self._odd.add(self._stretches[-1])
-                    start = None
+            for start, stop in _between_accessible(kinds, segment):
+                within = frozenset(areas[start:stop])
+                self._stretch_of[start:stop] = [len(self._stretches)] * (stop - start)
+                self._stretches.append((start, stop - start, areas[start]))
+                self._areas_in.append(within)
+                if len(within) > 1 or set(kinds[start:stop]) != {"standard"}:
+                    self._odd.add(self._stretches[-1])
 
     def touching(self, seats: Iterable[int]) -> Stretches | None:
         """The stretches these seats stand in, each once; None when one of them is accessible, in none."""
@@ -64,5 +61,14 @@ class StretchTable:
         return self._odd.isdisjoint(stretches)
 
 
-def _is_plain(seats: Sequence[Seat]) -> bool:
-    return all(seat.kind == "standard" and seat.area_id == seats[0].area_id for seat in seats)
+def _between_accessible(kinds: Sequence[SeatKind], segment: Segment) -> Iterator[tuple[int, int]]:
+    """The maximal ranges of a segment without an accessible seat, as (start, stop)."""
+    start = segment.start
+    if "accessible" in kinds[start : segment.stop]:
+        for seat in range(start, segment.stop):
+            if kinds[seat] == "accessible":
+                if start < seat:
+                    yield start, seat
+                start = seat + 1
+    if start < segment.stop:
+        yield start, segment.stop

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +19,7 @@ import msgspec
 
 from loadtest.rehearsal.diary import Diary
 from loadtest.rehearsal.meter import Meter
-from loadtest.rehearsal.plan import PLAN_VARIABLE, Plan
+from loadtest.rehearsal.plan import NOOP_EVERY, PLAN_VARIABLE, Plan
 from loadtest.rush.hall import Hall
 
 
@@ -33,6 +34,7 @@ class Desk:
         self._index = 0
         self._numbers = count()
         self._tokens: list[str] = []
+        self._asked: Counter[str] = Counter()
 
     def open(self, index: int) -> None:
         """Begin the run as this process."""
@@ -59,6 +61,13 @@ class Desk:
     def token(self, number: int) -> str:
         """That account's access token."""
         return self._tokens[number]
+
+    def noop_due(self, kind: str) -> bool:
+        """Whether the request of this kind that is asked now has a no-op beside it."""
+        if kind not in self.plan.noops_beside:
+            return False
+        self._asked[kind] += 1
+        return self._asked[kind] % NOOP_EVERY == 1
 
     @property
     def second(self) -> float:

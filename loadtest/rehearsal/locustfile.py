@@ -24,7 +24,7 @@ def _kinds() -> dict[str, type[User]]:
     kinds = {name: getattr(people, name) for name in desk.plan.mix}
     for name, kind in kinds.items():
         kind.weight = desk.plan.mix[name]
-    return kinds | ({"Noop": people.Noop} if _AMONG_PEOPLE else {})
+    return kinds
 
 
 globals().update(_kinds())
@@ -38,7 +38,7 @@ class Crowd(LoadTestShape):
         second, table = desk.second, desk.plan.timetable
         if second >= table.ends_s + (_GOING_HOME_S if _AMONG_PEOPLE else 0.0):
             return None
-        wanted = table.users_at(second + 1) + (int(people.Noop.fixed_count) if _AMONG_PEOPLE else 0)
+        wanted = table.users_at(second + 1)
         here: int = self.get_current_user_count()  # type: ignore[no-untyped-call]
         return wanted, max(1.0, float(abs(wanted - here)))
 

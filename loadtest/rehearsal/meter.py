@@ -16,8 +16,17 @@ import msgspec
 
 Buckets = Counter[int]
 
+#: What is counted beside answers.
+NOT_TIMES: Final = frozenset({"watched events"})
+
 _FINE_MS: Final = 100.0  # tenths of a millisecond below, whole ones above
 _TENTHS: Final = 10
+_NOOP: Final = " no-op"
+
+
+def noop_beside(kind: str) -> str:
+    """Under which kind the no-ops are counted that are asked beside requests of a kind."""
+    return kind + _NOOP
 
 
 def bucket_of(took_ms: float) -> int:
@@ -65,6 +74,11 @@ class Meter:
     def kinds(self) -> list[str]:
         """Every kind of request that was made, by name."""
         return sorted({kind for _, kind, _ in self.buckets})
+
+    def people_asked(self) -> int:
+        """How many answers people got; no-ops and events are none."""
+        kinds = (kind for kind in self.kinds() if not kind.endswith(_NOOP) and kind not in NOT_TIMES)
+        return sum(self.select(kind).total() for kind in kinds)
 
     def write(self, file: Path) -> None:
         """Leave it for whoever adds up."""

@@ -1,9 +1,13 @@
 """Objectives: what a rehearsal wants to see, as a table, and whether it saw it.
 
-A time in milliseconds means nothing on a machine that also makes the crowd. So a time is bounded by a no-op
-that is asked beside everything else, from the same processes, through the same client, in the same seconds:
-so many times the no-op's percentile, plus a fixed allowance for the work there is. Bounds in plain
-milliseconds are for a crowd that comes from machines of its own.
+A time in milliseconds means nothing on a machine that also makes the crowd. So a time is bounded by no-ops
+that are asked as the thing itself is: beside one in four requests of that kind, at the same instant, by the
+same person, through the same client. So many times their percentile, plus a fixed allowance for the work
+there is. Bounds in plain milliseconds are for a crowd that comes from machines of its own.
+
+Refused: no-ops asked at a steady rate beside the crowd. Two hundred holds asked within a quarter of a second
+wait for each other, in the crowd's client and before the worker's door, and so would anything else asked in
+that instant; forty no-ops a second see next to nothing of it. They bound what is asked at a steady rate.
 
 An objective nothing was measured for is missed and says so: else a misspelt name, a no-op that died or a
 rehearsal too short to judge anything would all look like a pass. So a table asks only for what its scenario
@@ -20,11 +24,10 @@ from typing import Final
 
 import msgspec
 
-from loadtest.rehearsal.meter import Meter, percentile
+from loadtest.rehearsal.meter import Meter, noop_beside, percentile
 from loadtest.rehearsal.plan import SCENARIOS
 
 BUILT_IN: Final = Path(__file__).with_name("objectives.toml")
-NOOP: Final = "noop"
 #: The counts of a whole run there are, by name.
 FACTS: Final = frozenset(
     {
@@ -111,6 +114,11 @@ def read_objectives(file: Path, scenario: str) -> list[Objective]:
     return found
 
 
+def bounded_by_noops(objectives: Sequence[Objective]) -> tuple[str, ...]:
+    """The kinds of requests beside which no-ops are to be asked."""
+    return tuple(sorted({objective.of for objective in objectives if objective.noops}))
+
+
 def judge(
     objectives: Sequence[Objective],
     meter: Meter,
@@ -132,7 +140,9 @@ def _judge(
         value = percentile(buckets, objective.percentile)
     found = lacking.get(objective.fact, "nothing measured") if value is None else f"{value:g}"
     if objective.noops:
-        noop = percentile(meter.select(NOOP, stage=objective.stage), objective.percentile)
+        # One that failed, or took until patience ended, is no measure of anything.
+        noops = meter.select(noop_beside(objective.of), "200", objective.stage)
+        noop = percentile(noops, objective.percentile)
         if noop is None:
             return Judged(name, value, found, "no no-op was answered", met=False)
         most = round(objective.noops * noop + objective.plus_ms, 1)

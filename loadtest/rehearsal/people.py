@@ -13,10 +13,10 @@ from typing import Any, Final
 
 import gevent
 from locust import FastHttpUser, task
+from locust.contrib.fasthttp import FastHttpSession
 
 from loadtest.rehearsal.desk import desk
-from loadtest.rehearsal.phone import Phone
-from loadtest.rehearsal.plan import NOOPS_PER_PROCESS
+from loadtest.rehearsal.phone import NOOP_PATH, Phone
 from loadtest.rehearsal.visit import Booked, Visit
 from loadtest.rehearsal.watching import watch
 from loadtest.rush.decisions import Held
@@ -46,7 +46,16 @@ class Person(FastHttpUser):
         """Arrive."""
         self.number = desk.next_number()
         self.visits = 0
-        self.phone = Phone(self.client)
+        beside = FastHttpSession(
+            self.host,
+            self.environment.events.request,
+            self,
+            network_timeout=self.network_timeout,
+            connection_timeout=self.connection_timeout,
+            concurrency=self.concurrency,
+        )
+        self.phone = Phone(self.client, beside)
+        self.phone.connect()
 
     @task
     def visit(self) -> None:
@@ -189,31 +198,14 @@ class CalmBuyer(Person):
             visit.show_tickets(booked)
 
 
-class _Prober(FastHttpUser):
-    """Asks the service nothing: what an answer costs here that costs nothing."""
-
-    abstract = True
-    kind = "noop"
-    pause_s = 0.1
+class Ceiling(FastHttpUser):
+    """No-ops as fast as it can, before the crowd comes: the most Locust itself can do on this machine."""
 
     @task
     def ask(self) -> None:
         """One question."""
         stage, began_s = desk.stage, time.perf_counter()
-        response = self.client.get("/livez", name=self.kind)
+        response = self.client.get(NOOP_PATH, name="ceiling")
         label = str(response.status_code or "no answer")
-        desk.meter.note(stage, self.kind, label, (time.perf_counter() - began_s) * 1000)
-        gevent.sleep(self.pause_s)
-
-
-class Noop(_Prober):
-    """Ten times a second, beside the crowd: what its times are compared with."""
-
-    fixed_count = NOOPS_PER_PROCESS * desk.plan.processes
-
-
-class Ceiling(_Prober):
-    """As fast as it can, before the crowd comes: the most Locust itself can do on this machine."""
-
-    kind = "ceiling"
-    pause_s = 0.0
+        desk.meter.note(stage, "ceiling", label, (time.perf_counter() - began_s) * 1000)
+        gevent.sleep(0)

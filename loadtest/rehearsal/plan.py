@@ -23,8 +23,8 @@ PLAN_VARIABLE: Final = "REHEARSAL_PLAN"
 #: How large parties are, as cinemas count them; five and more share the rest.
 PARTIES: Final = {1: 22, 2: 53, 3: 12, 4: 8, 5: 3, 6: 2}
 
-#: People who ask the no-op route beside the crowd, in each process.
-NOOPS_PER_PROCESS: Final = 2
+#: One in so many requests of a kind that is bounded by no-ops has a no-op beside it.
+NOOP_EVERY: Final = 4
 
 _PICKS_BY_NAME: Final = 0.6  # the rest presses "best available"
 _SEATS_IN_ROW: Final = 40
@@ -124,6 +124,7 @@ class Plan(msgspec.Struct, frozen=True):
     folder: str
     opens_at_s: float
     timetable: Timetable
+    noops_beside: tuple[str, ...] = ()  # the kinds of requests whose times no-ops bound
 
     def write(self, file: Path) -> None:
         """Leave it for Locust's processes."""

@@ -9,15 +9,14 @@ from typing import Any, Final
 
 import msgspec
 
-from loadtest.rehearsal.meter import Meter, percentile
-from loadtest.rehearsal.objectives import NOOP
+from loadtest.rehearsal.meter import NOT_TIMES, Meter, noop_beside, percentile
 from loadtest.rehearsal.plan import Plan
 from loadtest.rehearsal.shapes import BEFORE
 from loadtest.rehearsal.verdict import Verdict
 
 _SHOWN_MAX: Final = 20
 _PERCENTS: Final = (50, 95, 99, 100)
-_NOT_TIMES: Final = frozenset({"watched events"})
+_BY_STAGE: Final = ("hold", "seats", "order")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ class Report:
                     for stage in ("", *self._stages)
                 }
                 for kind in self.meter.kinds()
-                if kind not in _NOT_TIMES
+                if kind not in NOT_TIMES
             },
             "answers": {kind: self.meter.labels(kind) for kind in self.meter.kinds()},
             "objectives": [asdict(one) for one in self.verdict.judged],
@@ -95,17 +94,20 @@ class Report:
             f"Locust's own ceiling on the no-op route: {ceiling.requests_per_s:,.0f} requests/s "
             f"(p50 {ceiling.p50_ms:g} ms, p99 {ceiling.p99_ms:g} ms)",
             "",
-            f"{'whole run':<16}{'answers':>9}{'p50':>9}{'p95':>9}{'p99':>9}{'max':>9}   answers by kind",
+            f"{'whole run':<18}{'answers':>9}{'p50':>9}{'p95':>9}{'p99':>9}{'max':>9}   answers by kind",
         ]
         for kind in self.meter.kinds():
-            if kind not in _NOT_TIMES:
+            if kind not in NOT_TIMES:
                 answers = ", ".join(f"{label} ×{count}" for label, count in self.meter.labels(kind).items())
                 lines.append(self._line(kind, kind, "") + f"   {answers}")
         for stage in self._stages:
-            rows = [kind for kind in ("hold", "seats", "order", NOOP) if self._rate(kind, stage)]
+            rows = [kind for kind in _BY_STAGE if self._rate(kind, stage)]
             if rows:
                 lines += ["", f"stage {stage}"]
-                lines += [self._line(f"  {kind}", kind, stage) for kind in rows]
+                for kind in rows:
+                    lines.append(self._line(f"  {kind}", kind, stage))
+                    if self._rate(noop_beside(kind), stage):
+                        lines.append(self._line(f"  {noop_beside(kind)}", noop_beside(kind), stage))
         lines += ["", "facts", *(f"  {name:<28}{value:g}" for name, value in self.facts.items())]
         lines += ["", "objectives"]
         for one in self.verdict.judged:
@@ -122,7 +124,7 @@ class Report:
 
     def _line(self, title: str, kind: str, stage: str) -> str:
         times = "".join(f"{time:>9g}" for time in _times(self.meter, kind, stage).values())
-        return f"{title:<16}{self._rate(kind, stage):>9}{times}"
+        return f"{title:<18}{self._rate(kind, stage):>9}{times}"
 
 
 def _times(meter: Meter, kind: str, stage: str) -> dict[str, float]:

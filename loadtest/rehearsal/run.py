@@ -25,7 +25,7 @@ import msgspec
 from loadtest.rehearsal.aftermath import Aftermath, Showtimes
 from loadtest.rehearsal.diary import read_diaries
 from loadtest.rehearsal.meter import Meter, percentile
-from loadtest.rehearsal.objectives import Objective, judge
+from loadtest.rehearsal.objectives import Objective, bounded_by_noops, judge
 from loadtest.rehearsal.plan import PLAN_VARIABLE, Plan, Scenario, hall_csv
 from loadtest.rehearsal.possession import Stories
 from loadtest.rehearsal.report import Ceiling, Report
@@ -184,6 +184,7 @@ class _Rehearsal:
             "folder": str(folder),
             "opens_at_s": opens_at_s,
             "timetable": order.timetable,
+            "noops_beside": bounded_by_noops(order.objectives),
         }
         return Plan(**{**facts, **others})
 
@@ -265,7 +266,7 @@ class _Rehearsal:
     def _facts(self, meter: Meter, stories: Stories, found: Aftermath, opens_at_s: float) -> dict[str, float]:
         """Counts of the whole run, by the names objectives use."""
         told = list(stories)
-        requests = meter.select().total() - meter.select("watched events").total()
+        requests = meter.people_asked()
         waits = meter.select(label="429").total() + meter.select(label="503").total()
         facts: dict[str, float] = {
             "requests": requests,

@@ -19,6 +19,8 @@ import orjson
 
 from loadtest.rehearsal.contract import WatchedMap
 from loadtest.rehearsal.desk import desk
+from loadtest.rehearsal.meter import noop_beside
+from loadtest.rehearsal.phone import NOOP_PATH
 
 _TIMEOUT_S: Final = 30.0
 _PATIENCE_S: Final = 2.0
@@ -30,6 +32,9 @@ def watch(base_url: str, showtime_id: str, seconds: float, requests: Any) -> Non
     where = urlsplit(base_url)
     connect = http.client.HTTPSConnection if where.scheme == "https" else http.client.HTTPConnection
     connection = connect(where.hostname or "", where.port, timeout=_TIMEOUT_S)
+    if desk.noop_due("watch"):
+        asking = gevent.spawn(_noop, connect(where.hostname or "", where.port, timeout=_TIMEOUT_S))
+        asking.link_exception(lambda failed: desk.meter.stumble(repr(failed.exception)))
     seen, stage, began_s = WatchedMap(), desk.stage, time.perf_counter()
     label, answered_s, complaint = _SILENT, 0.0, ""
     try:
@@ -64,6 +69,19 @@ def watch(base_url: str, showtime_id: str, seconds: float, requests: Any) -> Non
             context={},
         )
     desk.meter.note(stage, "watched events", "all", float(seen.events))
+
+
+def _noop(connection: http.client.HTTPConnection) -> None:
+    """What a first answer costs here that costs nothing, over a connection as new as a viewer's."""
+    stage, label, began_s = desk.stage, _SILENT, time.perf_counter()
+    try:
+        connection.request("GET", NOOP_PATH)
+        label = str(connection.getresponse().status)
+    except (OSError, http.client.HTTPException):
+        pass  # counted as no answer
+    finally:
+        connection.close()
+    desk.meter.note(stage, noop_beside("watch"), label, (time.perf_counter() - began_s) * 1000)
 
 
 def _events(response: http.client.HTTPResponse) -> Any:

@@ -21,6 +21,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import hypot
 from typing import Final
 
@@ -28,7 +29,7 @@ from reservation.domain import Layout, Segment, bytes_for
 
 from .neighbours import neighbouring_segments
 from .openings import Ground
-from .planes import mask_where
+from .planes import mask_of_many
 
 Point = tuple[float, float]
 
@@ -66,23 +67,25 @@ class Centres:
     def __init__(
         self, xs: Sequence[float], ys: Sequence[float], names: Sequence[int], focal: Point, lead: float
     ) -> None:
-        """`xs` and `ys` cover every seat, `names` the seats that do name a centre.
+        """`xs` and `ys` cover every seat, `names` the seats that do name a centre, in ascending order.
 
         `lead` is how far a centre lies behind the seat that names it, in seats: 0 or one half.
         """
         self.xs: Final = array("d", xs)
         self.ys: Final = array("d", ys)
         self.lead: Final = lead
-        measured = sorted((hypot(xs[seat] - focal[0], ys[seat] - focal[1]), seat) for seat in names)
-        self.order: Final = array("I", [seat for _, seat in measured])
-        self.distance: Final = array("d", [distance for distance, _ in measured])
+        focal_x, focal_y = focal
+        measured = [hypot(xs[seat] - focal_x, ys[seat] - focal_y) for seat in names]
+        ranked = sorted(range(len(measured)), key=measured.__getitem__)  # equals stay in their order
+        self.order: Final = array("I", [names[place] for place in ranked])
+        self.distance: Final = array("d", [measured[place] for place in ranked])
         self.zone_size: Final = max(_ZONE_SIZE_MIN, -(-len(measured) // _ZONES_MAX))
         zones: list[int] = []
         union = bytearray(bytes_for(len(xs)))
-        for rank, seat in enumerate(self.order, start=1):
-            union[seat >> 3] |= 1 << (seat & 7)
-            if rank % self.zone_size == 0 or rank == len(measured):
-                zones.append(int.from_bytes(union, "little"))
+        for rank in range(0, len(measured), self.zone_size):
+            for seat in self.order[rank : rank + self.zone_size]:
+                union[seat >> 3] |= 1 << (seat & 7)
+            zones.append(int.from_bytes(union, "little"))
         self.zones: Final = tuple(zones)
 
     def point(self, name: int) -> Point:
@@ -126,10 +129,10 @@ class SeatingPlan:
         self.is_in_depth_order: Final = self.by_depth == self.stretches
         self.depths: Final = tuple(stretch.depth for stretch in self.by_depth)
         self.depth_slack: Final = max(
-            abs(y - stretch.depth)
+            max(max(inside) - stretch.depth, stretch.depth - min(inside))
             for stretch in self.stretches
             for centres in (self.odd, self.even)
-            for y in centres.ys[stretch.start : stretch.start + stretch.length]
+            for inside in (centres.ys[stretch.start : stretch.stop],)
         )
         self.neighbours: Final = neighbouring_segments(
             layout.segments, xs, [stretch.depth for stretch in self.stretches]
@@ -163,31 +166,44 @@ class SeatingPlan:
 
 
 def _ground(layout: Layout) -> Ground:
-    firsts = {segment.start for segment in layout.segments}
     lasts = {segment.stop - 1 for segment in layout.segments}
-    row_lasts = {
-        segment.stop - 1
-        for segment, following in zip(layout.segments, (*layout.segments[1:], None), strict=True)
-        if following is None or following.row_key != segment.row_key
-    }
-    kinds = [seat.kind for seat in layout.seats]
-    count = len(kinds)
+    seats, count = layout.seats, layout.seat_count
+    every_seat = (1 << count) - 1
+    by_kind: dict[str, list[int]] = {}
+    for seat in seats:
+        if seat.kind != "standard":
+            by_kind.setdefault(seat.kind, []).append(seat.index)
     return Ground(
-        seats=(1 << count) - 1,
-        accessible=mask_where(kind == "accessible" for kind in kinds),
-        companion=mask_where(kind == "companion" for kind in kinds),
-        pair_left=mask_where(
-            kind == "couple_left" and seat not in lasts and kinds[seat + 1] == "couple_right"
-            for seat, kind in enumerate(kinds)
+        seats=every_seat,
+        accessible=mask_of_many(by_kind.get("accessible", ()), count),
+        companion=mask_of_many(by_kind.get("companion", ()), count),
+        pair_left=mask_of_many(
+            (
+                seat
+                for seat in by_kind.get("couple_left", ())
+                if seat not in lasts and seats[seat + 1].kind == "couple_right"
+            ),
+            count,
         ),
-        not_first=mask_where(seat not in firsts for seat in range(count)),
-        not_last=mask_where(seat not in lasts for seat in range(count)),
-        not_row_last=mask_where(seat not in row_lasts for seat in range(count)),
+        not_first=every_seat ^ mask_of_many((segment.start for segment in layout.segments), count),
+        not_last=every_seat ^ mask_of_many(lasts, count),
+        not_row_last=every_seat ^ mask_of_many(_row_lasts(layout), count),
         longest=max(segment.length for segment in layout.segments),
     )
 
 
+def _row_lasts(layout: Layout) -> list[int]:
+    """The last seat of each row."""
+    return [
+        segment.stop - 1
+        for segment, following in zip(layout.segments, (*layout.segments[1:], None), strict=True)
+        if following is None or following.row_key != segment.row_key
+    ]
+
+
 def _area_masks(layout: Layout) -> Mapping[str, int]:
+    if len(layout.areas) == 1:
+        return {layout.areas[0].area_id: (1 << layout.seat_count) - 1}
     planes = {area.area_id: bytearray(bytes_for(layout.seat_count)) for area in layout.areas}
     for index, seat in enumerate(layout.seats):
         planes[seat.area_id][index >> 3] |= 1 << (index & 7)
@@ -207,13 +223,13 @@ def _barriers(layout: Layout) -> Mapping[int, int]:
 
 def _even_centres(layout: Layout, xs: list[float], ys: list[float]) -> Centres:
     """Midway between a seat and the next of its row, be there an aisle between them or not."""
-    count = len(xs)
-    row_of = [layout.segments[position].row_key for position in layout.segment_of]
-    names = [seat for seat in range(count - 1) if row_of[seat] == row_of[seat + 1]]
-    between_xs, between_ys = xs[:], ys[:]
-    for seat in names:
-        between_xs[seat] = (xs[seat] + xs[seat + 1]) / 2
-        between_ys[seat] = (ys[seat] + ys[seat + 1]) / 2
+    row_lasts = _row_lasts(layout)
+    between_xs = [(x + other) / 2 for x, other in pairwise((*xs, xs[-1]))]
+    between_ys = [(y + other) / 2 for y, other in pairwise((*ys, ys[-1]))]
+    for seat in row_lasts:
+        between_xs[seat], between_ys[seat] = xs[seat], ys[seat]
+    alone = set(row_lasts)
+    names = [seat for seat in range(len(xs)) if seat not in alone]
     return Centres(between_xs, between_ys, names, layout.focal_point, lead=0.5)
 
 

@@ -42,10 +42,12 @@ def mask_of(seats: Iterable[int]) -> int:
     return bits
 
 
-def mask_where(flags: Iterable[bool]) -> int:
-    """The set of the seats whose flag is true, flags given seat by seat from 0; for whole layouts."""
-    digits = ["1" if flag else "0" for flag in flags]
-    return int("".join(reversed(digits)), 2)
+def mask_of_many(seats: Iterable[int], seat_count: int) -> int:
+    """The set of these seats of a layout; `mask_of` for as many as there are seats."""
+    plane = bytearray((seat_count + 7) // 8)
+    for seat in seats:
+        plane[seat >> 3] |= 1 << (seat & 7)
+    return int.from_bytes(plane, "little")
 
 
 def seats_in(bits: int) -> list[int]:

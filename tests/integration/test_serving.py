@@ -19,6 +19,8 @@ import pytest_asyncio
 
 from entrypoints import serving
 from entrypoints.platform import Addresses, Platform, platform_for
+from entrypoints.selling import add_showtime
+from reservation import import_layout
 from runtime.http import Health, Runner
 from runtime.redis_link import connect
 from runtime.settings import load
@@ -26,7 +28,7 @@ from tests.support.engines import DatabaseMaker
 from tests.support.platform import migrated
 
 #: What `serve` keeps going beside the requests.
-FOLLOWERS = {"EpochWatch.follow", "Measurements.publish"}
+FOLLOWERS = {"EpochWatch.follow", "Measurements.publish", "Warming.follow"}
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -91,7 +93,7 @@ async def test_a_part_that_fails_as_it_is_closed_leaves_nothing_running(
 ) -> None:
     ready = asyncio.Event()
 
-    async def fails() -> None:
+    def fails() -> None:
         raise ArithmeticError
 
     close = platform.freed_news.close
@@ -106,4 +108,71 @@ async def test_a_part_that_fails_as_it_is_closed_leaves_nothing_running(
         with pytest.raises(ArithmeticError):
             await task
     assert all(one.done() for one in mine)
-    await asyncio.gather(close(), platform.commits.close())
+    close()
+    await platform.commits.close()
+
+
+async def _served_until_ready(platform: Platform, door: socket.socket, showtime_id: str) -> bool:
+    """Whether a process has the showtime at hand at the moment it says that it is ready."""
+    ready: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def look() -> None:
+        at_hand = platform.halls.at_hand(showtime_id, platform.clock.monotonic_s())
+        ready.set_result(at_hand is not None)
+
+    task = asyncio.create_task(serving.serve(platform, door, ready=look, accept_when_ready=True))
+    async with asyncio.timeout(20):
+        found = await ready
+        os.kill(os.getpid(), signal.SIGTERM)
+        await task
+    return found
+
+
+async def test_a_successor_has_its_halls_ready_before_it_accepts_anybody(
+    platform: Platform, door: socket.socket
+) -> None:
+    showtime_id = await add_showtime(platform, import_layout(b"A1,A2", name="two"))
+    assert await _served_until_ready(platform, door, showtime_id)
+
+
+async def test_control_without_a_round_before_it_a_successor_knows_no_hall(
+    platform: Platform, door: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    showtime_id = await add_showtime(platform, import_layout(b"A1,A2", name="two"))
+    monkeypatch.setattr(platform.warming, "round", lambda: asyncio.sleep(0))
+    assert not await _served_until_ready(platform, door, showtime_id)
+
+
+async def test_halls_that_take_too_long_do_not_keep_a_process_from_its_work(
+    platform: Platform, door: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    showtime_id = await add_showtime(platform, import_layout(b"A1,A2", name="two"))
+    monkeypatch.setattr(serving, "_WARM_UP_WITHIN_S", 0.2)
+    monkeypatch.setattr(platform.warming, "round", asyncio.Event().wait)
+    assert not await _served_until_ready(platform, door, showtime_id)
+
+
+async def test_a_process_that_is_told_to_end_makes_nothing_ready_any_more(
+    platform: Platform, door: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = asyncio.Event()
+    still_going: list[bool] = []
+
+    def following() -> bool:
+        going = (one for one in asyncio.all_tasks() if not one.done())
+        return any(one.get_coro().__qualname__ == "Warming.follow" for one in going)
+
+    class Drained(Runner):
+        async def drain(self, **patience: Any) -> None:
+            await asyncio.sleep(0)
+            still_going.append(following())
+            await super().drain(**patience)
+
+    monkeypatch.setattr(serving, "Runner", Drained)
+    task = asyncio.create_task(serving.serve(platform, door, ready=ready.set))
+    async with asyncio.timeout(20):
+        await ready.wait()
+        assert following()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await task
+    assert still_going == [False]

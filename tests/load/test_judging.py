@@ -23,6 +23,7 @@ from loadtest.rehearsal.objectives import (
     BadObjectives,
     Judged,
     Objective,
+    bounded_by_noops,
     judge,
     read_objectives,
 )
@@ -209,6 +210,13 @@ def test_what_processes_counted_adds_up_as_if_one_had(tmp_path: Path) -> None:
     assert percentile(merged.select("order"), 50) is None
 
 
+def test_no_ops_and_events_are_not_counted_among_what_people_asked() -> None:
+    meter = Meter()
+    for kind in ("hold", "order", "hold no-op", "arrive no-op", "watched events"):
+        meter.note("herd", kind, "200", 1.0)
+    assert meter.people_asked() == 2
+
+
 def test_growth_is_that_of_the_most_grown_role_after_warming_up() -> None:
     sizes = [1_000] * 10 + [100] * 20 + [110] * 20
     samples = [Sample(second, "serve", 1, size, 0.0, 9) for second, size in enumerate(sizes)]
@@ -223,7 +231,7 @@ def measured() -> Meter:
     meter = Meter()
     for took_ms in range(1, 101):
         meter.note("herd", "hold", "201", float(took_ms))
-        meter.note("herd", "noop", "200", took_ms / 10)
+        meter.note("herd", "hold no-op", "200", took_ms / 10)
     return meter
 
 
@@ -265,6 +273,25 @@ def test_a_time_is_not_met_when_no_noop_says_what_it_would_be() -> None:
     meter.note("herd", "hold", "201", 1.0)
     (judged,) = judge([Objective("hold", percentile=99, of="hold", noops=4, plus_ms=50)], meter, {})
     assert (judged.value, judged.met, judged.bound) == (1.0, False, "no no-op was answered")
+
+
+def test_a_no_op_that_failed_or_stands_beside_something_else_bounds_nothing() -> None:
+    meter = Meter()
+    meter.note("herd", "hold", "201", 60.0)
+    meter.note("herd", "hold no-op", "200", 1.0)
+    wanted = [Objective("hold", percentile=99, of="hold", noops=4, plus_ms=50)]
+    (alone,) = judge(wanted, meter, {})
+    for kind, label in (("hold no-op", "no answer"), ("hold no-op", "503"), ("order no-op", "200")):
+        meter.note("herd", kind, label, 15_000.0)
+    assert judge(wanted, meter, {}) == [alone]
+    meter.note("herd", "hold no-op", "200", 3.0)  # the control
+    (judged,) = judge(wanted, meter, {})
+    assert (alone.met, judged.met) == (False, True)
+
+
+def test_no_ops_are_asked_beside_what_they_bound() -> None:
+    assert bounded_by_noops(read_objectives(BUILT_IN, "presale")) == ("hold", "order", "seats", "watch")
+    assert bounded_by_noops([Objective("orders", fact="orders", at_least=1)]) == ()
 
 
 def test_what_was_measured_says_how_much() -> None:

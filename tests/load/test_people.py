@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -54,16 +55,19 @@ def _answering(answer: bytes) -> Iterator[str]:
             call.close()
 
 
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    """What a process of a rehearsal finds."""
+def _environment(tmp_path: Path, *noops_beside: str) -> dict[str, str]:
     table = Timetable(((0.0, 1), (60.0, 1)), (("herd", 0.0),))
     file = tmp_path / "plan.json"
     at_s = time.time()
-    Plan("r", "presale", 7, 1, 1, {"Fan": 1}, 0.5, ("sho_1",), "tokens", str(tmp_path), at_s, table).write(
-        file
-    )
+    facts = ("r", "presale", 7, 1, 1, {"Fan": 1}, 0.5, ("sho_1",), "tokens", str(tmp_path), at_s, table)
+    Plan(*facts, noops_beside).write(file)
     return {**os.environ, PLAN_VARIABLE: str(file)}
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """What a process of a rehearsal finds."""
+    return _environment(tmp_path)
 
 
 def _python(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
@@ -116,7 +120,7 @@ def test_a_viewer_sent_away_is_counted_with_the_time_it_took(environment: dict[s
 
 def test_viewers_sent_away_do_not_make_the_live_map_look_fast() -> None:
     meter = Meter()
-    meter.note("herd", "noop", "200", 1.0)
+    meter.note("herd", "watch no-op", "200", 1.0)
     meter.note("herd", "watch", "200", 5_000.0)
     for _ in range(100):
         meter.note("herd", "watch", "503", 1.0)
@@ -124,6 +128,70 @@ def test_viewers_sent_away_do_not_make_the_live_map_look_fast() -> None:
     judged = {one.name: one for one in judge(read_objectives(BUILT_IN, "presale"), meter, facts)}
     live = judged["live map, first picture, p95"]
     assert (live.value, live.met) == (5_000.0, False)
+
+
+# The no-ops beside
+
+
+@contextmanager
+def _taking_calls() -> Iterator[tuple[str, set[int]]]:
+    """A service that refuses every hold and has nothing else; its address, and the ports of who called."""
+    callers: set[int] = set()
+
+    class Refuses(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            callers.add(self.client_address[1])
+            self._answer(200, b"{}")
+
+        def do_POST(self) -> None:
+            callers.add(self.client_address[1])
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self._answer(409, b'{"code":"seat_taken"}')
+
+        def _answer(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refuses) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}", callers
+        server.shutdown()
+
+
+def _holds(environment: dict[str, str], times: int) -> tuple[dict[str, Any], set[int]]:
+    with _taking_calls() as (url, callers):
+        done = _python(environment, "-m", "tests.support.lone_phone", url, str(times))
+    assert done.returncode == 0, done.stderr
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told, callers
+
+
+def test_one_in_four_holds_has_a_no_op_beside_it_which_goes_first_every_other_time(tmp_path: Path) -> None:
+    told, callers = _holds(_environment(tmp_path, "hold"), 8)
+    assert told["begun"][:2] == [*2 * ["arrive no-op"]]
+    assert told["begun"][2:] == ["hold no-op", *4 * ["hold"], "hold", "hold no-op", *3 * ["hold"]]
+    assert told["counted"]["hold no-op"] == {"200": 2}
+    assert told["counted"]["hold"] == {"409 seat_taken": 8}
+    assert len(callers) == 2, "a no-op finds its connection open, as a hold does"
+
+
+def test_what_no_objective_bounds_by_no_ops_has_none_beside_it(tmp_path: Path) -> None:
+    told, _ = _holds(_environment(tmp_path, "order"), 8)
+    assert told["begun"] == [*2 * ["arrive no-op"], *8 * ["hold"]]
+
+
+def test_the_no_op_beside_a_viewer_has_a_connection_as_new_as_the_viewers(tmp_path: Path) -> None:
+    with _taking_calls() as (url, callers):
+        done = _python(_environment(tmp_path, "watch"), "-m", "tests.support.lone_person", url, "0.5")
+    assert json.loads(done.stdout)["noops"] == {"200": 1}, done.stderr
+    assert len(callers) == 2
 
 
 def test_a_kind_of_person_who_does_nothing_is_refused_before_anybody_comes(

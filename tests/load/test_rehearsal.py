@@ -96,7 +96,10 @@ def test_a_presale_on_a_sound_service_meets_its_objectives(up: Service, tmp_path
     assert answers["seats"]["304"] > 0
     assert answers["watch"] == {"200": report["times_ms"]["watch"]["whole"]["answers"]}
     assert report["ceiling"]["requests_per_s"] > 0
-    assert {"whole", "before", "herd", "drain"} == report["times_ms"]["noop"].keys()
+    assert {"whole", "before", "herd", "drain"} == report["times_ms"]["hold no-op"].keys()
+    holds = report["times_ms"]["hold"]["whole"]["answers"]
+    assert 0 <= 4 * answers["hold no-op"]["200"] - holds <= 3 * 2, "one in four, in either process"
+    assert "seats no-op" not in answers, "what nothing bounds by no-ops has none beside it"
     left = {file.name for file in folder.iterdir()}
     assert left >= {
         "summary.txt",
