@@ -79,7 +79,7 @@ async def run(harness: Harness) -> Result:
             name: (lambda party=party, seats=seats: holds(party, seats))
             for name, (party, seats) in (by_party | by_hall).items()
         }
-        record = await harness.in_turns({FLOOR: floor, **blocks}, twice="1 seats", rounds=18)
+        record = await harness.in_turns({FLOOR: floor, **blocks}, twice="1 seats", rounds=15)
     cost = extra(US_PER_CALL)
     ratios = [
         record.ratio("8 seats ÷ 1 seat", "8 seats", "1 seats", of=cost, target=at_most(1.3)),

@@ -208,7 +208,7 @@ async def run(harness: Harness) -> Result:
             for name in senders
             for crowd in crowds
         }
-        record = await harness.in_turns(blocks, twice=_block(OURS, crowds[-1]), rounds=8)
+        record = await harness.in_turns(blocks, twice=_block(OURS, crowds[-1]), rounds=7)
 
     sender = cpu("sender")
     ratios = [

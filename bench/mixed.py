@@ -69,7 +69,7 @@ async def run(harness: Harness) -> Result:
         sample, _ = await block(harness, generator, mine, seconds=seconds)
         return sample
 
-    record = await harness.in_turns({ALONE: alone, WATCHED: with_viewers}, twice=ALONE, rounds=9)
+    record = await harness.in_turns({ALONE: alone, WATCHED: with_viewers}, twice=ALONE, rounds=8)
     worker = cpu("worker")
     ratios = [
         record.ratio("holds kept, CPU of the worker", ALONE, WATCHED, of=worker, target=at_least(0.93)),

@@ -30,9 +30,10 @@ Written by `python -m bench.page` from the results of `make bench`; nothing here
 figure is a ratio between things that ran in turns on one machine in one run, because ratios travel and
 absolute numbers do not. How it is measured stands in [bench/README.md](../bench/README.md).
 
-A target is **met** when the worse end of the 95 % interval reaches it, **missed** when it does not, and
-**inconclusive** when the product did not agree with itself (A/A control wider than ±5 %) or too few rounds
-were left: then nothing is claimed.
+A target is **met** when the worse end of the 95 % interval reaches it, and **missed** when it does not. Where
+the product did not agree with itself (A/A control wider than ±5 %), the interval is first widened by as much
+at both ends; what then lies across its target is **inconclusive**, as is a figure with too few rounds:
+nothing is claimed.
 """
 
 
@@ -162,7 +163,9 @@ def _reached(ratio: Ratio) -> str:
 def _interval(ratio: Ratio) -> str:
     if ratio.low is None or ratio.high is None:
         return "–"
-    return "counted" if ratio.low == ratio.high else f"{ratio.low:g} … {ratio.high:g}"
+    if not ratio.rounds:
+        return "counted"
+    return f"{ratio.low:g} … {ratio.high:g}" if ratio.rounds > 1 else "one pair"
 
 
 def _verdict(ratio: Ratio) -> str:

@@ -34,14 +34,14 @@ from bench.harness import (
     main,
     slope,
 )
-from bench.harness.stats import judge
+from bench.harness.stats import judge_slope
 from kernel.ids import new_hold_id
 from reservation import OrphanRule
 
 QUESTION = "How does the cost of a hold grow?"
 OURS, STOCK = "ours", "aiohttp + redis-py, our script"
 SECONDS: Final = 0.5
-ROUNDS: Final = 10
+ROUNDS: Final = 8
 UPDATES_PER_S: Final = 10
 _HALL: Final = (500, 20)
 _SMALL_HALL: Final = (50, 20)
@@ -249,7 +249,7 @@ def slope_of(record: Record, name: str, series: str, axis: Axis, points: Sequenc
     if not slopes:
         return Ratio.unmeasured(title, target, axis.expected)
     interval = bootstrap(slopes)
-    verdict = judge(interval, target, rounds=len(slopes), control=record.control(cpu()))
+    verdict = judge_slope(interval, target, rounds=len(slopes), control=record.control(cpu()))
     return Ratio.of(title, target, interval, verdict, len(slopes), axis.expected)
 
 

@@ -46,7 +46,7 @@ class Options:
     seed: int = 1
     rounds: int | None = None
 
-    def rounds_of(self, full: int = 12) -> int:
+    def rounds_of(self, full: int = 10) -> int:
         return self.rounds or (1 if self.quick else full)
 
     def seconds_of(self, full: float) -> float:
@@ -185,7 +185,7 @@ class Harness:
         return Meter(roles, self.cores, self._canary_loops)
 
     async def in_turns(
-        self, blocks: Mapping[str, Block], *, twice: str | None = "ours", rounds: int = 12
+        self, blocks: Mapping[str, Block], *, twice: str | None = "ours", rounds: int = 10
     ) -> Record:
         """Blocks in shuffled rounds; `twice` names the contender of the A/A control."""
         return await in_turns(

@@ -21,12 +21,15 @@ from typing import Any, Final
 
 import orjson
 
-from bench.harness.stats import Interval, Target, Verdict, judge
+from bench.harness.stats import Interval, Target, Verdict, judge_count
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """One line of the answer. `target` is text (`≥ 0.8`) or empty; the figures may be absent."""
+    """One line of the answer. `target` is text (`≥ 0.8`) or empty; the figures may be absent.
+
+    `rounds` says how many pairs of blocks it rests on; what was counted rests on none.
+    """
 
     name: str
     target: str
@@ -63,9 +66,7 @@ class Ratio:
     def counted(cls, name: str, target: Target | None, value: float, note: str = "") -> Ratio:
         """A figure that was counted, not timed: commands, bytes, fsyncs."""
         interval = Interval(value, value, value)
-        return cls.of(
-            name, target, interval, judge(interval, target, rounds=1, control=None, counted=True), 1, note
-        )
+        return cls.of(name, target, interval, judge_count(value, target), 0, note)
 
     @classmethod
     def unmeasured(cls, name: str, target: Target | None, note: str) -> Ratio:

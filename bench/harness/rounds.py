@@ -4,14 +4,19 @@ A machine drifts; so does whatever shares it. Contenders therefore take turns in
 in an order that a printed seed shuffles anew every round, and are compared within a round: what slowed the
 whole round cancels out. Many short rounds and not a few long ones: what disturbs us lasts seconds, so a
 block twice as long is hardly calmer, while twice as many pairs make the interval narrower. One contender,
-usually ours, runs twice per round under two names: the A/A control. If it does not agree with itself,
-nothing else is believed.
+usually ours, runs twice per round under two names: the A/A control. By as much as it does not agree with
+itself nothing else is believed.
 
-A block is dropped when its canary is more than a tenth off the median of its contender's, or when the host
-stole more than a fiftieth of it. Its contender's, because some are never idle: five thousand viewers share
-the core with the canary, and a median of everybody would drop every block of theirs. Dropping looks at the
-machine only, never at the figure, and nothing is run again to replace what was dropped: that would be
-asking until the answer pleases.
+Before every block a canary sings: fixed arithmetic whose CPU time tells how fast the machine is just now. A
+round counts for a pair of contenders when the machine was as fast for the one as for the other, within a
+tenth. A canary is held against the best one of its own contender, because some are never idle: five
+thousand viewers share the core with theirs. A block of which the host stole more than a fiftieth is dropped
+for everybody. Both look at the machine only, never at the figure, and nothing is run again to replace what
+is left out: that would be asking until the answer pleases.
+
+Refused: dropping a block whose canary is off the median of all. A shared machine has two speeds, by what
+its neighbour does; then the median lies between them and nothing is left, or in the one and half the rounds
+go, though in most of them both blocks met the same machine.
 """
 
 from __future__ import annotations
@@ -30,7 +35,7 @@ Block = Callable[[], Awaitable[Sample]]
 Metric = Callable[[Sample], float]
 
 AGAIN: Final = " again"
-CANARY_OFF_MAX: Final = 0.10
+CANARIES_APART_MAX: Final = 0.10
 STOLEN_MAX: Final = 0.02
 
 
@@ -51,7 +56,7 @@ def extra(name: str) -> Metric:
 
 @dataclass
 class Record:
-    """Samples by contender and round; None where a block was dropped."""
+    """Samples by contender and round; None where the host stole too much of a block."""
 
     seed: int
     rounds: int
@@ -64,11 +69,14 @@ class Record:
         return [sample for sample in self.samples[name] if sample is not None]
 
     def pairs(self, numerator: str, denominator: str, of: Metric) -> list[float]:
-        """Ratios of the rounds in which both blocks count."""
+        """Ratios of the rounds in which both blocks met the same machine."""
+        best_ms, other_best_ms = self._best_canary_ms(numerator), self._best_canary_ms(denominator)
         return [
             of(one) / of(other)
             for one, other in zip(self.samples[numerator], self.samples[denominator], strict=True)
-            if one is not None and other is not None
+            if one is not None
+            and other is not None
+            and _are_alike(one.canary_ms / best_ms, other.canary_ms / other_best_ms)
         ]
 
     def control(self, of: Metric) -> Interval | None:
@@ -115,6 +123,9 @@ class Record:
         kept = self.kept(name)
         return statistics.median(of(sample) for sample in kept) if kept else float("nan")
 
+    def _best_canary_ms(self, name: str) -> float:
+        return min((sample.canary_ms for sample in self.kept(name)), default=1.0)
+
     def _is_generator_bound(self, *names: str) -> bool:
         for name in names:
             kept = self.kept(name)
@@ -149,21 +160,19 @@ async def in_turns(
                 f"{sample.per_second:,.0f}/s"
             )
     if drop:
-        drop_spoiled(record)
+        drop_stolen(record)
     return record
 
 
-def drop_spoiled(record: Record) -> None:
-    """Take out the blocks the machine spoiled."""
-    for name, samples in record.samples.items():
-        kept = record.kept(name)
-        median = statistics.median(sample.canary_ms for sample in kept) if kept else 0.0
+def drop_stolen(record: Record) -> None:
+    """Take out the blocks the host stole from."""
+    for samples in record.samples.values():
         for place, sample in enumerate(samples):
-            if sample is not None and _is_spoiled(sample, median):
-                record.samples[name][place] = None
+            if sample is not None and sample.stolen > STOLEN_MAX:
+                samples[place] = None
                 record.dropped += 1
 
 
-def _is_spoiled(sample: Sample, median_canary_ms: float) -> bool:
-    off = abs(sample.canary_ms - median_canary_ms) > CANARY_OFF_MAX * median_canary_ms
-    return off or sample.stolen > STOLEN_MAX
+def _are_alike(one: float, other: float) -> bool:
+    slow, fast = max(one, other), min(one, other)
+    return slow <= fast * (1 + CANARIES_APART_MAX)

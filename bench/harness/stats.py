@@ -1,9 +1,10 @@
 """From numbers to a judgement: medians, bootstrap intervals, slopes, verdicts.
 
 One rule carries the rest: **the worse end of the interval is judged**, not the middle. A target "at least
-0.80" is met when even the low end of the 95 % interval reaches 0.80. And where the same contender measured
-twice (the A/A control) does not agree with itself within 5 %, or too few rounds are left, nothing is
-judged at all: the answer is "inconclusive", whatever the median says.
+0.80" is met when even the low end of the 95 % interval reaches 0.80. Where the same contender measured twice
+(the A/A control) does not agree with itself within 5 %, the interval is made wider by as much as it
+disagrees, at both ends: what then reaches the target is met, what cannot reach it is missed, and what lies
+across it is "inconclusive", whatever the median says (ADR 15). With too few rounds nothing is judged.
 
 The bootstrap draws rounds with replacement, by a fixed seed: the same samples give the same interval.
 """
@@ -35,6 +36,10 @@ class Target:
     def holds(self, low: float, high: float) -> bool:
         """Whether the worse end of an interval reaches it."""
         return low >= self.bound if self.direction == "at least" else high <= self.bound
+
+    def is_out_of_reach(self, low: float, high: float) -> bool:
+        """Whether not even the better end reaches it."""
+        return high < self.bound if self.direction == "at least" else low > self.bound
 
     def __str__(self) -> str:
         return f"{'≥' if self.direction == 'at least' else '≤'} {self.bound:.3g}"
@@ -85,19 +90,41 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
     return sum((x - mean_x) * (y - mean_y) for x, y in logs) / spread
 
 
-def judge(
-    interval: Interval, target: Target | None, *, rounds: int, control: Interval | None, counted: bool = False
-) -> Verdict:
-    """The verdict on an interval.
-
-    A counted figure (commands, bytes) does not move with the load of the machine: it needs neither a
-    control nor many rounds.
-    """
+def judge(interval: Interval, target: Target | None, *, rounds: int, control: Interval | None) -> Verdict:
+    """The verdict on the interval of a ratio, given what the same contender is against itself."""
     if target is None:
         return "for information"
-    if not counted:
-        if rounds < ROUNDS_MIN or control is None:
-            return "inconclusive"
-        if control.low < 1 - CONTROL_WIDTH_MAX or control.high > 1 + CONTROL_WIDTH_MAX:
-            return "inconclusive"
+    if rounds < ROUNDS_MIN or control is None:
+        return "inconclusive"
+    if is_calm(control):
+        return _verdict(interval, target)
+    noise = max(control.high, 1 / control.low)
+    low, high = interval.low / noise, interval.high * noise
+    if target.holds(low, high):
+        return "met"
+    return "missed" if target.is_out_of_reach(low, high) else "inconclusive"
+
+
+def judge_slope(
+    interval: Interval, target: Target | None, *, rounds: int, control: Interval | None
+) -> Verdict:
+    """The verdict on the interval of an exponent. Noise does not multiply it: a calm control, or nothing."""
+    if target is None:
+        return "for information"
+    if rounds < ROUNDS_MIN or control is None or not is_calm(control):
+        return "inconclusive"
+    return _verdict(interval, target)
+
+
+def judge_count(value: float, target: Target | None) -> Verdict:
+    """The verdict on what was counted (commands, bytes): it does not move with the load of the machine."""
+    return "for information" if target is None else _verdict(Interval(value, value, value), target)
+
+
+def is_calm(control: Interval) -> bool:
+    """Whether a contender agrees with itself closely enough for its figures to be taken as they are."""
+    return control.low >= 1 - CONTROL_WIDTH_MAX and control.high <= 1 + CONTROL_WIDTH_MAX
+
+
+def _verdict(interval: Interval, target: Target) -> Verdict:
     return "met" if target.holds(interval.low, interval.high) else "missed"

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bench.harness.meter import Sample
-from bench.harness.rounds import AGAIN, Record, cpu, drop_spoiled, extra, in_turns, seconds_per_unit
+from bench.harness.rounds import AGAIN, Record, cpu, drop_stolen, extra, in_turns, seconds_per_unit
 from bench.harness.stats import at_least
 
 SAMPLE = Sample(
@@ -93,27 +93,43 @@ def test_a_noisy_machine_is_found_by_measuring_one_contender_twice() -> None:
         assert ratio.verdict == verdict
 
 
-@pytest.mark.parametrize(
-    "spoiled", [{"canary_ms": 56.0}, {"canary_ms": 44.0}, {"stolen": 0.03}], ids=["slow", "fast", "stolen"]
-)
-def test_a_block_on_another_machine_so_to_speak_is_dropped(spoiled: dict[str, float]) -> None:
-    found = record([of(50)] * 5 + [of(50, **spoiled)], [of(40, canary_ms=52.0)] * 6, [of(50)] * 6)
-    drop_spoiled(found)
+def pairs_of(found: Record) -> int:
+    return len(found.pairs("floor", "ours", cpu("worker")))
+
+
+@pytest.mark.parametrize("canary_ms", [56.0, 44.0], ids=["slow", "fast"])
+def test_a_pair_that_met_two_machines_so_to_speak_does_not_count(canary_ms: float) -> None:
+    found = record([of(50)] * 5 + [of(50, canary_ms=canary_ms)], [of(40)] * 6, [of(50)] * 6)
+    assert pairs_of(found) == (5 if canary_ms > 50 else 1), "held against the best canary of each"
+
+
+def test_a_machine_of_two_speeds_gives_the_pairs_in_which_it_had_one() -> None:
+    slow, fast = {"canary_ms": 53.0}, {"canary_ms": 42.0}
+    ours = [of(50, **fast), of(60, **slow), of(60, **slow), of(50, **fast), of(60, **slow), of(60, **slow)]
+    floor = [of(40, **fast), of(48, **slow), of(48, **slow), of(40, **fast), of(48, **slow), of(40, **fast)]
+    assert found_ratios(ours, floor) == [0.8] * 5
+
+
+def found_ratios(ours: list[Sample | None], floor: list[Sample | None]) -> list[float]:
+    return record(ours, floor, ours).pairs("floor", "ours", cpu("worker"))
+
+
+def test_a_block_the_host_stole_from_is_dropped() -> None:
+    found = record([of(50)] * 5 + [of(50, stolen=0.03)], [of(40)] * 6, [of(50)] * 6)
+    drop_stolen(found)
     assert found.dropped == 1
     assert found.samples["ours"] == [of(50)] * 5 + [None]
 
 
 def test_a_contender_that_is_never_idle_is_compared_with_itself() -> None:
-    busy = [of(40, canary_ms=60.0)] * 6
-    found = record([of(50)] * 6, busy, [of(50)] * 6)
-    drop_spoiled(found)
-    assert found.dropped == 0
+    found = record([of(50)] * 6, [of(40, canary_ms=60.0)] * 6, [of(50)] * 6)
+    assert pairs_of(found) == 6
 
 
-def test_dropping_looks_at_the_machine_and_never_at_the_figure() -> None:
+def test_what_is_left_out_depends_on_the_machine_and_never_on_the_figure() -> None:
     found = record([of(50)] * 5 + [of(500)], [of(40)] * 6, [of(50)] * 6)
-    drop_spoiled(found)
-    assert found.dropped == 0
+    drop_stolen(found)
+    assert (found.dropped, pairs_of(found)) == (0, 6)
 
 
 def test_throughput_is_not_judged_when_the_generator_was_the_bottleneck() -> None:

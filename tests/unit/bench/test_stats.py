@@ -7,7 +7,17 @@ import statistics
 
 import pytest
 
-from bench.harness.stats import Interval, at_least, at_most, bootstrap, judge, quantile, slope
+from bench.harness.stats import (
+    Interval,
+    at_least,
+    at_most,
+    bootstrap,
+    judge,
+    judge_count,
+    judge_slope,
+    quantile,
+    slope,
+)
 
 GOOD_CONTROL = Interval(1.0, 0.98, 1.02)
 
@@ -58,17 +68,58 @@ def test_the_worse_end_is_judged(target, interval, verdict) -> None:  # type: ig
     assert judge(interval, target, rounds=7, control=GOOD_CONTROL) == verdict
 
 
-@pytest.mark.parametrize("control", [Interval(1.0, 0.94, 1.02), Interval(1.0, 0.99, 1.06), None])
-def test_who_does_not_agree_with_himself_is_not_judged(control: Interval | None) -> None:
-    interval = Interval(0.9, 0.9, 0.9)
+@pytest.mark.parametrize("control", [Interval(1.0, 0.90, 1.02), Interval(1.0, 0.99, 1.10), None])
+def test_who_does_not_agree_with_himself_is_not_judged_near_the_target(control: Interval | None) -> None:
+    interval = Interval(0.84, 0.82, 0.86)
     assert judge(interval, at_least(0.80), rounds=7, control=GOOD_CONTROL) == "met"
     assert judge(interval, at_least(0.80), rounds=7, control=control) == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("target", "interval", "verdict"),
+    [
+        (at_least(0.80), Interval(0.95, 0.89, 0.99), "met"),  # 0.89 ÷ 1.10 is 0.81
+        (at_least(0.80), Interval(0.90, 0.87, 0.99), "inconclusive"),  # 0.79
+        (at_least(0.80), Interval(0.60, 0.50, 0.70), "missed"),  # 0.77 at the best
+        (at_least(0.80), Interval(0.60, 0.50, 0.74), "inconclusive"),  # 0.81
+        (at_most(2.0), Interval(1.6, 1.5, 1.8), "met"),
+        (at_most(2.0), Interval(1.9, 1.8, 2.5), "inconclusive"),
+        (at_most(2.0), Interval(2.4, 2.3, 2.5), "missed"),
+    ],
+)
+def test_a_noisy_control_leaves_undecided_what_lies_within_its_noise(target, interval, verdict) -> None:  # type: ignore[no-untyped-def]
+    for control in (Interval(1.0, 0.98, 1.10), Interval(1.0, 1 / 1.10, 1.02)):
+        assert judge(interval, target, rounds=7, control=control) == verdict
+
+
+def test_a_noisy_control_never_makes_a_verdict_kinder() -> None:
+    draw = random.Random(3)
+    for _ in range(2_000):
+        low, high = sorted((draw.uniform(0.5, 2.0), draw.uniform(0.5, 2.0)))
+        target = draw.choice([at_least, at_most])(draw.uniform(0.5, 2.0))
+        interval = Interval((low + high) / 2, low, high)
+        noisy = judge(
+            interval,
+            target,
+            rounds=7,
+            control=Interval(1.0, draw.uniform(0.5, 0.94), draw.uniform(1.06, 2.0)),
+        )
+        assert noisy in {"inconclusive", judge(interval, target, rounds=7, control=GOOD_CONTROL)}
+
+
+def test_a_slope_is_judged_with_a_calm_control_only() -> None:
+    flat = Interval(-0.5, -0.6, -0.4)
+    assert judge_slope(flat, at_most(0.03), rounds=7, control=GOOD_CONTROL) == "met"
+    assert judge_slope(flat, at_most(0.03), rounds=7, control=Interval(1.0, 0.94, 1.0)) == "inconclusive"
+    assert judge_slope(flat, at_most(0.03), rounds=4, control=GOOD_CONTROL) == "inconclusive"
+    assert judge_slope(flat, None, rounds=7, control=None) == "for information"
 
 
 def test_too_few_rounds_are_not_judged_but_what_was_counted_is() -> None:
     interval = Interval(0.0, 0.0, 0.0)
     assert judge(interval, at_most(0.02), rounds=4, control=GOOD_CONTROL) == "inconclusive"
-    assert judge(interval, at_most(0.02), rounds=1, control=None, counted=True) == "met"
+    assert judge_count(0.0, at_most(0.02)) == "met"
+    assert judge_count(0.03, at_most(0.02)) == "missed"
 
 
 def test_a_quantile_is_one_of_the_values() -> None:
