@@ -83,6 +83,7 @@ class RequestGuard:
         await self._remember(started, status, headers, body)
 
     async def _remember(self, started: Started, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        """Not where memory is full: PostgreSQL has what matters, and the lease ends by itself."""
         answer = b"%b\n%d\n%b\n%b" % (
             started.fingerprint.hex().encode(),
             status,
@@ -90,7 +91,8 @@ class RequestGuard:
             body,
         )
         redis_key = _redis_key(started.account_id, started.key)
-        await self._scripts.command("SET", redis_key, answer, "PX", _ANSWER_TTL_MS)
+        with suppress(Overloaded):
+            await self._scripts.command("SET", redis_key, answer, "PX", _ANSWER_TTL_MS)
 
     async def abandon(self, started: Started) -> None:
         """Free the key; if that fails its lease ends by itself."""

@@ -53,7 +53,7 @@ def operations(
         description="One order per hold: asking again answers the same order.",
         body=OrderRequest,
         answers={201: OrderAnswer, 202: ClaimingAnswer},
-        refuses=("not_found", "hold_expired", "hold_lost", "seat_taken", *_WHILE_AWAY),
+        refuses=("not_found", "hold_expired", "hold_lost", "seat_taken", "too_late", *_WHILE_AWAY),
         auth=True,
         idempotent=True,
     )

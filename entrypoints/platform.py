@@ -118,7 +118,7 @@ class Platform:
 
     @cached_property
     def inventory(self) -> reservation.RedisInventory:
-        return reservation.RedisInventory(self.scripts)
+        return reservation.RedisInventory(self.scripts, reservation.Deadlines(self.nodes, self.clock))
 
     @cached_property
     def epoch(self) -> reservation.EpochWatch:

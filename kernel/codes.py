@@ -88,6 +88,7 @@ _TABLE: Final = (
     Code("internal_error", 500, "Something went wrong on our side."),
     Code("inventory_rebuilding", 503, "Seat maps are being rebuilt; nothing is lost.", transient=True),
     Code("seats_unavailable", 503, "The seat store does not answer.", transient=True),
+    Code("too_late", 503, "The seat store came to this too late; nothing was changed.", transient=True),
     Code("persistence_unavailable", 503, "The order store does not answer.", transient=True),
     Code("gateway_unavailable", 503, "The payment gateway does not answer.", transient=True),
     Code("overloaded", 503, "The service is at its limit.", transient=True),
@@ -118,6 +119,7 @@ OUTCOMES: Final = frozenset(
         "hold",
         "restored",
         "epoch_current",
+        "partition_opened",
         "begun",
         "repeated",
     }

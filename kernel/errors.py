@@ -97,6 +97,10 @@ class SeatsUnavailable(SeatRushError, code="seats_unavailable"):
     """The seat store does not answer."""
 
 
+class TooLate(SeatsUnavailable, code="too_late"):
+    """The seat store came to this too late; nothing was changed."""
+
+
 class PersistenceUnavailable(SeatRushError, code="persistence_unavailable"):
     """The order store does not answer."""
 

@@ -5,6 +5,7 @@ nor money: prices are handed in by whoever renders an answer, and a claim's or s
 to it. Does not own who *has* a seat: that is the order side's, in PostgreSQL, and it is asked in a rebuild.
 """
 
+from reservation.deadlines import Deadlines
 from reservation.domain import Area, Layout, OrphanRule, Seat, SeatKind, Segment
 from reservation.drawings import Drawings
 from reservation.epoch import EpochWatch
@@ -29,6 +30,7 @@ from reservation.warming import Warming
 __all__ = [
     "Area",
     "BestAvailable",
+    "Deadlines",
     "Drawings",
     "EpochWatch",
     "FreedNews",

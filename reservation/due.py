@@ -4,13 +4,17 @@ A house may have thousands of showtimes on sale and a hold running out in three.
 second, cost the server a script call each, more than the sales of a quiet hour. But a set of deadlines can be
 read ahead: the first one in it is when there is something to do. Nothing comes to be due before that, nor,
 where the set is empty, before a hold has lived its time; so a showtime is left alone for so long, and what is
-asked then is one plain command, no script.
+asked then is a few plain commands, no script.
 
 What is known here is a hint with an end: no showtime is left alone for longer than `ALONE_MAX_S`, whatever a
 failover, a restored file or a clock has done to its deadlines meanwhile, and a rebuild makes all of it
 forgotten. Whether a hold is over is the script's judgement, by the server's clock, as ever. An index of due
 showtimes beside the sets was refused: every hold would pay for writing it, and it would be one thing more
 that can be wrong.
+
+Whoever looks anyway also sees whether the map is still there. A showtime whose terms or planes are gone while
+the epoch of its partition is not (evicted, or deleted by hand) is refused by every script, and would be for
+good: the gate as a whole looks open. Such a one is `damaged`, and is nothing to sweep.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from runtime.redis_link import ScriptRunner
 #: A wrong hint delays tidying for so long, and no buyer: expired holds are taken over by who wants the seats.
 ALONE_MAX_S: Final = 10.0
 _LOOKS_PER_TRIP: Final = 500
+_COMMANDS: Final = 4  # a look
 
 
 class DueShowtimes:
@@ -36,6 +41,8 @@ class DueShowtimes:
         self._alone_max_s = min(ALONE_MAX_S, hold_ttl_ms / 1_000)
         #: On our own monotonic clock, by showtime.
         self._look_at_s: dict[str, float] = {}
+        #: Found by the last `among`.
+        self.damaged: list[str] = []
 
     def forget(self) -> None:
         """Look at every showtime next time."""
@@ -47,24 +54,40 @@ class DueShowtimes:
         self._look_at_s = {one: self._look_at_s.get(one, now_s) for one in showtime_ids}
         to_look_at = [one for one, at_s in self._look_at_s.items() if at_s <= now_s]
         found: list[str] = []
+        self.damaged = []
         for start in range(0, len(to_look_at), _LOOKS_PER_TRIP):
             batch = to_look_at[start : start + _LOOKS_PER_TRIP]
             for showtime_id, left_s in zip(batch, await self._seconds_left(batch), strict=True):
-                if left_s <= 0:
+                if left_s is None:
+                    self.damaged.append(showtime_id)
+                elif left_s <= 0:
                     found.append(showtime_id)  # and looked at again next time, for what is due after that
                 else:
                     self._look_at_s[showtime_id] = now_s + min(left_s, self._alone_max_s)
         return found
 
-    async def _seconds_left(self, showtime_ids: Sequence[str]) -> list[float]:
-        """Until the first deadline of each, by the server's clock; one trip."""
+    async def are_whole(self, showtime_ids: Sequence[str]) -> bool:
+        """Whether each of them has terms of our epoch and planes. Raises what the client raises."""
+        return None not in await self._seconds_left(showtime_ids)
+
+    async def _seconds_left(self, showtime_ids: Sequence[str]) -> list[float | None]:
+        """Until the first deadline of each, by the server's clock; None where the map is gone. One trip."""
         pipeline = self._scripts.redis.pipeline(transaction=False)
         pipeline.time()
         for showtime_id in showtime_ids:
-            pipeline.zrange(keys_of(showtime_id).expiry, 0, 0, withscores=True)
-        (seconds, microseconds), *firsts = await pipeline.execute()
+            keys = keys_of(showtime_id)
+            pipeline.hget(keys.showtime, "epoch")
+            pipeline.strlen(keys.taken)
+            pipeline.strlen(keys.sold)
+            pipeline.zrange(keys.expiry, 0, 0, withscores=True)
+        (seconds, microseconds), *told = await pipeline.execute()
         now_ms = seconds * 1_000 + microseconds // 1_000
-        return [_left_s(first, now_ms) for first in firsts]
+        ours = b"%d" % self._scripts.epoch
+        left: list[float | None] = []
+        for at in range(0, len(told), _COMMANDS):
+            epoch, taken, sold, first = told[at : at + _COMMANDS]
+            left.append(_left_s(first, now_ms) if epoch == ours and taken and sold else None)
+        return left
 
 
 def _left_s(first: Sequence[Any], now_ms: int) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from kernel.errors import InventoryRebuilding
+from kernel.errors import InventoryRebuilding, TooLate
 from kernel.ids import partition_of, showtime_of
 from reservation.domain import OrphanRule
 from reservation.packing import plane_of
@@ -108,6 +108,11 @@ def orphans(
     return refused
 
 
+def _see_that_it_is_in_time(now: int, latest_ms: int | None) -> None:
+    if latest_ms is not None and now > latest_ms:
+        raise TooLate(retry_after_s=1.0)
+
+
 class MemoryInventory:
     """`SeatInventory` in one process."""
 
@@ -154,8 +159,10 @@ class MemoryInventory:
         area_stretches: Stretches = (),
         guards: Guards = "buyer",
         now_ms: int | None = None,
+        latest_ms: int | None = None,
     ) -> Held:
         showtime, now = self._showtime(showtime_id), self._now(now_ms)
+        _see_that_it_is_in_time(now, latest_ms)
         terms = showtime.terms
         existing = showtime.records.get(hold_id)
         if existing is not None:
@@ -212,9 +219,18 @@ class MemoryInventory:
         return Held(record.expires_at_ms, showtime.version, fresh=False)
 
     async def extend(
-        self, hold_id: str, buyer_id: str, *, ttl_ms: int, lifetime_ms_max: int, now_ms: int | None = None
+        self,
+        hold_id: str,
+        buyer_id: str,
+        *,
+        ttl_ms: int,
+        lifetime_ms_max: int,
+        now_ms: int | None = None,
+        latest_ms: int | None = None,
     ) -> int:
         now = self._now(now_ms)
+        self._showtime(showtime_of(hold_id))
+        _see_that_it_is_in_time(now, latest_ms)
         showtime, record = self._live(hold_id, buyer_id, now)
         expires_at_ms = min(now + ttl_ms, record.created_at_ms + lifetime_ms_max)
         if expires_at_ms <= record.expires_at_ms:
@@ -240,9 +256,18 @@ class MemoryInventory:
         showtime.version += 1
 
     async def claim(
-        self, hold_id: str, buyer_id: str, *, pay_by_ms: int, entry: bytes, now_ms: int | None = None
+        self,
+        hold_id: str,
+        buyer_id: str,
+        *,
+        pay_by_ms: int,
+        entry: bytes,
+        now_ms: int | None = None,
+        latest_ms: int | None = None,
     ) -> bool:
         now = self._now(now_ms)
+        self._showtime(showtime_of(hold_id))
+        _see_that_it_is_in_time(now, latest_ms)
         showtime, record = self._own_record(hold_id, buyer_id, now)
         if record.state in {"claimed", "sold"}:
             return False

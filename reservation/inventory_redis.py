@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, Final
 
+from kernel.errors import TooLate
 from kernel.ids import showtime_of
+from reservation.deadlines import WHENEVER, Deadlines
 from reservation.domain import OrphanRule
 from reservation.keys import hold_prefix, keys_of
 from reservation.packing import pack_numbers, unpack_numbers
@@ -47,10 +49,11 @@ def _terms(terms: Terms) -> tuple[Argument, ...]:
 
 
 class RedisInventory:
-    """`SeatInventory` on a Redis or Valkey server."""
+    """`SeatInventory` on a Redis or Valkey server. Without `deadlines` it never says until when."""
 
-    def __init__(self, scripts: ScriptRunner) -> None:
+    def __init__(self, scripts: ScriptRunner, deadlines: Deadlines | None = None) -> None:
         self._scripts = scripts
+        self._deadlines = deadlines
         #: Told the showtime of every hold that became an order or a sale through this inventory.
         self.sold: Callable[[str], None] = lambda _: None
         self._run = scripts.run
@@ -77,6 +80,7 @@ class RedisInventory:
         area_stretches: Stretches = (),
         guards: Guards = "buyer",
         now_ms: int | None = None,
+        latest_ms: int | None = None,
     ) -> Held:
         keys = keys_of(showtime_id)
         status, *payload = await self._run(
@@ -92,10 +96,25 @@ class RedisInventory:
                 b"" if rule == "off" else _pack_stretches(stretches),
                 _pack_stretches(area_stretches) if rule == "strict" else b"",
                 guards,
+                self._latest(keys.showtime, now_ms, latest_ms),
             ),
         )
         if status in {"held", "already_held"}:
             return Held(expires_at_ms=payload[0], version=payload[1], fresh=status == "held")
+        if status == "too_late":
+            latest_ms = self._new_latest_ms(keys.showtime, payload[0], now_ms, latest_ms)
+            return await self.hold(
+                showtime_id,
+                hold_id,
+                buyer_id,
+                seats,
+                ttl_ms=ttl_ms,
+                rule=rule,
+                stretches=stretches,
+                area_stretches=area_stretches,
+                guards=guards,
+                latest_ms=latest_ms,
+            )
         if status == "seat_taken":
             raise Refused(status, taken=payload[0], numbers=(payload[1],))
         if status == "orphan_seat":
@@ -103,13 +122,22 @@ class RedisInventory:
         raise Refused(status, numbers=tuple(payload))
 
     async def extend(
-        self, hold_id: str, buyer_id: str, *, ttl_ms: int, lifetime_ms_max: int, now_ms: int | None = None
+        self,
+        hold_id: str,
+        buyer_id: str,
+        *,
+        ttl_ms: int,
+        lifetime_ms_max: int,
+        now_ms: int | None = None,
+        latest_ms: int | None = None,
     ) -> int:
         keys = keys_of(showtime_of(hold_id))
-        reply = await self._run(
+        reply = await self._run_in_time(
             "extend_hold",
             (keys.showtime, keys.expiry),
             (hold_id, buyer_id, ttl_ms, lifetime_ms_max, _instant(now_ms)),
+            now_ms,
+            latest_ms,
         )
         return int(_granted(reply, "extended")[0])
 
@@ -123,13 +151,22 @@ class RedisInventory:
         _granted(reply, "released")
 
     async def claim(
-        self, hold_id: str, buyer_id: str, *, pay_by_ms: int, entry: bytes, now_ms: int | None = None
+        self,
+        hold_id: str,
+        buyer_id: str,
+        *,
+        pay_by_ms: int,
+        entry: bytes,
+        now_ms: int | None = None,
+        latest_ms: int | None = None,
     ) -> bool:
         keys = keys_of(showtime_of(hold_id))
-        reply = await self._run(
+        reply = await self._run_in_time(
             "claim_hold",
             (keys.showtime, keys.sold, keys.expiry, keys.log),
             (hold_id, buyer_id, pay_by_ms, _instant(now_ms), entry),
+            now_ms,
+            latest_ms,
         )
         _granted(reply, "claimed", "already_claimed")
         self.sold(showtime_of(hold_id))
@@ -193,6 +230,8 @@ class RedisInventory:
             ),
         )
         _, version, phase, opens_at_ms, closes_at_ms, seat_count, read_at_ms, due_at_ms, *rest = reply
+        if self._deadlines is not None and now_ms is None:
+            self._deadlines.read(keys.showtime, read_at_ms)
         found = (version, phase.decode(), opens_at_ms, closes_at_ms, seat_count, read_at_ms, due_at_ms)
         if not rest:
             return SeatMap(*found)
@@ -245,6 +284,35 @@ class RedisInventory:
             (*_terms(terms), pack_numbers(blocked), _instant(now_ms), losses_until_ms, *owned),
         )
         return kept, dropped
+
+    async def _run_in_time(
+        self,
+        verb: str,
+        keys: Sequence[str],
+        arguments: tuple[Argument, ...],
+        now_ms: int | None,
+        latest_ms: int | None,
+    ) -> list[Any]:
+        """Run what gives somebody something, unless it is too late for him. Raises TooLate."""
+        latest = self._latest(keys[0], now_ms, latest_ms)
+        reply = await self._run(verb, keys, (*arguments, latest))
+        if reply[0] != "too_late":
+            return reply
+        latest_ms = self._new_latest_ms(keys[0], reply[1], now_ms, latest_ms)
+        return await self._run_in_time(verb, keys, arguments, now_ms, latest_ms)
+
+    def _latest(self, key: str, now_ms: int | None, latest_ms: int | None) -> Argument:
+        """Until when: who names an instant of his own names the latest of it too, or none."""
+        if now_ms is None and latest_ms is None and self._deadlines is not None:
+            return self._deadlines.latest_ms(key)
+        return WHENEVER if latest_ms is None else latest_ms
+
+    def _new_latest_ms(self, key: str, server_ms: int, now_ms: int | None, latest_ms: int | None) -> int:
+        """Until when to ask a server again that thought it was too late. Once: then raises TooLate."""
+        if self._deadlines is None or now_ms is not None or latest_ms is not None:
+            raise TooLate(retry_after_s=1.0)
+        self._deadlines.read(key, server_ms)
+        return int(self._deadlines.latest_ms(key))
 
 
 def _granted(reply: list[Any], *granted: str) -> list[Any]:

@@ -2,7 +2,7 @@
 
 Numbers only: seat indices, milliseconds, opaque ids. Labels, prices and films stand above. A refusal is
 `Refused` with a status of the code table and the facts the status comes with; what the network does is
-an error of the kernel (`InventoryRebuilding`, `SeatsUnavailable`).
+an error of the kernel (`InventoryRebuilding`, `SeatsUnavailable`, `TooLate`, `Overloaded`).
 """
 
 from __future__ import annotations
@@ -120,7 +120,12 @@ class Refused(Exception):
 
 
 class SeatInventory(Protocol):
-    """Seats of showtimes: held, claimed, sold, returned. `now_ms=None` means the inventory's own clock."""
+    """Seats of showtimes: held, claimed, sold, returned. `now_ms=None` means the inventory's own clock.
+
+    What gives somebody something may be told `latest_ms`, on that clock: after it nothing happens, and
+    TooLate is raised. With neither instant an inventory that can be late sees to it itself that nobody is
+    given anything he has stopped waiting for.
+    """
 
     async def open_showtime(self, terms: Terms) -> int:
         """Put a showtime on sale or change its terms; the answer is the new version."""
@@ -138,11 +143,19 @@ class SeatInventory(Protocol):
         area_stretches: Stretches = (),
         guards: Guards = "buyer",
         now_ms: int | None = None,
+        latest_ms: int | None = None,
     ) -> Held:
         """Hold all seats or none. `guards` says which of sale window and buyer limit apply."""
 
     async def extend(
-        self, hold_id: str, buyer_id: str, *, ttl_ms: int, lifetime_ms_max: int, now_ms: int | None = None
+        self,
+        hold_id: str,
+        buyer_id: str,
+        *,
+        ttl_ms: int,
+        lifetime_ms_max: int,
+        now_ms: int | None = None,
+        latest_ms: int | None = None,
     ) -> int:
         """More time for a hold; the answer is its new deadline in ms."""
 
@@ -150,7 +163,14 @@ class SeatInventory(Protocol):
         """Let go of a hold."""
 
     async def claim(
-        self, hold_id: str, buyer_id: str, *, pay_by_ms: int, entry: bytes, now_ms: int | None = None
+        self,
+        hold_id: str,
+        buyer_id: str,
+        *,
+        pay_by_ms: int,
+        entry: bytes,
+        now_ms: int | None = None,
+        latest_ms: int | None = None,
     ) -> bool:
         """Hold → claim, with its log entry. False when it was claimed before."""
 

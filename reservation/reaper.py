@@ -3,15 +3,15 @@
 Expired holds are taken over by whoever wants their seats; the reaper only makes the picture honest and
 the sets small. Only showtimes with something due are swept (`reservation/due.py`), so a quiet house costs
 next to nothing, however many showtimes it has. It also asks, every round, whether the gate is open, and has
-it rebuilt when not, and tells Redis of sales a crash left untold. Every step may be repeated by any number
-of reapers.
+it rebuilt when not, also when a single map is gone behind an open gate; and it tells Redis of sales a crash
+left untold. Every step may be repeated by any number of reapers.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from kernel import limits
@@ -21,7 +21,7 @@ from kernel.ids import PARTITIONS
 from reservation.due import DueShowtimes
 from reservation.inventory_redis import RedisInventory
 from reservation.keys import showtimes_key
-from reservation.rebuild import Rebuilder
+from reservation.rebuild import Rebuilder, Rebuilt
 from reservation.sales import SalesService
 from runtime.metrics import Reading, counter, gauge
 from runtime.redis_link import WEATHER, ScriptRunner
@@ -85,14 +85,28 @@ class Reaper:
             rebuilt = await self._rebuilder.rebuild_if_needed("gate found closed")
             self._gate_is_open = True
             if rebuilt is not None:
-                self._rebuilds += 1
-                _log.warning("seat maps rebuilt: %s", rebuilt)
-                self._listed_at_s = -LIST_AGAIN_S
+                self._note(rebuilt)
             await self._sales.open_behind()
         except PersistenceUnavailable as error:
             self._gate_is_open = False
             _log.warning("gate and sales are not looked after: %s", error)
-        return await self.sweep_all()
+        freed = await self.sweep_all()
+        if self._due.damaged:
+            await self._mend(self._due.damaged)
+        return freed
+
+    async def _mend(self, damaged: Sequence[str]) -> None:
+        """Maps that are gone behind an open gate: nothing is sold there, and nobody else looks."""
+        rebuilt = await self._rebuilder.rebuild_unless(
+            lambda: self._due.are_whole(damaged), f"seat maps are gone: {', '.join(damaged[:10])}"
+        )
+        if rebuilt is not None:
+            self._note(rebuilt)
+
+    def _note(self, rebuilt: Rebuilt) -> None:
+        self._rebuilds += 1
+        self._listed_at_s = -LIST_AGAIN_S
+        _log.warning("seat maps rebuilt: %s", rebuilt)
 
     async def sweep_all(self) -> int:
         """Free expired holds of every showtime that has a seat map; answers how many."""

@@ -99,6 +99,13 @@ class Rebuilder:
                 return None
             return await self._rebuild(reason)
 
+    async def rebuild_unless(self, all_is_well: Callable[[], Awaitable[bool]], reason: str) -> Rebuilt | None:
+        """Rebuild unless the gate is open and all is well behind it, asked while nobody else rebuilds."""
+        async with self._store.rebuild_lock():
+            if await self.gate_is_open() and await all_is_well():
+                return None
+            return await self._rebuild(reason)
+
     async def _rebuild(self, reason: str) -> Rebuilt:
         epoch = await self._store.raise_epoch(reason)
         self._scripts.adopt_epoch(epoch)
@@ -125,6 +132,5 @@ class Rebuilder:
             kept, dropped = kept + counts[0], dropped + counts[1]
         # What was paused or moved since it was read stays untold; the reaper tells it once the gate is open.
         await self._store.mark_opened(sales, epoch)
-        for partition in range(PARTITIONS):
-            await self._scripts.redis.set(epoch_key(partition), epoch)
+        await self._scripts.run_many("open_partition", [((epoch_key(one),), ()) for one in range(PARTITIONS)])
         return Rebuilt(epoch, len(sales), seats_owned, kept, dropped)

@@ -85,6 +85,7 @@ def operations(
             "too_many_seats",
             "unknown_area",
             "validation_failed",
+            "too_late",
             *_WHILE_AWAY,
         ),
         auth=True,
@@ -122,7 +123,14 @@ def operations(
         "/api/v1/holds/{hold_id}/extension",
         summary="More time for a hold",
         answers={200: HoldAnswer},
-        refuses=("not_found", "hold_expired", "hold_claimed", "hold_not_extendable", *_WHILE_AWAY),
+        refuses=(
+            "not_found",
+            "hold_expired",
+            "hold_claimed",
+            "hold_not_extendable",
+            "too_late",
+            *_WHILE_AWAY,
+        ),
         auth=True,
     )
     async def extend_hold(call: Call) -> Answer:

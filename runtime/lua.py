@@ -23,7 +23,9 @@ from typing import Final
 from runtime.paths import LUA_DIR
 
 _INCLUDE: Final = re.compile(r"^-- include: ([a-z][a-z0-9_]*)$")
-_HEADER: Final = re.compile(r"\A(#!lua(?: flags=[a-z,-]+)?)\n--\[\[ (.+?) \]\]\n", re.DOTALL)
+_HEADER: Final = re.compile(r"\A(#!lua(?: flags=(\S+))?)\n--\[\[ (.+?) \]\]\n", re.DOTALL)
+#: What a server may be told of a script: that it only reads; that it goes through when memory is full.
+_FLAGS: Final = {"no-writes", "allow-oom"}
 _SECTION: Final = re.compile(r"^  (KEYS|ARGV|RETURNS|LOG|COST)  ", re.MULTILINE)
 _NUMBERED: Final = re.compile(r"(?:\A|\n *|  )(\d+)…? ")
 _STATUS: Final = re.compile(r"[a-z]+(?:_[a-z]+)*")
@@ -155,15 +157,18 @@ def load_script(path: Path, shared: Path = LUA_DIR / "shared") -> Script:
     match = _HEADER.match(source)
     if match is None:
         raise LuaSourceError(f"{path}:1: a script begins with #!lua and a header comment")
+    flags = set(match.group(2).split(",")) if match.group(2) else set()
+    if odd := flags - _FLAGS:
+        raise LuaSourceError(f"{path}:1: there is no flag {', '.join(sorted(odd))}")
     header_lines = match.group().count("\n")
     body = _expand(path, source[match.end() :], shared, [], (), header_lines + 1)
     return Script(
         verb=path.stem,
         path=path,
-        contract=_contract(path, match.group(2)),
+        contract=_contract(path, match.group(3)),
         shebang=match.group(1),
         body=body,
-        writes="no-writes" not in match.group(1),
+        writes="no-writes" not in flags,
     )
 
 

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 --[[ Begin a request that must take effect once, or hand over what it answered before.
   Atomic because two twins must not both be the first.
   KEYS  1 request  string  'fingerprint' while running, then 'fingerprint', newline, the answer

@@ -12,12 +12,15 @@
 -- include: put_seats
 
 -- Read
-local terms = redis.call('HMGET', KEYS[1], 'epoch', 'version')
+local terms = redis.call('HMGET', KEYS[1], 'epoch', 'version', 'seat_count')
 if terms[1] ~= EPOCH then
   return { 'inventory_rebuilding' }
 end
 local seats = unpack_seats(ARGV[1])
 local plane = redis.call('GETRANGE', KEYS[2], 0, -1)
+if #plane * 8 < tonumber(terms[3]) then
+  return { 'inventory_rebuilding' }
+end
 local blocked = redis.call('GETRANGE', KEYS[3], 0, -1)
 
 -- Decide: blocking a blocked seat again is fine, so a repeat is safe.

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 --[[ Turn a hold into the claim of an order, and put the claim on the partition's log.
   Atomic because a claim without its log entry would keep seats nobody will ever pay for, and an entry
   without the claim could lose its seats to an expiry. From here on PostgreSQL judges the deadline, so
@@ -8,8 +8,9 @@
         3 expiry    zset    tails of hold ids by the instant they are due, ms
         4 log       stream  order log of the partition
   ARGV  1 hold_id  2 buyer_id  3 pay_by_ms  4 now_ms ('' = server time)  5 log entry
+        6 latest_ms: too late after this instant of the same clock ('' = never)
   RETURNS  claimed {log id, version} | already_claimed | inventory_rebuilding | not_found | hold_lost
-           | hold_expired
+           | hold_expired | too_late {now_ms}
   LOG  claim
   COST  at most 7 commands ]]
 -- include: tail_of
@@ -19,7 +20,8 @@
 -- include: unpack_seats
 -- include: put_seats
 -- include: span_of
--- include: write_seats
+-- include: read_piece
+-- include: write_piece
 
 -- Read
 local tail = tail_of(ARGV[1])
@@ -31,6 +33,9 @@ local record = read_record(terms[4])
 local now = now_ms(ARGV[4])
 
 -- Decide
+if ARGV[6] ~= '' and now > tonumber(ARGV[6]) then
+  return { 'too_late', now }
+end
 if not record then
   return { tonumber(terms[3] or '0') > now and 'hold_lost' or 'not_found' }
 end
@@ -43,13 +48,18 @@ end
 if record.state == 'x' or record.expires_at_ms <= now then
   return { 'hold_expired' }
 end
+local seats = unpack_seats(record.seats)
+local sold = read_piece(KEYS[2], seats)
+if not sold then
+  return { 'inventory_rebuilding' }
+end
 
--- Write: the entry first, because memory pressure refuses it before anything else changed.
+-- Write
 local log_id = redis.call('XADD', KEYS[4], '*', 'kind', 'claim', 'data', ARGV[5])
 local version = tonumber(terms[2]) + 1
 record.state = 'c'
 record.expires_at_ms = tonumber(ARGV[3])
 redis.call('HSET', KEYS[1], 'version', version, tail, write_record(record))
 redis.call('ZREM', KEYS[3], tail)
-write_seats(KEYS[2], unpack_seats(record.seats), 1)
+write_piece(sold, seats, 1)
 return { 'claimed', log_id, version }

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 --[[ Turn held or claimed seats into sold ones, and put the sale on the partition's log.
   Atomic because a sale without its log entry would be paid for and never become a ticket. Repeating it
   changes no seat; the entry is written again, because a repeat means nobody has seen it arrive, and the
@@ -20,7 +20,8 @@
 -- include: unpack_seats
 -- include: put_seats
 -- include: span_of
--- include: write_seats
+-- include: read_piece
+-- include: write_piece
 
 -- Read
 local tail = tail_of(ARGV[1])
@@ -38,6 +39,11 @@ local is_meant = ARGV[4] == '' or (record.state == 'c' and record.expires_at_ms 
 if record.state ~= 's' and not is_meant then
   return { 'not_found' }
 end
+local seats = unpack_seats(record.seats)
+local sold = record.state == 's' or read_piece(KEYS[2], seats)
+if not sold then
+  return { 'inventory_rebuilding' }
+end
 
 -- Write
 local version = tonumber(terms[2])
@@ -49,5 +55,5 @@ record.state = 's'
 version = version + 1
 redis.call('HSET', KEYS[1], 'version', version, tail, write_record(record))
 redis.call('ZREM', KEYS[3], tail)
-write_seats(KEYS[2], unpack_seats(record.seats), 1)
+write_piece(sold, seats, 1)
 return { 'confirmed', log_id, version }

@@ -4,8 +4,9 @@
   KEYS  1 showtime  hash    terms, holds by tail of their id, seats per buyer id
         2 expiry    zset    tails of hold ids by the instant they are due, ms
   ARGV  1 hold_id  2 buyer_id  3 ttl_ms  4 lifetime_ms_max  5 now_ms ('' = server time)
+        6 latest_ms: too late after this instant of the same clock ('' = never)
   RETURNS  extended {expires_at_ms} | inventory_rebuilding | not_found | hold_expired | hold_claimed
-           | hold_not_extendable {expires_at_ms}
+           | hold_not_extendable {expires_at_ms} | too_late {now_ms}
   COST  at most 4 commands ]]
 -- include: tail_of
 -- include: now_ms
@@ -22,6 +23,9 @@ local record = read_record(terms[2])
 local now = now_ms(ARGV[5])
 
 -- Decide
+if ARGV[6] ~= '' and now > tonumber(ARGV[6]) then
+  return { 'too_late', now }
+end
 if not record or record.buyer ~= ARGV[2] then
   return { 'not_found' }
 end

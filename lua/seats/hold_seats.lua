@@ -16,10 +16,12 @@
         8 stretches of the areas they are in, the same form ('' unless strict)
         9 guards ('buyer': sale window and buyer limit apply; 'late': only the limit, for seats paid after
           their time; 'counter': neither)
+        10 latest_ms: too late after this instant of the same clock ('' = never)
   RETURNS  held {expires_at_ms, version} | already_held {expires_at_ms, version}
            | inventory_rebuilding | idempotency_key_reused | hold_expired
            | sale_not_open {opens_at_ms} | sale_closed {closes_at_ms} | seat_limit_exceeded {already, most}
            | seat_taken {taken plane, version} | orphan_seat {packed singles, taken plane, version}
+           | too_late {now_ms}
         The plane is the one the refusal was judged on: expired holds that stood in the way are off it.
         A step of one from the version before means that exactly the wanted seats changed; a hold that also
         freed expired ones makes a step of two. Whoever keeps the map relies on it.
@@ -51,6 +53,9 @@ if terms[1] ~= EPOCH then
 end
 local version = tonumber(terms[2])
 local now = now_ms(ARGV[4])
+if ARGV[10] ~= '' and now > tonumber(ARGV[10]) then
+  return { 'too_late', now }
+end
 
 -- Decide: a repeat is answered from its own record, also when it has become an order meanwhile. An order's
 -- seats may stand in another order than they were asked for: a rebuild has them from PostgreSQL.
@@ -86,6 +91,9 @@ end
 local seats, stretches = unpack_seats(seats_packed), unpack_seats(ARGV[7])
 local first, last = span_of(seats, stretches)
 local piece = redis.call('GETRANGE', taken, first, last)
+if #piece <= last - first then -- the plane was lost, and what is not there must never be read as free
+  return { 'inventory_rebuilding' }
+end
 local counts = ARGV[9] ~= 'counter'
 local limit = counts and tonumber(terms[6]) or math.huge
 local owned = tonumber(terms[8] or '0')
@@ -130,6 +138,9 @@ if contested or owned + #seats > limit then
     if from < first or to > last then
       first, last = math.min(first, from), math.max(last, to)
       piece = redis.call('GETRANGE', taken, first, last)
+      if #piece <= last - first then
+        return { 'inventory_rebuilding' }
+      end
     end
     piece = put_seats(piece, first, freed, 0)
     contested = has_any(piece, first, seats)

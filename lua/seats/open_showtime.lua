@@ -2,7 +2,8 @@
 --[[ Put a showtime on sale, or change its window, phase and limit.
   Atomic because a hold must see either all of the old terms or all of the new ones.
   Terms that let somebody hold who could not before are announced; a map nobody has seen is no news.
-  A showtime that is not there is new only where the partition's data is of the epoch: it may also be lost.
+  A showtime that is not there is new only where the partition's data is of the epoch and does not list it:
+  it may also be lost.
   KEYS  1 showtime  hash    terms, holds by tail of their id, seats per buyer id
         2 taken     string  bit per seat: cannot be held now
         3 sold      string  bit per seat: claimed or sold
@@ -31,7 +32,10 @@ local is_kinder = known and ARGV[6] == 'open' and (terms[3] ~= 'open'
   or end_of(ARGV[4]) > end_of(terms[5])
   or tonumber(ARGV[5]) > tonumber(terms[6]))
 
--- Write
+-- Write: the list first, for it tells a new showtime from one whose terms were lost.
+if not known and redis.call('SADD', KEYS[4], ARGV[1]) == 0 then
+  return { 'inventory_rebuilding' }
+end
 local version = tonumber(terms[2] or '0') + 1
 local last_byte = math.floor((tonumber(ARGV[2]) + 7) / 8) - 1
 redis.call('HSET', KEYS[1], 'epoch', EPOCH, 'version', version, 'seat_count', ARGV[2],
@@ -44,5 +48,4 @@ if known then
 end
 redis.call('SETRANGE', KEYS[2], last_byte, '\0')
 redis.call('SETRANGE', KEYS[3], last_byte, '\0')
-redis.call('SADD', KEYS[4], ARGV[1])
 return { 'opened', version }

@@ -25,8 +25,11 @@ local first_due = redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES')
 local answer = { 'map', tonumber(terms[2]), terms[3], tonumber(terms[4]), tonumber(terms[5]),
   tonumber(terms[6]), now_ms(ARGV[2]), tonumber(first_due[2] or '0') }
 if terms[2] ~= ARGV[1] then
-  answer[9] = redis.call('GETRANGE', KEYS[2], 0, -1)
-  answer[10] = redis.call('GETRANGE', KEYS[3], 0, -1)
+  local taken, sold = redis.call('GETRANGE', KEYS[2], 0, -1), redis.call('GETRANGE', KEYS[3], 0, -1)
+  if math.min(#taken, #sold) * 8 < answer[6] then
+    return { 'inventory_rebuilding' }
+  end
+  answer[9], answer[10] = taken, sold
   answer[11] = ARGV[3] ~= '' and redis.call('ZRANGEBYSCORE', KEYS[4], ARGV[3], '+inf') or {}
 end
 return answer

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 --[[ Let go of a hold its owner no longer wants.
   Atomic because the seats must become free and the hold disappear in one step, and only for its owner.
   What became free is announced.
@@ -14,7 +14,8 @@
 -- include: unpack_seats
 -- include: put_seats
 -- include: span_of
--- include: write_seats
+-- include: read_piece
+-- include: write_piece
 -- include: announce_freed
 
 -- Read
@@ -36,14 +37,18 @@ end
 if record.state == 'x' or record.expires_at_ms <= now then
   return { 'hold_expired' }
 end
+local seats = unpack_seats(record.seats)
+local taken = read_piece(KEYS[2], seats)
+if not taken then
+  return { 'inventory_rebuilding' }
+end
 
 -- Write
-local seats = unpack_seats(record.seats)
 local version = tonumber(terms[2]) + 1
 redis.call('HSET', KEYS[1], 'version', version)
 redis.call('HINCRBY', KEYS[1], record.buyer, -#seats)
 redis.call('HDEL', KEYS[1], tail)
 redis.call('ZREM', KEYS[3], tail)
-write_seats(KEYS[2], seats, 0)
+write_piece(taken, seats, 0)
 announce_freed(KEYS[1], version)
 return { 'released', version }

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 --[[ Build a showtime's seat map anew from what PostgreSQL owns, under the new epoch.
   Atomic because the gate of this showtime opens with it. Holds that survived are kept when they are not
   past their time and neither they nor any of their seats is owned; what PostgreSQL says always wins.

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 --[[ Put the seats of an ended order back on sale: refunded, cancelled or never paid.
   Called only after PostgreSQL gave the seats up. Atomic, and keyed by the hold and the state it is
   expected in: a second call finds no record and changes nothing, so it can never free a seat its next
@@ -17,7 +17,8 @@
 -- include: unpack_seats
 -- include: put_seats
 -- include: span_of
--- include: write_seats
+-- include: read_piece
+-- include: write_piece
 -- include: announce_freed
 
 -- Read
@@ -41,6 +42,10 @@ for _, seat in ipairs(all) do
     seats[#seats + 1] = seat
   end
 end
+local taken, sold = read_piece(KEYS[2], seats), read_piece(KEYS[3], seats)
+if not (taken and sold) then
+  return { 'inventory_rebuilding' }
+end
 
 -- Write
 local version = tonumber(terms[2]) + 1
@@ -48,8 +53,8 @@ redis.call('HSET', KEYS[1], 'version', version)
 redis.call('HINCRBY', KEYS[1], record.buyer, 0 - #all) -- not -#all: minus zero is no integer to Redis
 redis.call('HDEL', KEYS[1], tail)
 redis.call('ZREM', KEYS[4], tail)
-write_seats(KEYS[2], seats, 0)
-write_seats(KEYS[3], seats, 0)
+write_piece(taken, seats, 0)
+write_piece(sold, seats, 0)
 if #seats > 0 then
   announce_freed(KEYS[1], version)
 end

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 --[[ Tidy up: free the seats of holds past their time, bury what was left of older ones.
   Atomic because a hold must not be extended or claimed while it is being freed. Bounded: the caller
   comes back while there is more. What became free is announced.
@@ -14,7 +14,8 @@
 -- include: unpack_seats
 -- include: put_seats
 -- include: span_of
--- include: write_seats
+-- include: read_piece
+-- include: write_piece
 -- include: announce_freed
 
 -- Read
@@ -27,19 +28,25 @@ local due = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, ARGV[2
 if #due == 0 then
   return { 'swept', 0, 0 }
 end
-local records = redis.call('HMGET', KEYS[1], unpack(due))
+local records, seats = {}, {}
+for place, packed in ipairs(redis.call('HMGET', KEYS[1], unpack(due))) do
+  local record = read_record(packed)
+  records[place] = record
+  for _, seat in ipairs(record and record.state == 'h' and unpack_seats(record.seats) or {}) do
+    seats[#seats + 1] = seat
+  end
+end
+local taken = read_piece(KEYS[2], seats)
+if not taken then
+  return { 'inventory_rebuilding' }
+end
 
 -- Write
 local freed = 0
-local seats = {}
 for place, tail in ipairs(due) do
-  local record = read_record(records[place])
+  local record = records[place]
   if record and record.state == 'h' then
-    local held = unpack_seats(record.seats)
-    for _, seat in ipairs(held) do
-      seats[#seats + 1] = seat
-    end
-    redis.call('HINCRBY', KEYS[1], record.buyer, -#held)
+    redis.call('HINCRBY', KEYS[1], record.buyer, -#record.seats / 2)
     record.state, record.seats = 'x', ''
     redis.call('HSET', KEYS[1], tail, write_record(record))
     redis.call('ZADD', KEYS[3], now + 600000, tail)
@@ -54,7 +61,7 @@ end
 if freed > 0 then
   local version = tonumber(terms[2]) + 1
   redis.call('HSET', KEYS[1], 'version', version)
-  write_seats(KEYS[2], seats, 0)
+  write_piece(taken, seats, 0)
   announce_freed(KEYS[1], version)
 end
 return { 'swept', freed, #due }

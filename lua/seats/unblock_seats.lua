@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 --[[ Put blocked seats back on public sale.
   Atomic because only a seat that is really blocked may become free: a held or sold one must not.
   What became free is announced.
@@ -12,7 +12,8 @@
 -- include: has_seat
 -- include: put_seats
 -- include: span_of
--- include: write_seats
+-- include: read_piece
+-- include: write_piece
 -- include: announce_freed
 
 -- Read
@@ -29,12 +30,16 @@ for _, seat in ipairs(seats) do
     return { 'seat_not_blocked' }
   end
 end
+local taken, kept_off = read_piece(KEYS[2], seats), read_piece(KEYS[3], seats)
+if not (taken and kept_off) then
+  return { 'inventory_rebuilding' }
+end
 
 -- Write
 local version = tonumber(terms[2]) + 1
 redis.call('HSET', KEYS[1], 'version', version)
-write_seats(KEYS[2], seats, 0)
-write_seats(KEYS[3], seats, 0)
+write_piece(taken, seats, 0)
+write_piece(kept_off, seats, 0)
 if #seats > 0 then
   announce_freed(KEYS[1], version)
 end

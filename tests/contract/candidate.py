@@ -65,9 +65,9 @@ class Candidate:
         await self.confirm(hold_id, buyer)
         return hold_id, buyer
 
-    async def claim(self, hold_id: str, buyer: str) -> bool:
+    async def claim(self, hold_id: str, buyer: str, *, latest_ms: int | None = None) -> bool:
         return await self.inventory.claim(
-            hold_id, buyer, pay_by_ms=PAY_BY_MS, entry=b"claim", now_ms=self.now_ms
+            hold_id, buyer, pay_by_ms=PAY_BY_MS, entry=b"claim", now_ms=self.now_ms, latest_ms=latest_ms
         )
 
     async def confirm(self, hold_id: str, buyer: str, *, pay_by_ms: int | None = None) -> bool:
@@ -77,10 +77,21 @@ class Candidate:
         await self.inventory.release(hold_id, buyer, now_ms=self.now_ms)
 
     async def extend(
-        self, hold_id: str, buyer: str, *, ttl_ms: int = TTL_MS, lifetime_ms_max: int = 10 * TTL_MS
+        self,
+        hold_id: str,
+        buyer: str,
+        *,
+        ttl_ms: int = TTL_MS,
+        lifetime_ms_max: int = 10 * TTL_MS,
+        latest_ms: int | None = None,
     ) -> int:
         return await self.inventory.extend(
-            hold_id, buyer, ttl_ms=ttl_ms, lifetime_ms_max=lifetime_ms_max, now_ms=self.now_ms
+            hold_id,
+            buyer,
+            ttl_ms=ttl_ms,
+            lifetime_ms_max=lifetime_ms_max,
+            now_ms=self.now_ms,
+            latest_ms=latest_ms,
         )
 
     async def read(self, hold_id: str, buyer: str) -> HoldState:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from kernel.errors import InventoryRebuilding
+from kernel.errors import InventoryRebuilding, TooLate
 from reservation.domain import OrphanRule
 from reservation.packing import plane_of
 from reservation.ports import Held, HoldState, Refused, SeatMap, Stretches
@@ -178,6 +178,54 @@ async def test_without_an_instant_the_inventorys_own_clock_counts(candidate: Can
     later = await candidate.hold(candidate.new_hold(), "acc_a", [4], now_ms=None, ttl_ms=2 * TTL_MS)
 
     assert TTL_MS <= later.expires_at_ms - held.expires_at_ms < TTL_MS + 10_000
+
+
+# Too late.
+
+
+@pytest.mark.parametrize("late_by_ms", [-1, 0])
+async def test_until_its_last_instant_a_request_takes_effect(candidate: Candidate, late_by_ms: int) -> None:
+    await candidate.open()
+    latest_ms = NOW_MS - late_by_ms
+
+    hold_id, buyer = await candidate.held([3], latest_ms=latest_ms)
+
+    assert (
+        await candidate.extend(hold_id, buyer, ttl_ms=2 * TTL_MS, latest_ms=latest_ms) == NOW_MS + 2 * TTL_MS
+    )
+    assert await candidate.claim(hold_id, buyer, latest_ms=latest_ms)
+
+
+async def test_nobody_is_given_anything_after_the_instant_until_which_he_waits(candidate: Candidate) -> None:
+    await candidate.open()
+    hold_id, buyer = await candidate.held([3])
+    latest_ms = NOW_MS - 1
+    async with candidate.changing_nothing():
+        for too_late in (
+            candidate.held([4], latest_ms=latest_ms),
+            candidate.held([4], latest_ms=latest_ms, guards="late"),
+            candidate.hold(hold_id, buyer, [3], latest_ms=latest_ms),
+            candidate.extend(hold_id, buyer, ttl_ms=2 * TTL_MS, latest_ms=latest_ms),
+            candidate.claim(hold_id, buyer, latest_ms=latest_ms),
+        ):
+            with pytest.raises(TooLate) as refusal:
+                await too_late
+            assert refusal.value.retry_after_s
+    assert await candidate.read(hold_id, buyer) == HoldState("held", NOW_MS + TTL_MS, (3,))
+
+
+@pytest.mark.parametrize("latest_ms", [NOW_MS - 1, NOW_MS])
+async def test_a_showtime_nobody_opened_is_unknown_whatever_the_hour(
+    candidate: Candidate, latest_ms: int
+) -> None:
+    hold_id = candidate.new_hold()
+    for ask in (
+        candidate.held([4], latest_ms=latest_ms),
+        candidate.extend(hold_id, "acc_a", latest_ms=latest_ms),
+        candidate.claim(hold_id, "acc_a", latest_ms=latest_ms),
+    ):
+        with pytest.raises(InventoryRebuilding):
+            await ask
 
 
 # The sale's window.

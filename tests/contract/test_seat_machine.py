@@ -27,7 +27,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from kernel.errors import InventoryRebuilding
+from kernel.errors import InventoryRebuilding, TooLate
 from kernel.ids import new_showtime_id, partition_of
 from reservation.domain import OrphanRule
 from reservation.inventory_memory import MemoryInventory
@@ -110,8 +110,8 @@ async def _outcome(call: Awaitable[object]) -> object:
         return await call
     except Refused as refusal:
         return refusal.status, refusal.taken, refusal.seats, refusal.numbers
-    except InventoryRebuilding:
-        return "inventory_rebuilding"
+    except (InventoryRebuilding, TooLate) as weather:
+        return weather.code.name
 
 
 class SeatMachine(RuleBasedStateMachine):
@@ -237,6 +237,18 @@ class SeatMachine(RuleBasedStateMachine):
                 now_ms=self.now_ms,
             )
         )
+
+    @rule(hold=holds, chosen=neighbours, late_by_ms=st.sampled_from([0, 1]), verb=st.integers(0, 2))
+    def ask_at_the_last_moment(self, hold: int, chosen: list[int], late_by_ms: int, verb: int) -> None:
+        """Or right after it, when nobody waits for the answer any more."""
+        entry, mine = self.entry(), self.meant(hold, 0, "h")
+        instants = {"now_ms": self.now_ms, "latest_ms": self.now_ms - late_by_ms}
+        asks: list[Callable[[SeatInventory], Awaitable[object]]] = [
+            lambda inventory: inventory.hold(self.showtime_id, *mine, chosen, ttl_ms=TTL_MS, **instants),
+            lambda inventory: inventory.extend(*mine, ttl_ms=TTL_MS, lifetime_ms_max=9 * TTL_MS, **instants),
+            lambda inventory: inventory.claim(*mine, pay_by_ms=self.now_ms + 1, entry=entry, **instants),
+        ]
+        assert (self.both(asks[verb]) == "too_late") == (late_by_ms > 0)
 
     @rule(hold=holds, stranger=strangers)
     def release(self, hold: int, stranger: int) -> None:

@@ -127,6 +127,11 @@ async def _read_epoch(stage: Stage, seats: list[int]) -> Awaitable[list[Any]]:
 
 
 @dearest
+async def _open_partition(stage: Stage, seats: list[int]) -> Awaitable[list[Any]]:
+    return stage.ask("open_partition")
+
+
+@dearest
 async def _sweep_expired(stage: Stage, seats: list[int]) -> Awaitable[list[Any]]:
     await stage.open()
     for seat in seats:

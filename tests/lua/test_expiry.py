@@ -29,7 +29,7 @@ async def _fill(stage: Stage, seats: range, buyer: str | None = None) -> list[st
         keys = (stage.keys.showtime, stage.keys.taken, stage.keys.expiry)
         arguments = (hold_ids[-1], buyer or f"acc_{seat}", TTL_MS, stage.now_ms, pack_numbers([seat]))
         guards = "counter" if buyer else "buyer"
-        pipeline.evalsha(script.sha(EPOCH), 3, *keys, *arguments, "off", "", "", guards)
+        pipeline.evalsha(script.sha(EPOCH), 3, *keys, *arguments, "off", "", "", guards, "")
     assert {reply[0] for reply in await pipeline.execute()} == {b"held"}
     return hold_ids
 

@@ -80,7 +80,9 @@ def test_a_log_entry_is_part_of_the_contract(folder: Folder) -> None:
     assert folder.load("", header).contract.log_kind == "claim"
 
 
-@pytest.mark.parametrize(("flags", "writes"), [("", True), (" flags=no-writes", False)])
+@pytest.mark.parametrize(
+    ("flags", "writes"), [("", True), (" flags=no-writes", False), (" flags=allow-oom", True)]
+)
 def test_a_script_says_whether_it_writes(folder: Folder, flags: str, writes: bool) -> None:
     script = folder.load("", HEADER.replace("#!lua", f"#!lua{flags}"))
 
@@ -98,6 +100,9 @@ def test_a_script_says_whether_it_writes(folder: Folder, flags: str, writes: boo
         ("  COST  1 command", "  Cheap.", "the header has no COST section"),
         ("  RETURNS  done", "  Answers done", "the header has no RETURNS section"),
         ("Atomic because", "Written because", "the header does not say why it must be atomic"),
+        ("#!lua\n", "#!lua flags=allow-ooms\n", "there is no flag allow-ooms"),
+        ("#!lua\n", "#!lua flags=no-writes,allow-stale\n", "there is no flag allow-stale"),
+        ("#!lua\n", "#!lua flags=\n", "a script begins with #!lua and a header comment"),
         ("  2 two", "  3 two", "ARGV are not numbered 1, 2, 3 …: [1, 3]"),
         ("1 thing", "2 thing", "KEYS are not numbered 1, 2, 3 …: [2]"),
     ],

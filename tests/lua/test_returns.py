@@ -23,9 +23,10 @@ _BY_NUMBER = """#!lua
   RETURNS  returned
   COST  4 commands ]]
 -- include: unpack_seats
--- include: write_seats
-write_seats(KEYS[1], unpack_seats(ARGV[1]), 0)
-write_seats(KEYS[2], unpack_seats(ARGV[1]), 0)
+-- include: read_piece
+-- include: write_piece
+write_piece(read_piece(KEYS[1], unpack_seats(ARGV[1])), unpack_seats(ARGV[1]), 0)
+write_piece(read_piece(KEYS[2], unpack_seats(ARGV[1])), unpack_seats(ARGV[1]), 0)
 return { 'returned' }
 """
 

@@ -153,6 +153,13 @@ async def _one_seat_left_alone(stage: Stage) -> Question:
     return Question(question, [pack_numbers([0]), plane_of([9], stage.seats), 2])
 
 
+@reaches("hold_seats", "too_late")
+async def _hold_for_somebody_who_has_gone(stage: Stage) -> Question:
+    await stage.open()
+    stage.latest_ms = NOW_MS - 1
+    return Question(stage.hold(stage.new_hold(), "acc_a", [3, 4]), [NOW_MS])
+
+
 # More time.
 
 
@@ -170,6 +177,15 @@ async def _beyond_its_longest_life(stage: Stage) -> Question:
     hold_id, buyer = await stage.held([3])
     stage.now_ms += 1_000
     return Question(stage.extend(hold_id, buyer, lifetime_ms_max=TTL_MS), [NOW_MS + TTL_MS])
+
+
+@reaches("extend_hold", "too_late")
+async def _more_time_for_somebody_who_has_gone(stage: Stage) -> Question:
+    await stage.open()
+    hold_id, buyer = await stage.held([3])
+    stage.now_ms += 1_000
+    stage.latest_ms = NOW_MS + 999
+    return Question(stage.extend(hold_id, buyer), [NOW_MS + 1_000])
 
 
 @reaches("extend_hold", "not_found")
@@ -265,6 +281,14 @@ async def _order(stage: Stage) -> Question:
     await stage.open()
     hold_id, buyer = await stage.held([3])
     return Question(stage.claim(hold_id, buyer, pay_by_ms=PAY_BY_MS), [ANY, 3])
+
+
+@reaches("claim_hold", "too_late")
+async def _order_of_somebody_who_has_gone(stage: Stage) -> Question:
+    await stage.open()
+    hold_id, buyer = await stage.held([3])
+    stage.latest_ms = NOW_MS - 1
+    return Question(stage.claim(hold_id, buyer), [NOW_MS])
 
 
 @reaches("claim_hold", "already_claimed")
@@ -422,6 +446,11 @@ async def _data_of_this_epoch(stage: Stage) -> Question:
 async def _data_of_another_epoch(stage: Stage) -> Question:
     await stage.redis.set(stage.key("epoch"), OTHER_EPOCH)
     return Question(stage.ask("read_epoch"), [])
+
+
+@reaches("open_partition", "partition_opened")
+async def _end_of_a_rebuild(stage: Stage) -> Question:
+    return Question(stage.ask("open_partition"), [])
 
 
 # The fence: every verb that carries the epoch, against data of another epoch.

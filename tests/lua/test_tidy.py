@@ -29,6 +29,12 @@ SHOWTIME_ID = "sho_0123456789"
 FRAGMENTS = sorted((LUA_DIR / "shared").glob("*.lua"))
 #: What the server puts within reach of a script and our scripts use.
 LIBRARY = {"bit", "ipairs", "math", "pairs", "redis", "string", "struct", "table", "tonumber", "unpack"}
+#: What the first line of a script lets a server do with it when its memory is full.
+WHEN_FULL = {
+    "#!lua": "refused",
+    "#!lua flags=allow-oom": "goes through",
+    "#!lua flags=no-writes": "only reads",
+}
 #: Not the program: tests may do on purpose what the program must not.
 SKIPPED_FOLDERS = {".build", ".git", ".venv", "node_modules", "tests"}
 #: A source that names what is forbidden in order to look for it.
@@ -240,7 +246,12 @@ def test_the_table_lists_every_verb_with_the_words_of_its_header() -> None:
     listed = {row[0].strip("`"): row[1:] for row in _table("Verbs")}
 
     assert listed == {
-        verb: [s.contract.purpose, s.contract.log_kind or "–", " ".join(s.contract.cost.split())]
+        verb: [
+            s.contract.purpose,
+            s.contract.log_kind or "–",
+            WHEN_FULL[s.shebang],
+            " ".join(s.contract.cost.split()),
+        ]
         for verb, s in load_scripts().items()
     }
 
@@ -315,4 +326,4 @@ def test_the_adapter_speaks_every_verb_about_seats(
 ) -> None:
     about_seats = {verb for verb, script in load_scripts().items() if script.path.parent.name == "seats"}
 
-    assert asked.keys() == about_seats - {"read_epoch"}
+    assert asked.keys() == about_seats - {"open_partition", "read_epoch"}

@@ -195,6 +195,7 @@ class Stage:
         self.showtime_id = new_showtime_id()
         self.keys = keys_of(self.showtime_id)
         self.now_ms: Any = NOW_MS  # '' = the server's own clock
+        self.latest_ms: Any = ""  # what is asked may take effect whenever it comes to it
         self._request = f"test:request:{secrets.token_hex(8)}"
         self._numbers = itertools.count(1)
 
@@ -252,6 +253,7 @@ class Stage:
             pack_numbers(list(itertools.chain.from_iterable(stretches))),
             pack_numbers(list(itertools.chain.from_iterable(area))),
             guards,
+            self.latest_ms,
         )
 
     async def held(self, seats: Iterable[int], *, ttl_ms: int = TTL_MS) -> tuple[str, str]:
@@ -274,7 +276,9 @@ class Stage:
         return hold_id, buyer
 
     async def claim(self, hold_id: str, buyer: str, *, pay_by_ms: int = NOW_MS + 900_000) -> list[Any]:
-        return await self.ask("claim_hold", hold_id, buyer, pay_by_ms, self.now_ms, b"the claim")
+        return await self.ask(
+            "claim_hold", hold_id, buyer, pay_by_ms, self.now_ms, b"the claim", self.latest_ms
+        )
 
     async def confirm(self, hold_id: str, buyer: str) -> list[Any]:
         return await self.ask("confirm_hold", hold_id, buyer, b"the sale", "")
@@ -285,7 +289,9 @@ class Stage:
     async def extend(
         self, hold_id: str, buyer: str, *, ttl_ms: int = TTL_MS, lifetime_ms_max: int = 10 * TTL_MS
     ) -> list[Any]:
-        return await self.ask("extend_hold", hold_id, buyer, ttl_ms, lifetime_ms_max, self.now_ms)
+        return await self.ask(
+            "extend_hold", hold_id, buyer, ttl_ms, lifetime_ms_max, self.now_ms, self.latest_ms
+        )
 
     async def read(self, hold_id: str, buyer: str) -> list[Any]:
         return await self.ask("read_hold", hold_id, buyer, self.now_ms)

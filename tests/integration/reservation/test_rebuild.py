@@ -149,11 +149,13 @@ async def test_on_an_emptied_server_no_showtime_goes_on_sale_before_the_rebuild(
     assert [await _phase(platform, sale.showtime_id) for sale in sales] == ["open", "open"]
 
 
-async def _nobody_sells(house: House) -> None:
+async def _nobody_sells(house: House) -> str:
     """A showtime without terms whose last hold is over."""
-    foreign = keys_of(new_showtime_id())
-    await house.platform.redis.sadd(foreign.showtimes, foreign.showtime.rpartition(":")[2])
+    showtime_id = new_showtime_id()
+    foreign = keys_of(showtime_id)
+    await house.platform.redis.sadd(foreign.showtimes, showtime_id)
     await house.platform.redis.zadd(foreign.expiry, {"a" * 16: 1})
+    return showtime_id
 
 
 async def test_a_showtime_nobody_sells_any_more_does_not_stop_the_sweep_of_the_others(house: House) -> None:
@@ -166,12 +168,20 @@ async def test_a_showtime_nobody_sells_any_more_does_not_stop_the_sweep_of_the_o
     assert await platform.reaper.sweep_all() == 1
 
 
-async def test_without_a_rebuild_it_would_stop_the_sweep(house: House) -> None:
-    await house.showtime()
-    await _nobody_sells(house)
+async def test_before_a_rebuild_it_is_not_swept_at_all(house: House) -> None:
+    platform, showtime_id, foreign = house.platform, await house.showtime(), await _nobody_sells(house)
+    await platform.inventory.hold(showtime_id, new_hold_id(showtime_id), new_id("acc"), [0], ttl_ms=1)
+    await asyncio.sleep(0.005)
+
+    assert await platform.reaper.sweep_all() == 1
+    assert platform.reaper._due.damaged == [foreign]
+
+
+async def test_swept_with_the_others_it_would_stop_them(house: House) -> None:
+    showtime_id, foreign = await house.showtime(), await _nobody_sells(house)
 
     with pytest.raises(InventoryRebuilding):
-        await house.platform.reaper.sweep_all()
+        await house.platform.inventory.sweep_many([foreign, showtime_id], holds_max=10)
 
 
 async def _house_seat_in_a_rebuild(house: House, monkeypatch: pytest.MonkeyPatch) -> bool:
