@@ -31,7 +31,7 @@ from checkout.rows import Capture, LockedOrder, PaidOrder, PayableOrder
 from checkout.store import CheckoutStore
 from kernel.clock import Clock
 from kernel.errors import NotFound, PersistenceUnavailable, SeatRushError
-from runtime.postgres import Connection
+from runtime.postgres import Connection, attempt
 
 _log = logging.getLogger(__name__)
 
@@ -107,12 +107,19 @@ class PaymentService:
         self, payment_id: str, order_id: str, account_id: str, gateway_name: str
     ) -> PayableOrder:
         """The long way, for orders that are locked by somebody, or cannot be paid: it says why not."""
-        async with self._store.transaction() as connection:
-            order = await self._store.lock_order(connection, order_id)
-            if order is not None:
+
+        async def add() -> PayableOrder | None:
+            async with self._store.transaction() as connection:
+                order = await self._store.lock_order(connection, order_id)
+                if order is None:
+                    return None
                 _must_be_payable(order, account_id)
                 await self._store.add_payment(connection, payment_id, order_id, gateway_name, order.total)
                 return PayableOrder(order.total, order.pay_by)
+
+        payable = await attempt(add)
+        if payable is not None:
+            return payable
         await self._find_order(account_id, order_id)  # raises NotFound, unless it is claiming
         raise PersistenceUnavailable(
             "The order is still on its way; ask again in a moment.", retry_after_s=1.0
@@ -136,12 +143,16 @@ class PaymentService:
 
     async def act_on(self, gateway_name: str, event: GatewayEvent) -> None:
         """Take the effect of a stored event, once."""
-        async with self._store.transaction() as connection:
-            if not await self._store.lock_event(connection, gateway_name, event.event_id):
-                return
-            outcome, to_confirm = await self._take(connection, gateway_name, event)
-            await self._store.close_event(connection, gateway_name, event.event_id, outcome)
-        await self._confirm(to_confirm)
+
+        async def take() -> str | None:
+            async with self._store.transaction() as connection:
+                if not await self._store.lock_event(connection, gateway_name, event.event_id):
+                    return None
+                outcome, to_confirm = await self._take(connection, gateway_name, event)
+                await self._store.close_event(connection, gateway_name, event.event_id, outcome)
+            return to_confirm
+
+        await self._confirm(await attempt(take))
 
     async def _take(
         self, connection: Connection, gateway_name: str, event: GatewayEvent

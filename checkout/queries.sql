@@ -5,8 +5,13 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[], $5::byt
 ON CONFLICT (account_id, key) DO NOTHING;
 
 -- name: order_states
--- Where some orders stand, and the deadline that tells one order of a name from another.
-SELECT order_id, state, pay_by FROM checkout.orders WHERE order_id = ANY ($1::text[]);
+-- Where some orders stand, and the deadline that tells one order of a name from another. Buyers are told of it:
+-- with a synchronous standby the statement leaves a mark in the log, and the commit of that mark waits until the
+-- standby has everything that was read here.
+SELECT order_id, state, pay_by,
+    CASE WHEN current_setting('synchronous_standby_names') <> ''
+        THEN pg_logical_emit_message(true, 'seatrush', '')::text END AS mark
+FROM checkout.orders WHERE order_id = ANY ($1::text[]);
 
 -- name: positions
 -- How far PostgreSQL has each log.

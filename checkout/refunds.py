@@ -22,7 +22,7 @@ from checkout.store import CheckoutStore
 from kernel.clock import Clock
 from kernel.errors import NotFound, ValidationFailed
 from kernel.money import Money, total
-from runtime.postgres import Connection
+from runtime.postgres import Connection, attempt
 
 _log = logging.getLogger(__name__)
 
@@ -87,31 +87,35 @@ class RefundService:
         """
         quote = await self.quote(account_id, order_id, ticket_ids)
         refund_id = refund_id_for(request, order_id)
-        async with self._store.transaction() as connection:
-            order = await self._store.lock_order(connection, order_id)
-            assert order is not None, "an order is never deleted"
-            payments = await self._store.captured_payments(connection, order_id)
-            if order.state != "confirmed" or not payments:
-                raise errors.AlreadyRefunded()
-            payment = payments[0]
-            refund = Refund(
-                refund_id, order_id, payment.payment_id, "requested", "asked", quote.amount, quote.lines
-            )
-            if not await self._store.add_refund(connection, refund_id, payment, "asked"):
-                raise errors.AlreadyRefunded()
-            if await self._store.give_back_tickets(connection, refund_id, order_id) != len(quote.lines):
-                raise errors.RefundNotAllowed("A ticket of this order has been used.")
-            await self._store.post_entries(
-                connection,
-                f"owed:{refund_id}",
-                debit="tickets_sold",
-                credit="refunds_due",
-                amount=quote.amount,
-                order_id=order_id,
-                payment_id=payment.payment_id,
-            )
-            await self._store.keep_request_key(request, 202, render(refund), connection)
-        return refund
+
+        async def note() -> Refund:
+            async with self._store.transaction() as connection:
+                order = await self._store.lock_order(connection, order_id)
+                assert order is not None, "an order is never deleted"
+                payments = await self._store.captured_payments(connection, order_id)
+                if order.state != "confirmed" or not payments:
+                    raise errors.AlreadyRefunded()
+                payment = payments[0]
+                refund = Refund(
+                    refund_id, order_id, payment.payment_id, "requested", "asked", quote.amount, quote.lines
+                )
+                if not await self._store.add_refund(connection, refund_id, payment, "asked"):
+                    raise errors.AlreadyRefunded()
+                if await self._store.give_back_tickets(connection, refund_id, order_id) != len(quote.lines):
+                    raise errors.RefundNotAllowed("A ticket of this order has been used.")
+                await self._store.post_entries(
+                    connection,
+                    f"owed:{refund_id}",
+                    debit="tickets_sold",
+                    credit="refunds_due",
+                    amount=quote.amount,
+                    order_id=order_id,
+                    payment_id=payment.payment_id,
+                )
+                await self._store.keep_request_key(request, 202, render(refund), connection)
+            return refund
+
+        return await attempt(note)
 
     async def _must_be_refundable(self, order: Order) -> None:
         """What came back because the order was paid twice does not count: its tickets stand."""

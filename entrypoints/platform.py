@@ -20,6 +20,7 @@ import checkout
 import reservation
 from checkout import Gateway
 from checkout.gateways import SandboxGateway, SigningKeys
+from entrypoints.fitness import Fitness
 from kernel.clock import SystemClock
 from kernel.ids import new_id
 from runtime import keys
@@ -86,6 +87,8 @@ class Platform:
         """The numbers of this process in its role, those of its way to Redis among them."""
         made = Measurements(role, metrics_folder(self.settings))
         made.add(self._link_readings)
+        made.add(self.database.readings)
+        made.add(self.fitness.readings)
         return made
 
     def _link_readings(self) -> Iterator[Reading]:
@@ -93,6 +96,12 @@ class Platform:
         for name, text in _LINK_COUNTERS:
             yield counter(f"redis_link_{name}", text, getattr(counts, name))
         yield gauge("redis_link_in_flight", "Commands whose reply is awaited", counts.in_flight)
+
+    @cached_property
+    def fitness(self) -> Fitness:
+        settings = self.settings
+        throwaway = settings.throwaway_engines and settings.environment != "production"
+        return Fitness(self.addresses.redis_url, self.addresses.database_url, throwaway=throwaway)
 
     # Accounts
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from entrypoints import sandbox_gateway
@@ -37,6 +37,15 @@ async def _end(*tasks: asyncio.Task[Any]) -> None:
         _, pending = await asyncio.wait(pending, timeout=0.5)
 
 
+async def _once_fit(platform: Platform, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Begin when the stores may be sold on. What has begun goes on whatever is found later.
+
+    By then the API sells nothing new, and what was sold has to be brought home.
+    """
+    await platform.fitness.fit.wait()
+    await work()
+
+
 async def write_orders(platform: Platform) -> None:
     """Follow the order logs, and finish what was left half done."""
     await platform.epoch.refresh()
@@ -44,8 +53,9 @@ async def write_orders(platform: Platform) -> None:
     measurements.add(platform.order_writer.counts.readings)
     measurements.add(platform.log_lag.readings)
     await until_told(
-        platform.order_writer.run(),
-        platform.completers.run(),
+        platform.fitness.follow(),
+        _once_fit(platform, platform.order_writer.run),
+        _once_fit(platform, platform.completers.run),
         platform.epoch.follow(),
         platform.log_lag.follow(),
         measurements.publish(),
@@ -60,7 +70,12 @@ async def reap_holds(platform: Platform) -> None:
     measurements = platform.measurements("reaper")
     measurements.add(platform.reaper.readings)
     measurements.add(platform.log_lag.readings)
-    await until_told(platform.reaper.run(), platform.log_lag.follow(), measurements.publish())
+    await until_told(
+        platform.fitness.follow(),
+        _once_fit(platform, platform.reaper.run),
+        platform.log_lag.follow(),
+        measurements.publish(),
+    )
 
 
 def public_url_of(settings: Settings) -> str:

@@ -12,6 +12,9 @@ and it goes on doing so until it is told to end (`reservation.warming`).
 
 As a successor (`--ready-fd`) it accepts nobody before it can do its work, and then says so. Otherwise it
 accepts at once, because an answer that says which part is missing is better than none.
+
+Nothing is sold on stores that may forget (`entrypoints.fitness`): whatever would change something is refused
+until they are set up well, and reads go on.
 """
 
 from __future__ import annotations
@@ -33,12 +36,22 @@ import accounts
 import catalogue
 import checkout
 import reservation
+from entrypoints.fitness import Fitness
 from entrypoints.platform import Platform
 from entrypoints.supervision import BACKLOG
 from kernel.ids import PARTITIONS
 from reservation import epoch_key
 from runtime.heap import settle
-from runtime.http import DRAIN_IDLE_S, Admission, Health, Operations, Runner, build_app, document
+from runtime.http import (
+    DRAIN_IDLE_S,
+    Admission,
+    Health,
+    Operations,
+    Runner,
+    build_app,
+    document,
+    shut_changes,
+)
 from runtime.metrics import Measurements
 
 TITLE: Final = "SeatRush"
@@ -88,9 +101,11 @@ def _timed(check: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[flo
 def _health(platform: Platform) -> Health:
     async def seats() -> None:
         await platform.scripts.run("read_epoch", (epoch_key(PARTITIONS - 1),), ())
+        platform.fitness.must_be_fit("redis")
 
     async def orders() -> None:
         await platform.database.fetchval("SELECT 1")
+        platform.fitness.must_be_fit("postgres")
 
     return Health({"redis": _timed(seats), "postgres": _timed(orders)})
 
@@ -144,7 +159,9 @@ async def serve(
     platform.freed_news.start()
     health = _health(platform)
     measurements = platform.measurements("api")
-    runner = Runner(build(platform, health, measurements))
+    app = build(platform, health, measurements)
+    await _sell_while_fit(platform.fitness, app)
+    runner = Runner(app)
     await runner.setup()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     await warm_up(runner)
@@ -160,6 +177,7 @@ async def serve(
         coming_up,
         warming,
         asyncio.create_task(platform.epoch.follow()),
+        asyncio.create_task(platform.fitness.follow()),
         asyncio.create_task(measurements.publish()),
         asyncio.create_task(ending.asked.wait()),
         asyncio.create_task(ending.hastened.wait()),
@@ -183,6 +201,16 @@ async def serve(
         platform.freed_news.close()
         await platform.maps.close()
         await platform.commits.close()
+
+
+async def _sell_while_fit(fitness: Fitness, app: web.Application) -> None:
+    """Refuse whatever would change something while the stores are unfit; the first look is taken now."""
+
+    def heed() -> None:
+        shut_changes(app, None if fitness.fit.is_set() else fitness.refusal)
+
+    fitness.heed = heed
+    await fitness.look()
 
 
 async def _come_up(

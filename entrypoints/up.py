@@ -17,6 +17,8 @@ from typing import Final
 import aiohttp
 
 from catalogue.demo import SaleTerms, seed_demo
+from entrypoints.console import BAD_SETTINGS
+from entrypoints.fitness import Check
 from entrypoints.platform import Addresses, Platform, platform_for
 from entrypoints.supervision import Child, ServiceFile, bind_slots
 from entrypoints.supervisor import Addresses as EngineAddresses
@@ -85,6 +87,9 @@ async def up(settings: Settings, *, with_demo: bool, ready: Callable[[ServiceFil
         addresses = Addresses(engine_addresses.redis_url, engine_addresses.database_url, gateway_url)
         await migrate(addresses.database_url)
         async with platform_for(settings, addresses) as platform:
+            await platform.fitness.look()
+            if platform.fitness.wrong:
+                raise StartFailed(_unfit(platform.fitness.wrong), BAD_SETTINGS)
             await platform.rebuilder.rebuild_if_needed("start")
             if with_demo:
                 await seed(platform)
@@ -104,6 +109,11 @@ async def up(settings: Settings, *, with_demo: bool, ready: Callable[[ServiceFil
     finally:
         for listener in listeners:
             listener.close()
+
+
+def _unfit(wrong: Sequence[Check]) -> str:
+    lines = (f"  {check.name}: {check.detail}; {check.hint}" for check in wrong)
+    return "\n".join(("nothing can be sold on these servers", *lines))
 
 
 def _gateway_port(settings: Settings) -> int:

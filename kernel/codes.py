@@ -90,6 +90,7 @@ _TABLE: Final = (
     Code("seats_unavailable", 503, "The seat store does not answer.", transient=True),
     Code("too_late", 503, "The seat store came to this too late; nothing was changed.", transient=True),
     Code("persistence_unavailable", 503, "The order store does not answer.", transient=True),
+    Code("engines_unsafe", 503, "The stores are not set up to keep a promise.", transient=True),
     Code("gateway_unavailable", 503, "The payment gateway does not answer.", transient=True),
     Code("overloaded", 503, "The service is at its limit.", transient=True),
 )

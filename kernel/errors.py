@@ -107,3 +107,7 @@ class PersistenceUnavailable(SeatRushError, code="persistence_unavailable"):
 
 class Overloaded(SeatRushError, code="overloaded"):
     """The service is at its limit."""
+
+
+class EnginesUnsafe(SeatRushError, code="engines_unsafe"):
+    """The stores below are not set up to keep a promise."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -96,8 +96,7 @@ async def migrate(url: str, migrations: Sequence[Migration] | None = None) -> li
                     row["version"]: row["checksum"]
                     for row in await connection.fetch("SELECT version, checksum FROM seatrush.migrations")
                 }
-                _check_history(known, todo)
-                if migration.version in known:
+                if migration not in pending(known, todo):
                     continue
                 timeout = _TIMEOUT.search(migration.sql)
                 await connection.execute(
@@ -124,10 +123,15 @@ async def _bootstrap(connection: asyncpg.Connection) -> None:
         await connection.execute(_BOOTSTRAP)
 
 
-def _check_history(known: dict[int, str], migrations: Sequence[Migration]) -> None:
+def pending(known: Mapping[int, str], migrations: Sequence[Migration]) -> list[Migration]:
+    """Those still to run; `known` are the checksums of those that ran, by version.
+
+    Raises MigrationRefused when a file was edited after it ran or the database is newer.
+    """
     ours = {migration.version: migration for migration in migrations}
     for version, checksum in known.items():
         if version not in ours:
             raise MigrationRefused(f"the database has migration {version}, which this code does not know")
         if ours[version].checksum != checksum:
             raise MigrationRefused(f"{ours[version].name} was edited after it ran")
+    return [migration for migration in migrations if migration.version not in known]

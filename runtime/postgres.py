@@ -5,6 +5,15 @@ foreign call. What goes wrong below becomes `PersistenceUnavailable` (503) when 
 the server, and stays what it is when it says something about our data: only classes 22 and 23 can be
 the fault of an entry (rule F23), everything else is weather.
 
+A statement we no longer wait for is never cancelled: its connection is ended (`_Connection`), and what came
+of it is unknown. A cancel request that reaches PostgreSQL while a commit waits for its standby makes it
+commit here alone, with a warning, and everybody can see the row; ended by us, the commit goes on waiting,
+unseen, and is there when the standby is. Should somebody else have cut such a wait short, its warning is
+heard, and what was a success is unknown too (docs/adr/0014).
+
+A unit of work that lost to others (a deadlock, a serialization failure) has changed nothing and is done
+again, whole, a few times (`attempt`); a single statement is such a unit by itself.
+
 The pool's reset query is empty: pooled connections keep no session state, and the usual reset costs a
 round trip per release. And a connection whose work went well stays in our hands for the next one (`_free`):
 giving it to the pool and asking for it again costs as much CPU as a small statement. The pool gets it back
@@ -14,15 +23,18 @@ where it is needed: somebody waits for one, something went wrong on it, or a rus
 from __future__ import annotations
 
 import asyncio
+import logging
+import random
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final, TypeVar
 
 import asyncpg
 import orjson
 
 from kernel.errors import PersistenceUnavailable
+from runtime.metrics import Reading, counter
 
 #: Errors of PostgreSQL that are caused by the row, not by the weather.
 DATA_ERRORS: Final = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError)
@@ -43,7 +55,20 @@ WEATHER: Final = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
+    asyncpg.LockNotAvailableError,  # a `lock_timeout` of the role or the database
+    asyncpg.StatementCompletionUnknownError,
 )
+
+#: How often a unit of work that lost to others is done again, and the longest pause before the first time.
+CONFLICT_RETRIES_MAX: Final = 3
+_CONFLICT_PAUSE_S: Final = 0.02
+
+#: The function inside PostgreSQL that warns when the wait for a standby was cut short. Its name is told with
+#: the warning, whose words depend on the server's language.
+_WAITS_FOR_STANDBY: Final = "SyncRepWaitForLSN"
+#: How often a busy backend looks whether we are still there, so that a statement nobody waits for any more
+#: does not stay in a queue for locks. A commit that waits for its standby does not look.
+_LOOKS_FOR_US_EVERY: Final = "SET client_connection_check_interval = '2s'"
 
 #: Longer unused, a connection may be dead without anybody having told us (a firewall forgets it).
 _IDLE_MAX_S: Final = 60.0
@@ -54,14 +79,40 @@ Record = asyncpg.Record
 Connection = asyncpg.pool.PoolConnectionProxy
 
 
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+
 class _Connection(asyncpg.Connection):  # type: ignore[misc,type-arg,unused-ignore]
-    """A connection whose release costs no round trip."""
+    """A connection whose release costs no round trip, and which cancels nothing."""
+
+    #: Somebody has stopped waiting for a statement: it ends with the connection.
+    abandoned = False
+    #: A commit was acknowledged that the standby may not have.
+    only_here = False
 
     def get_reset_query(self) -> str:
         return ""
 
+    def _cancel_current_command(self, *waiters: object) -> None:
+        """What asyncpg calls at a deadline and when a caller goes away, to ask PostgreSQL to cancel.
+
+        The end comes a moment later: asyncpg has something left to write on the way.
+        """
+        self.abandoned = True
+        asyncio.get_running_loop().call_soon(self.terminate)
+
+    def _process_log_message(self, fields: Mapping[str, str], _: object) -> None:
+        """What asyncpg calls for a notice, before it has read the answer that follows it."""
+        if fields.get("R") == _WAITS_FOR_STANDBY:
+            self.only_here = True
+            _log.error("the outcome is unknown: %s (%s)", fields.get("M"), fields.get("D"))
+
 
 async def _prepare_connection(connection: Any) -> None:
+    with suppress(asyncpg.PostgresError):  # not every system can tell whether a client is there
+        await connection.execute(_LOOKS_FOR_US_EVERY)
     for kind in ("json", "jsonb"):
         await connection.set_type_codec(
             kind,
@@ -93,6 +144,21 @@ class Database:
         #: Borrowed from the pool and not in use, the one used last at the end; each with that instant.
         self._free: list[tuple[Connection, float]] = []
         self._waiting = 0
+        #: Connections ended with a statement under way; answers that were made unknown by a warning; units of
+        #: work that lost to others.
+        self.abandoned = self.only_here = self.conflicts = 0
+
+    def readings(self) -> Iterator[Reading]:
+        """The source of its numbers."""
+        yield counter(
+            "database_abandoned", "Connections ended because nobody waited any more", self.abandoned
+        )
+        yield counter(
+            "database_unreplicated_commits",
+            "Commits whose wait for the standby was cut short",
+            self.only_here,
+        )
+        yield counter("database_conflicts", "Units of work that lost to others", self.conflicts)
 
     async def _ready_pool(self) -> asyncpg.Pool:
         if self._pool is None:
@@ -116,16 +182,21 @@ class Database:
     async def connection(self) -> AsyncIterator[Connection]:
         """Borrow a connection.
 
-        Raises PersistenceUnavailable when the server does not answer in time.
+        Raises PersistenceUnavailable when the server does not answer in time or the standby may not have what
+        was committed (the outcome is then unknown), and when the work lost to others (nothing is changed).
         """
         try:
             pool = await self._ready_pool()
             connection = await self._borrow(pool)
             try:
                 yield connection
-            except BaseException:
+            except BaseException as error:
+                if _end_if_unsure(connection) and isinstance(error, TimeoutError | asyncio.CancelledError):
+                    self.abandoned += 1
                 await pool.release(connection)
                 raise
+            if _is_unsure(connection):
+                await self._refuse_to_know(pool, connection)
             if self._waiting or pool is not self._pool or not _is_clean(connection):
                 await pool.release(connection)
             else:
@@ -133,6 +204,15 @@ class Database:
                 await self._end_unused(pool)
         except WEATHER as error:
             raise PersistenceUnavailable() from error
+        except CONFLICT_ERRORS as error:
+            self.conflicts += 1
+            raise PersistenceUnavailable("Others were in the way; nothing was changed.") from error
+
+    async def _refuse_to_know(self, pool: asyncpg.Pool, connection: Connection) -> None:
+        self.only_here += bool(getattr(connection, "only_here", False))
+        connection.terminate()
+        await pool.release(connection)
+        raise PersistenceUnavailable("Whether this is safe in two places is not known yet.")
 
     async def _borrow(self, pool: asyncpg.Pool) -> Connection:
         while self._free:
@@ -157,32 +237,49 @@ class Database:
             await pool.release(connection)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
-        """Borrow a connection inside one transaction (READ COMMITTED)."""
-        async with self.connection() as connection, connection.transaction():
-            yield connection
+    async def transaction(self, *, snapshot: bool = False) -> AsyncIterator[Connection]:
+        """Borrow a connection inside one transaction (READ COMMITTED), or on one snapshot that only reads.
+
+        asyncpg's own way of leaving one says ROLLBACK on a connection that has been ended, and what that
+        raises would take the place of a cancellation.
+        """
+        async with self.connection() as connection:
+            transaction = connection.transaction(
+                isolation="repeatable_read" if snapshot else None, readonly=snapshot
+            )
+            await transaction.start()
+            try:
+                yield connection
+            except BaseException:
+                if not _has_ended(connection) and not _is_unsure(connection):
+                    with suppress(*WEATHER):  # what cannot be rolled back ends with the connection
+                        await transaction.rollback()
+                raise
+            await transaction.commit()
+
+    async def _ask(self, verb: str, *words: Any) -> Any:
+        async def once() -> Any:
+            async with self.connection() as connection:
+                return await getattr(connection, verb)(*words)
+
+        return await attempt(once)
 
     async def fetch(self, statement: str, *arguments: object) -> list[Record]:
-        async with self.connection() as connection:
-            return list(await connection.fetch(statement, *arguments))
+        return list(await self._ask("fetch", statement, *arguments))
 
     async def fetchrow(self, statement: str, *arguments: object) -> Record | None:
-        async with self.connection() as connection:
-            row: Record | None = await connection.fetchrow(statement, *arguments)
-            return row
+        row: Record | None = await self._ask("fetchrow", statement, *arguments)
+        return row
 
     async def fetchval(self, statement: str, *arguments: object) -> Any:
-        async with self.connection() as connection:
-            return await connection.fetchval(statement, *arguments)
+        return await self._ask("fetchval", statement, *arguments)
 
     async def execute(self, statement: str, *arguments: object) -> str:
         """Run a statement; the answer is PostgreSQL's command tag (``UPDATE 1``)."""
-        async with self.connection() as connection:
-            return str(await connection.execute(statement, *arguments))
+        return str(await self._ask("execute", statement, *arguments))
 
     async def executemany(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
-        async with self.connection() as connection:
-            await connection.executemany(statement, rows)
+        await self._ask("executemany", statement, rows)
 
     async def close(self) -> None:
         """Close every connection, by force after two seconds."""
@@ -199,12 +296,44 @@ class Database:
             pool.terminate()
 
 
+async def attempt(work: Callable[[], Awaitable[T]]) -> T:
+    """Do a unit of work; again, all of it, when it lost to others, after a pause nobody shares.
+
+    Only what is one transaction, and no more, is such a unit. Raises what `work` raises.
+    """
+    for tries in range(CONFLICT_RETRIES_MAX):
+        try:
+            return await work()
+        except PersistenceUnavailable as error:
+            if not isinstance(error.__cause__, CONFLICT_ERRORS):
+                raise
+        await asyncio.sleep(random.uniform(0, _CONFLICT_PAUSE_S * 2**tries))  # noqa: S311 (no secret)
+    return await work()
+
+
+def _has_ended(connection: Connection) -> bool:
+    """Whether there is nothing more to be said on it."""
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:  # the pool has taken it back
+        return True
+
+
+def _is_unsure(connection: Connection) -> bool:
+    """Whether a statement was given up on it, or was answered with a success that may be none."""
+    return getattr(connection, "abandoned", False) or getattr(connection, "only_here", False)
+
+
+def _end_if_unsure(connection: Connection) -> bool:
+    """End a connection nobody may have again; whether it has ended. The pool would wait for its statement."""
+    if not _has_ended(connection) and _is_unsure(connection):
+        connection.terminate()
+    return _has_ended(connection)
+
+
 def _is_clean(connection: Connection) -> bool:
     """Whether the next one may have it as it is."""
-    try:
-        return not connection.is_closed() and not connection.is_in_transaction()
-    except asyncpg.InterfaceError:  # it broke while nobody used it, and the pool has taken it back
-        return False
+    return not _has_ended(connection) and not connection.is_in_transaction()
 
 
 def rows_changed(command_tag: str) -> int:

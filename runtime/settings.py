@@ -93,6 +93,11 @@ class Settings(BaseSettings):
     statement_cache: int = Field(
         256, ge=0, description="Prepared statements kept per connection; 0 behind a pgbouncer."
     )
+    throwaway_engines: bool = Field(
+        False,
+        description="Sell although Redis or PostgreSQL may forget what was promised (no append-only file, no "
+        "fsync): for rehearsals, never in production.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least log level.")
 
     @classmethod

@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from kernel.errors import SeatRushError
-from runtime.postgres import CONFLICT_ERRORS
 
 _BACKOFF_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
@@ -27,7 +26,7 @@ async def in_any_weather(work: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await work()
-        except (SeatRushError, *CONFLICT_ERRORS) as error:
+        except SeatRushError as error:
             pause_s = _BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)]
             attempt += 1
             _log.warning("order writer waits %.2f s: %r", pause_s, error)

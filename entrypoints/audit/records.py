@@ -95,10 +95,7 @@ class RecordsLook:
 
 @asynccontextmanager
 async def _snapshot(database: Database) -> AsyncIterator[Connection]:
-    async with (
-        database.connection() as connection,
-        connection.transaction(isolation="repeatable_read", readonly=True),
-    ):
+    async with database.transaction(snapshot=True) as connection:
         await connection.execute("SET LOCAL jit = off; SET LOCAL work_mem = '64MB'")
         yield connection
 

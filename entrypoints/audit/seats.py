@@ -81,10 +81,7 @@ class SeatsLook:
 
     async def _look_at_portion(self, showtime_ids: Sequence[str], seen: Seen) -> None:
         epoch, is_fresh = await self._epoch()
-        async with (
-            self._database.connection() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
+        async with self._database.transaction(snapshot=True) as connection:
             sales = await connection.fetch(
                 SQL["terms_of_sales"], list(showtime_ids), self._patience.opening_s
             )

@@ -1,16 +1,18 @@
 """How an engine is set up, asked of the engine itself: ours, or a service somewhere else.
 
-Only facts; whether they are good enough is judged by `entrypoints.doctor` and at start-up (rule R17).
+Only facts; `entrypoints.fitness` judges whether they will do, for the doctor and before anything is sold.
 Everything is read from commands that managed services leave open too: INFO and not CONFIG, settings and
-catalogues and not files. A clock's skew is its distance to ours at the middle of the question's round
-trip, so half a round trip is the error.
+catalogues and not files. A clock's skew is by how much it differs from ours at least: half of the
+question's round trip, the error of such a look, is taken off, or a busy moment would look like a wrong clock.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from math import copysign
 from typing import Any, Final
 
 import asyncpg
@@ -44,7 +46,11 @@ class RedisFacts:
 
 @dataclass(frozen=True, slots=True)
 class PostgresFacts:
-    """What PostgreSQL says about itself; `trigrams` is None where the extension is missing."""
+    """What PostgreSQL says about itself.
+
+    `trigrams` is None where the extension is missing; `migrations` are the checksums by version of those that
+    ran, None where there never were any.
+    """
 
     version: str
     version_number: int
@@ -55,6 +61,9 @@ class PostgresFacts:
     character_type: str
     trigrams: int | None
     connections_max: int
+    in_recovery: bool
+    read_only: bool
+    migrations: Mapping[int, str] | None
     clock_skew_s: float
 
 
@@ -74,7 +83,7 @@ async def probe_redis(url: str) -> RedisFacts:
         info: dict[str, Any] = await client.info()
         asked_at = time.time()
         seconds, microseconds = await client.time()
-        skew_s = seconds + microseconds / 1e6 - (asked_at + time.time()) / 2
+        skew_s = _skew_s(seconds + microseconds / 1e6, asked_at, time.time())
         fsync = None
         with suppress(ResponseError):
             fsync = (await client.config_get("appendfsync")).get("appendfsync")
@@ -110,13 +119,14 @@ async def probe_postgres(url: str) -> PostgresFacts:
     try:
         asked_at = time.time()
         now = await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
-        skew_s = now - (asked_at + time.time()) / 2
+        skew_s = _skew_s(now, asked_at, time.time())
         row = await connection.fetchrow(
             "SELECT current_setting('server_version') AS version,"
             " current_setting('server_version_num')::int AS version_number,"
             " current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,"
             " current_setting('synchronous_commit') AS synchronous_commit,"
             " current_setting('max_connections')::int AS connections_max,"
+            " pg_is_in_recovery() AS in_recovery, current_setting('transaction_read_only') AS read_only,"
             " pg_encoding_to_char(encoding) AS encoding, datctype AS character_type"
             " FROM pg_database WHERE datname = current_database()"
         )
@@ -130,7 +140,17 @@ async def probe_postgres(url: str) -> PostgresFacts:
             # The schema's name comes quoted from the catalogue.
             question = f"SELECT cardinality({schema}.show_trgm($1))"
             trigrams = await connection.fetchval(question, _CHINESE_TITLE)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        migrations: dict[int, str] | None = None
+        if await connection.fetchval("SELECT to_regclass('seatrush.migrations')") is not None:
+            ran = await connection.fetch("SELECT version, checksum FROM seatrush.migrations")
+            migrations = {row["version"]: row["checksum"] for row in ran}
+    except (
+        OSError,
+        TimeoutError,
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        asyncpg.InternalClientError,
+    ) as error:
         raise ProbeFailed(str(error) or type(error).__name__) from error
     finally:
         connection.terminate()
@@ -144,5 +164,13 @@ async def probe_postgres(url: str) -> PostgresFacts:
         character_type=row["character_type"],
         trigrams=trigrams,
         connections_max=row["connections_max"],
+        in_recovery=row["in_recovery"],
+        read_only=row["read_only"] == "on",
+        migrations=migrations,
         clock_skew_s=skew_s,
     )
+
+
+def _skew_s(theirs_s: float, asked_at_s: float, answered_at_s: float) -> float:
+    distance_s = theirs_s - (asked_at_s + answered_at_s) / 2
+    return copysign(max(0.0, abs(distance_s) - (answered_at_s - asked_at_s) / 2), distance_s)

@@ -39,7 +39,7 @@ from runtime.http.openapi import document
 from runtime.http.operations import Operation, Operations
 from runtime.http.protocol import DRAIN_IDLE_S, STREAMS, Runner
 from runtime.http.recent import RecentAnswers
-from runtime.http.server import build_app
+from runtime.http.server import build_app, shut_changes
 from runtime.http.sse import Audience, EventStream, Frame, Streams, frame
 
 __all__ = [
@@ -84,4 +84,5 @@ __all__ = [
     "not_modified",
     "ok",
     "replayed",
+    "shut_changes",
 ]

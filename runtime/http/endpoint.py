@@ -10,6 +10,7 @@ middlewares: what an operation does not need is a `None` that is tested, not a f
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -88,6 +89,15 @@ class Endpoint:
         model = _model_of(operation)
         self._body = None if operation.body is bytes else BodyDecoder(model)
         self._empty_body = model() if operation.body is None or operation.body_optional else None
+
+    def shut(self, refusal: Callable[[], SeatRushError] | None) -> None:
+        """Refuse whatever is asked, or with None carry it out again. A repeat still gets its answer."""
+
+        async def refuse_all(_: Call[Any, Any]) -> Answer:
+            assert refusal is not None
+            raise refusal()
+
+        self._handler = self.operation.handler if refusal is None else refuse_all
 
     async def answer(self, message: web.BaseRequest, values: list[str], query: str) -> Response:
         """The response to a request whose body may still be on its way. Raises nothing but CancelledError."""

@@ -234,6 +234,8 @@ def refusals_of(operation: Operation) -> list[str]:
     ]
     if operation.parameters:
         codes.append("not_found")
+    if operation.method != "GET":
+        codes.append("engines_unsafe")  # refused for all of them at once (`shut_changes`)
     if operation.auth:
         codes.append("not_authenticated")
     if operation.body is not None or operation.method == "POST":

@@ -29,6 +29,8 @@ _BY_STATUS: Final = {
     "Idempotency-Key if it had one. Nothing that was confirmed is lost.",
 }
 _BY_CODE: Final = {
+    "engines_unsafe": "Nothing is lost, and nothing new is taken until the operators have mended a setting; "
+    "`checks` names it.",
     "malformed_json": "Send one JSON document in UTF-8: no byte order mark, nothing after it, no NaN or "
     f"Infinity, and not nested deeper than {limits.json_depth_max} levels.",
     "duplicate_key": "Name each field of an object once.",

@@ -13,11 +13,12 @@ want. All declarations are checked here, before a port is open.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from aiohttp import web
 
+from kernel.errors import SeatRushError
 from runtime.http import docs_page, health, openapi
 from runtime.http.admission import Admission
 from runtime.http.auth import TokenVerifier
@@ -89,6 +90,11 @@ def build_app(
     app.router.add_route("*", "/{path:(?s:.*)}", cast(Any, switchboard.answer), expect_handler=_no_invitation)
     app.on_shutdown.append(_close_streams)
     return app
+
+
+def shut_changes(app: web.Application, refusal: Callable[[], SeatRushError] | None) -> None:
+    """Refuse every call that may change something, or with None take them again; reads go on."""
+    app[SWITCHBOARD].shut_changes(refusal)
 
 
 async def _no_invitation(_: web.Request) -> None:

@@ -12,7 +12,7 @@ segment wins over a parameter.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -25,6 +25,8 @@ from runtime.http.incoming import Request
 from runtime.http.metrics import RequestObserver
 from runtime.http.operations import EVENT_STREAM
 from runtime.http.rendering import Ready, Response
+
+_READS: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
 
 #: What requests that reach no operation are counted under.
 UNMATCHED: Final = "unmatched"
@@ -52,10 +54,20 @@ class Switchboard:
         self._root = _Node()
         self._observer = observer
         self._methods: set[str] = set()
+        self._endpoints = tuple(endpoints)
         #: Addresses asked for lately: in a rush everybody asks for the same few.
         self._known: dict[tuple[str, str], tuple[Endpoint, list[str], str]] = {}
-        for endpoint in endpoints:
+        for endpoint in self._endpoints:
             self._add(endpoint)
+
+    def shut_changes(self, refusal: Callable[[], SeatRushError] | None) -> None:
+        """Refuse every call that may change something, or with None take them again; reads go on.
+
+        Done to the operations and not asked at each request, which would cost every hold its part.
+        """
+        for endpoint in self._endpoints:
+            if endpoint.operation.method not in _READS:
+                endpoint.shut(refusal)
 
     def _add(self, endpoint: Endpoint) -> None:
         operation = endpoint.operation

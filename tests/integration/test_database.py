@@ -8,7 +8,7 @@ is asked is counted.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import asyncpg
@@ -180,3 +180,64 @@ async def test_nothing_is_left_open_when_it_closes(url: str) -> None:
     other = await asyncpg.connect(url)
     await gone(other)
     await other.close()
+
+
+async def test_whoever_is_cancelled_in_a_transaction_stays_cancelled(database: Database) -> None:
+    """Its connection is ended, so there is nothing to say ROLLBACK on."""
+
+    async def write() -> None:
+        async with database.transaction() as connection:
+            await connection.fetchval("SELECT pg_sleep(30)")
+
+    assert await _ended_by_a_cancel(write()) == "cancelled"
+    assert database.abandoned == 1
+    assert await database.fetchval("SELECT 7") == 7
+
+
+async def test_control_asyncpgs_way_of_leaving_makes_a_refusal_of_it(database: Database) -> None:
+    async def write() -> None:
+        async with database.connection() as connection, connection.transaction():
+            await connection.fetchval("SELECT pg_sleep(30)")
+
+    assert await _ended_by_a_cancel(write()) == "PersistenceUnavailable"
+
+
+async def _ended_by_a_cancel(work: Coroutine[Any, Any, None]) -> str:
+    task = asyncio.create_task(work)
+    await asyncio.sleep(0.1)
+    task.cancel()
+    await asyncio.wait([task])
+    return "cancelled" if task.cancelled() else type(task.exception()).__name__
+
+
+async def test_a_statement_nobody_waits_for_leaves_the_queue_for_a_lock(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside it, as the control, one whose backend does not look whether its client is there."""
+    locking, watching = await asyncpg.connect(url), await asyncpg.connect(url)
+    await locking.execute("CREATE TABLE locked ()")
+    waits = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+    async def waiting() -> set[int]:
+        return {row["pid"] for row in await watching.fetch(waits)}
+
+    async def one_has_left() -> bool:
+        return len(await waiting()) < 2
+
+    async with locking.transaction():
+        await locking.execute("LOCK TABLE locked")
+        looks = Database(url, command_timeout_s=0.5)
+        looking = await looks.fetchval(WHO)
+        monkeypatch.setattr(postgres, "_LOOKS_FOR_US_EVERY", "SELECT 1")
+        is_blind = Database(url, command_timeout_s=0.5)
+        blind = await is_blind.fetchval(WHO)
+        for database in (is_blind, looks):
+            with pytest.raises(PersistenceUnavailable):
+                await database.execute("INSERT INTO locked DEFAULT VALUES")
+        assert await waiting() == {blind, looking}
+        await until(one_has_left, within_s=30)
+        assert await waiting() == {blind}
+    for database in (is_blind, looks):
+        await database.close()
+    await locking.close()
+    await watching.close()

@@ -28,7 +28,7 @@ from tests.support.engines import DatabaseMaker
 from tests.support.platform import migrated
 
 #: What `serve` keeps going beside the requests.
-FOLLOWERS = {"EpochWatch.follow", "Measurements.publish", "Warming.follow"}
+FOLLOWERS = {"EpochWatch.follow", "Fitness.follow", "Measurements.publish", "Warming.follow"}
 
 
 @pytest_asyncio.fixture(loop_scope="session")

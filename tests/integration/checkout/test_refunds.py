@@ -183,9 +183,16 @@ async def test_without_the_unique_index_the_money_would_be_owed_more_than_once(s
     """The control: what twenty who look first and write second would owe."""
     await shop.sql("CREATE TABLE public.naive_refunds (payment_id text NOT NULL)")
 
+    looked: list[None] = []
+    two_have = asyncio.Event()
+
     async def ask() -> None:
         async with shop.store.transaction() as connection:
             if not await connection.fetchval("SELECT count(*) FROM public.naive_refunds"):
+                looked.append(None)
+                if len(looked) == 2:
+                    two_have.set()
+                await two_have.wait()
                 await connection.execute("INSERT INTO public.naive_refunds VALUES ('pay_1')")
 
     await asyncio.gather(*(ask() for _ in range(20)))

@@ -12,15 +12,11 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from entrypoints.doctor import Check, check_port, judge_postgres, judge_redis, run_checks, without_password
+from entrypoints.doctor import check_port, run_checks, without_password
+from entrypoints.fitness import Check, judge_postgres, judge_redis
 from runtime.engines import PostgresEngine, free_port, probe_postgres, probe_redis
 from tests.support.engines import DatabaseMaker, valkey_engine, with_database
-
-
-async def _with_trigrams(url: str) -> None:
-    connection = await asyncpg.connect(url)
-    await connection.execute("CREATE EXTENSION pg_trgm")
-    await connection.close()
+from tests.support.platform import migrated
 
 
 def _failed(checks: list[Check]) -> list[str]:
@@ -42,7 +38,7 @@ async def _run(redis_url: str | None, database_url: str | None) -> list[Check]:
 async def test_a_good_installation_is_called_good_and_both_addresses_are_named(
     valkey_url: str, make_database: DatabaseMaker
 ) -> None:
-    database_url = await make_database(_with_trigrams)
+    database_url = await make_database(migrated)
     checks = await _run(valkey_url, database_url)
     assert _failed(checks) == []
     details = {check.name: check.detail for check in checks}
@@ -51,12 +47,12 @@ async def test_a_good_installation_is_called_good_and_both_addresses_are_named(
     assert "5 for a Chinese title" in details["postgres_text"]
 
 
-async def test_a_redis_that_may_forget_is_found(data_dir: Path, postgres_url: str) -> None:
+async def test_a_redis_that_may_forget_is_found(data_dir: Path, make_database: DatabaseMaker) -> None:
     options = {"maxmemory-policy": "allkeys-lru", "appendonly": "no", "maxclients": "100"}
     engine = valkey_engine(data_dir, options=options)
     await engine.start()
     try:
-        checks = await _run(engine.url, postgres_url)
+        checks = await _run(engine.url, await make_database(migrated))
     finally:
         await engine.stop()
     assert _failed(checks) == ["redis_eviction", "redis_append_only", "redis_clients"]
@@ -70,13 +66,14 @@ async def test_a_database_that_may_lose_a_commit_or_cannot_read_chinese_is_found
     await connection.execute("ALTER DATABASE unwell SET synchronous_commit = off")
     await connection.close()
     checks = await _run(valkey_url, with_database(postgres_engine.url, "unwell"))
-    assert _failed(checks) == ["postgres_durability", "postgres_text"]
+    assert _failed(checks) == ["postgres_durability", "postgres_migrations", "postgres_text"]
 
 
-async def test_old_versions_and_wrong_clocks_are_found(valkey_url: str, postgres_url: str) -> None:
+async def test_old_versions_and_wrong_clocks_are_found(valkey_url: str, make_database: DatabaseMaker) -> None:
     redis = replace(await probe_redis(valkey_url), compatible_with="6.2.6", clock_skew_s=-3.0)
     assert _failed(list(judge_redis(redis))) == ["redis_version", "redis_clock"]
-    postgres = replace(await probe_postgres(postgres_url), version_number=140_012, clock_skew_s=2.5)
+    facts = await probe_postgres(await make_database(migrated))
+    postgres = replace(facts, version_number=140_012, clock_skew_s=2.5)
     assert _failed(list(judge_postgres(postgres))) == ["postgres_version", "postgres_clock"]
 
 
