@@ -6,7 +6,7 @@ it does not check tokens on requests: `runtime.tokens` does, without asking here
 """
 
 from accounts.domain import Session
-from accounts.errors import AccountExists, InvalidCredentials, RateLimited
+from accounts.errors import AccountExists, CardDataRefused, InvalidCredentials, RateLimited
 from accounts.passwords import Passwords
 from accounts.routes import operations
 from accounts.service import AccountService
@@ -16,6 +16,7 @@ __all__ = [
     "AccountExists",
     "AccountService",
     "AccountStore",
+    "CardDataRefused",
     "InvalidCredentials",
     "Passwords",
     "RateLimited",

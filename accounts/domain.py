@@ -11,7 +11,8 @@ Phone numbers without a country are Chinese, and must be numbers that exist in t
 mistyped login locks its owner out.
 
 Names may be in any script, with emoji, as people have them. Refused is what cannot be seen and can do
-harm: control characters, and marks that reverse the direction of the text after them.
+harm: control characters, and marks that reverse the direction of the text after them. And numbers of cards:
+whoever types one into the wrong field must not make us keep it (`card_numbers`).
 
 A registration is judged as a whole, so that a person sees everything that is wrong in one answer.
 """
@@ -28,13 +29,16 @@ from typing import Final, TypeVar
 import phonenumbers
 from email_validator import EmailNotValidError, validate_email
 
+from accounts.card_numbers import has_card_number
 from accounts.common_passwords import is_common
+from accounts.errors import CardDataRefused
 from kernel import limits
 from kernel.errors import ValidationFailed
 
 T = TypeVar("T")
 
 HOME_REGION: Final = "CN"
+CARD_NUMBER: Final = "card_number"  # what is wrong with a field that has one
 
 _LOGIN_LENGTH_MAX: Final = 320  # an e-mail address has at most 254, a written phone number far fewer
 _NAME_CODE_POINTS_MAX: Final = (
@@ -88,6 +92,12 @@ def email_login(text: str) -> Login:
     return Login("email", address.lower(), address)
 
 
+def _new_email_login(text: str) -> Login:
+    login = email_login(text)
+    _refuse_card_number(login.key)
+    return login
+
+
 def phone_login(text: str) -> Login:
     """The login a phone number is, in E.164. Raises BadField."""
     text = unicodedata.normalize("NFKC", text.strip())
@@ -119,7 +129,13 @@ def clean_display_name(text: str) -> str:
         raise BadField("too_short", "Expected at least one visible character.")
     if _characters(name) > limits.display_name_length_max:
         raise BadField("too_long", f"Expected at most {limits.display_name_length_max} characters.")
+    _refuse_card_number(name)
     return name
+
+
+def _refuse_card_number(text: str) -> None:
+    if has_card_number(text):
+        raise BadField(CARD_NUMBER, "Expected a text without the number of a card.")
 
 
 def _characters(text: str) -> int:
@@ -170,7 +186,7 @@ class Registration:
     def of(cls, *, email: str | None, phone: str | None, password: str, display_name: str) -> Registration:
         """Judge what was sent.
 
-        Raises ValidationFailed with every wrong field.
+        Raises ValidationFailed with every wrong field, or CardDataRefused if one of them has a card's number.
         """
         problems: list[dict[str, str]] = []
 
@@ -181,7 +197,7 @@ class Registration:
                 problems.append({"pointer": f"/{field}", "code": error.code, "detail": error.detail})
                 return None
 
-        by_email = judged("email", lambda: email_login(email)) if email is not None else None
+        by_email = judged("email", lambda: _new_email_login(email)) if email is not None else None
         by_phone = judged("phone", lambda: phone_login(phone)) if phone is not None else None
         if email is None and phone is None:
             problems.append({"pointer": "/email", "code": "missing", "detail": "Expected email or phone."})
@@ -189,6 +205,8 @@ class Registration:
         name = judged("display_name", lambda: clean_display_name(display_name))
         personal = [name or "", *(text for login in logins for text in login.guesses())]
         judged("password", lambda: check_new_password(password, personal))
+        if any(problem["code"] == CARD_NUMBER for problem in problems):
+            raise CardDataRefused(errors=problems)
         if problems or name is None:
             raise ValidationFailed(problems)
         return cls(logins, name, password)

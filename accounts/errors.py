@@ -13,5 +13,9 @@ class InvalidCredentials(SeatRushError, code="invalid_credentials"):
     """Login and password do not fit together."""
 
 
+class CardDataRefused(SeatRushError, code="card_data_refused"):
+    """The number of a card is in a field that is not for it; nothing of it was kept."""
+
+
 class RateLimited(SeatRushError, code="rate_limited"):
     """Too many people are signing in at this moment; try again shortly."""

@@ -22,7 +22,13 @@ def operations(service: AccountService) -> Operations:
         summary="Register, and be signed in",
         body=RegistrationRequest,
         answers={201: SessionAnswer},
-        refuses=("account_exists", "validation_failed", "rate_limited", "persistence_unavailable"),
+        refuses=(
+            "account_exists",
+            "validation_failed",
+            "card_data_refused",
+            "rate_limited",
+            "persistence_unavailable",
+        ),
     )
     async def register(call: Call[RegistrationRequest]) -> Answer:
         session = await service.register(
@@ -36,12 +42,15 @@ def operations(service: AccountService) -> Operations:
     @operations.post(
         "/api/v1/sessions",
         summary="Sign in",
-        description="An unknown login and a wrong password are the same answer.",
+        description="An unknown login and a wrong password are the same answer. After many wrong ones, for "
+        "one login or from one address, the next has to wait.",
         body=SignInRequest,
         answers={201: SessionAnswer},
         refuses=("invalid_credentials", "rate_limited", "persistence_unavailable"),
     )
     async def sign_in(call: Call[SignInRequest]) -> Answer:
-        return Answer(201, SessionAnswer.of(await service.sign_in(call.body.login, call.body.password)))
+        asked = call.body
+        session = await service.sign_in(asked.login, asked.password, address=call.caller)
+        return Answer(201, SessionAnswer.of(session))
 
     return operations

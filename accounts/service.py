@@ -6,6 +6,9 @@ then for good, where the primary key of `accounts.logins` decides between two th
 Signing in answers an unknown login, a login that cannot be one, an account without a password and a
 wrong password with the same words after the same work.
 
+How often somebody may be wrong has limits (`tries`). Whoever meets one is told so before the password is
+looked at, whether there is such a login or not.
+
 Every registration and sign-in, granted or refused, is an event of the security log, with the account's
 id and never its login.
 """
@@ -19,6 +22,7 @@ from accounts.domain import BadField, Registration, Session, any_login, clean_di
 from accounts.errors import AccountExists, InvalidCredentials
 from accounts.passwords import Passwords
 from accounts.store import AccountStore
+from accounts.tries import Tries
 from kernel.errors import ValidationFailed
 from kernel.ids import new_id
 from runtime.tokens import TokenSigner
@@ -35,13 +39,14 @@ class AccountService:
         self._store = store
         self._passwords = passwords
         self._signer = signer
+        self._tries = Tries()
 
     async def register(
         self, *, password: str, display_name: str, email: str | None = None, phone: str | None = None
     ) -> Session:
         """Create an account and sign in.
 
-        Raises ValidationFailed with every wrong field, AccountExists, RateLimited.
+        Raises ValidationFailed with every wrong field, CardDataRefused, AccountExists, RateLimited.
         """
         registration = Registration.of(email=email, phone=phone, password=password, display_name=display_name)
         if await self._store.knows_any(registration.logins):
@@ -55,19 +60,29 @@ class AccountService:
         _log("account_registered", account_id)
         return self._session(account_id)
 
-    async def sign_in(self, login: str, password: str) -> Session:
-        """A new session for whoever knows the password.
+    async def sign_in(self, login: str, password: str, *, address: str | None = None) -> Session:
+        """A new session for whoever knows the password; `address` is where they are, if that is known.
 
         Raises InvalidCredentials, RateLimited.
         """
         try:
-            known = await self._store.credentials(any_login(login))
+            named = any_login(login)
         except BadField:
-            known = None
-        verdict = await self._passwords.check(password, known.password_hash if known else None)
+            named = None
+        tried = self._tries.take(named.key if named else login, address)
+        try:
+            known = await self._store.credentials(named) if named else None
+            verdict = await self._passwords.check(password, known.password_hash if known else None)
+        except BaseException:
+            tried.came_to_nothing()
+            raise
         if known is None or not verdict.fits:
-            _log("sign_in_refused", known.account_id if known else None)
+            account_id = known.account_id if known else None
+            _log("sign_in_refused", account_id)
+            if tried.is_last:  # those after it are not worth a line each: they cost no work
+                _log("sign_in_limited", account_id)
             raise InvalidCredentials
+        tried.was_right()
         if verdict.stronger is not None:
             await self._store.replace_password_hash(known, verdict.stronger)
         _log("signed_in", known.account_id)

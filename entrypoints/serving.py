@@ -47,10 +47,13 @@ from runtime.http import (
     Admission,
     Health,
     Operations,
+    Places,
+    Proxies,
     Runner,
     build_app,
     document,
     shut_changes,
+    that_fit,
 )
 from runtime.metrics import Measurements
 
@@ -114,6 +117,7 @@ def build(
     platform: Platform, health: Health | None = None, measurements: Measurements | None = None
 ) -> web.Application:
     """The API application of this process."""
+    settings = platform.settings
     return build_app(
         operations_of(platform),
         verifier=platform.verifier,
@@ -122,7 +126,12 @@ def build(
         version=version("seatrush"),
         readiness=health or _health(platform),
         measurements=measurements or platform.measurements("api"),
-        admission=Admission(wait_ms_max=platform.settings.queue_wait_ms_max),
+        admission=Admission(wait_ms_max=settings.queue_wait_ms_max),
+        places=Places(
+            connections_max=that_fit(settings.connections_max),
+            per_address_max=settings.connections_per_address_max,
+            proxies=Proxies(settings.trusted_proxies),
+        ),
     )
 
 

@@ -78,6 +78,7 @@ _TABLE: Final = (
     Code("headers_too_large", 431, "The headers are larger than this service accepts."),
     Code("validation_failed", 422, "At least one field is not acceptable."),
     Code("unknown_field", 422, "The body has a field this call does not know."),
+    Code("card_data_refused", 422, "A card number stands in a field that is not for one."),
     Code("unknown_seat", 422, "At least one of these seats is not in this layout."),
     Code("duplicate_seat", 422, "A seat is named twice."),
     Code("too_many_seats", 422, "That is more seats than one hold may have."),

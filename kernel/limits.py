@@ -28,7 +28,15 @@ idempotency_key_length_max: Final = 64
 request_lease_ms: Final = 15_000  # a twin is told "in progress" this long after a worker died
 queue_wait_ms_max: Final = 200  # an answer within a few times this still feels at once
 queue_burst_ms: Final = 500  # longer waits within this are a burst; what goes on beyond it is overload
+retry_after_ms: Final = 1_000  # the least a caller who may ask again is told to wait, where no more is known
+retry_spread_ms: Final = 4_000  # a crowd that was refused in one instant comes back over this long
+retry_spread_alone_ms: Final = 2_000  # and one caller who waits for a twin of his own over this long
 order_commit_wait_ms: Final = 1_500  # then 202 with a status link
+
+# Connections, of one process
+connections_max: Final = 20_000  # four times the live viewers one process is measured with
+connections_per_address_max: Final = 256  # forty browsers behind one router; one machine cannot take all
+surplus_connections_max: Final = 1_024  # refused ones that are given a moment to hear so
 
 # Order writer
 writer_batch_entries_max: Final = 4_000  # a transaction of a fifth of a second; larger ones gain little
@@ -47,6 +55,11 @@ password_length_min: Final = 8
 password_bytes_max: Final = 1_024
 display_name_length_max: Final = 100
 access_token_ttl_s: Final = 12 * 60 * 60
+sign_in_tries_per_login: Final = 10  # wrong ones in a row; nobody mistypes more often
+sign_in_login_refill_s: Final = 30.0  # then one try each: 2,880 a day, of which a common password is one
+sign_in_tries_per_address: Final = 100  # a school behind one address on the day of a sale
+sign_in_address_refill_s: Final = 2.0
+sign_in_remembered_max: Final = 32_768  # above what can be hashed in the time a bucket needs to fill
 
 # The link to the seat store
 redis_in_flight_max: Final = 4_096  # of a node and process: some 60 ms of scripts; more would only wait

@@ -14,11 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from kernel import limits
 from runtime.paths import DEFAULT_DATA_DIR
+from runtime.peers import Proxies
 
 PREFIX: Final = "SEATRUSH_"
 PLAIN_NAMES: Final = ("DATABASE_URL", "REDIS_URL", "PORT")
@@ -63,6 +64,25 @@ class Settings(BaseSettings):
         le=10_000,
         description="Requests are turned away (503) when turns of the loop stay longer than this.",
     )
+    connections_max: int = Field(
+        limits.connections_max,
+        ge=16,
+        le=1_000_000,
+        description="Connections of one API process; whoever is one too many hears 503.",
+    )
+    connections_per_address_max: int = Field(
+        limits.connections_per_address_max,
+        ge=1,
+        le=1_000_000,
+        description="Those of one address. More, where thousands share one; proxies in front have no limit.",
+    )
+    trusted_proxies: str | None = Field(
+        None,
+        description=(
+            "Networks of the proxies in front, with commas between; `none`: there are none. Only they are "
+            "believed who a request comes from. Unset, private addresses count as nobody's."
+        ),
+    )
     gateway_url: str | None = Field(
         None,
         pattern="^https?://",
@@ -99,6 +119,15 @@ class Settings(BaseSettings):
         "fsync): for rehearsals, never in production.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least log level.")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: str | None) -> str | None:
+        try:
+            Proxies(value)
+        except ValueError:
+            raise ValueError("expected networks like 10.0.0.0/8 with commas between, or none") from None
+        return value
 
     @classmethod
     def settings_customise_sources(

@@ -37,10 +37,12 @@ from runtime.http.models import (
 )
 from runtime.http.openapi import document
 from runtime.http.operations import Operation, Operations
+from runtime.http.places import Places, that_fit
 from runtime.http.protocol import DRAIN_IDLE_S, STREAMS, Runner
 from runtime.http.recent import RecentAnswers
 from runtime.http.server import build_app, shut_changes
 from runtime.http.sse import Audience, EventStream, Frame, Streams, frame
+from runtime.peers import Proxies
 
 __all__ = [
     "DRAIN_IDLE_S",
@@ -64,6 +66,8 @@ __all__ = [
     "Operations",
     "Page",
     "PageQuery",
+    "Places",
+    "Proxies",
     "RecentAnswers",
     "Record",
     "Replay",
@@ -85,4 +89,5 @@ __all__ = [
     "ok",
     "replayed",
     "shut_changes",
+    "that_fit",
 ]

@@ -73,6 +73,11 @@ class Call(Generic[B, Q]):
         """All request headers, names in lower case, for those who verify signatures over them."""
         return self._request.fields
 
+    @property
+    def caller(self) -> str | None:
+        """The address the request counts for where there is a limit per address; None: nobody can tell."""
+        return self._request.peer.caller_of(self._request.fields)
+
     def has(self, etag: str) -> bool:
         """Whether the caller says it has the version with this tag (weak comparison)."""
         brought = self._request.fields.get("if-none-match")

@@ -1,9 +1,9 @@
 """One connection (rule R16): what comes in on it, in which order it is answered, and when it ends.
 
-aiohttp parses HTTP well and guards little. This adds what a server on the open internet needs: a deadline
-for the first complete header, short keep-alive, limits for lines and headers, no decompression, and an
-answer in our own form for what could not be parsed: quietly, since anybody can send garbage and a
-stack trace per packet is a way to fill a disk.
+aiohttp parses HTTP well and guards little. This adds what a server on the open internet needs: a place or
+none (`places`), a deadline for each header from its first byte on, and for the first one from the beginning,
+short keep-alive, limits for lines and headers, no decompression, and an answer in our own form for what could
+not be parsed: quietly, since anybody can send garbage and a stack trace per packet is a way to fill a disk.
 
 A plain request, on a connection that is used again, never meets aiohttp: it is read (`incoming`) and answered
 here. Its endpoint begins on the spot (`turns`), and what it has ready is written before the loop looks at the
@@ -29,34 +29,39 @@ way to exclude it, which is why clients may repeat what is safe, and ours carry 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import random
-import struct
-import termios
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, cast
 
-from aiohttp import HttpVersion11, StreamReader, hdrs, web
+from aiohttp import HttpVersion11, StreamReader, web
 from aiohttp.http import RawRequestMessage
-from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 
 from kernel.errors import Overloaded
 from runtime.http import problems
 from runtime.http.admission import Admission
 from runtime.http.context import request_id
 from runtime.http.endpoint import refuse
-from runtime.http.errors import BadRequest, HeadersTooLarge, HttpRefusal, InternalError, UriTooLong
+from runtime.http.errors import InternalError
 from runtime.http.incoming import Request, read_plain
+from runtime.http.messages import (
+    HEADER_BYTES_MAX,
+    HEADERS_MAX,
+    REQUEST_LINE_BYTES_MAX,
+    as_last,
+    has_unread,
+    length_of,
+    refusal_of,
+)
 from runtime.http.metrics import RequestObserver
+from runtime.http.places import PROBES, Places, Surplus
 from runtime.http.rendering import Ready, render
 from runtime.http.switchboard import Switchboard
 from runtime.http.turns import Turns
+from runtime.peers import NOBODY, Peer
 
 KEEPALIVE_S: Final = 15.0
 HEADER_DEADLINE_S: Final = 5.0
 LINGER_S: Final = 2.0  # how long the rest of a refused body is read, so that the answer arrives
-HEADERS_MAX: Final = 128
-REQUEST_LINE_BYTES_MAX: Final = 8_192
-HEADER_BYTES_MAX: Final = 8_190  # differs from the line's, which is how an error tells whose limit it was
 
 #: Whoever asks once or twice is served aiohttp's way; a third request pays for a task of its connection.
 _REQUESTS_BEFORE_TURNS: Final = 2
@@ -69,8 +74,6 @@ SHED_PAUSE_S: Final = (0.4, 0.8)  # below the least Retry-After: it meets only w
 #: What messages that are no HTTP are counted under, and what is turned away.
 UNREADABLE: Final = "unreadable"
 SHED: Final = "shed"
-#: Answered however much there is to do: whoever asks decides whether this process lives.
-_PROBES: Final = frozenset({"/livez", "/readyz", "/metrics"})
 
 #: Limits of every connection, however the application is run.
 CONNECTION_OPTIONS: Final[dict[str, Any]] = {
@@ -98,16 +101,17 @@ class Protocol(web.RequestHandler):
         "_draining",
         "_early",
         "_given",
+        "_has_place",
         "_header_deadline_s",
         "_header_timer",
         "_in_a_message",
         "_observer",
         "_pause_timer",
+        "_places",
         "_switchboard",
         "_turns",
+        "peer",
     )
-
-    _header_timer: asyncio.TimerHandle
 
     def __init__(
         self,
@@ -117,6 +121,7 @@ class Protocol(web.RequestHandler):
         switchboard: Switchboard,
         observer: RequestObserver,
         admission: Admission,
+        places: Places,
         header_deadline_s: float,
         draining: bool,
     ) -> None:
@@ -124,7 +129,13 @@ class Protocol(web.RequestHandler):
         self._switchboard = switchboard
         self._observer = observer
         self._admission = admission
+        self._places = places
+        self._has_place = False
+        #: Who is at the other end.
+        self.peer: Peer = NOBODY
         self._header_deadline_s = header_deadline_s
+        #: Runs while a head is awaited that has begun, or that must come first of all.
+        self._header_timer: asyncio.TimerHandle | None = None
         self._pause_timer: asyncio.TimerHandle | None = None
         #: The latest bytes came out of turn and ended before a request's head did.
         self._in_a_message = False
@@ -142,11 +153,35 @@ class Protocol(web.RequestHandler):
             self.drain()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, transport)
+        self.peer = self._places.proxies.peer(transport.get_extra_info("peername"))
+        self._has_place = self._places.take(self)
+        if self._has_place:
+            self._begin(transport)
+        elif self._places.may_wait():
+            transport.set_protocol(Surplus(transport, self._places, partial(self._serve_once, transport)))
+        else:
+            transport.abort()
+
+    def _begin(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
-        self._header_timer = self._loop.call_later(self._header_deadline_s, self._close_if_silent)
+        self._await_head()
+
+    def _serve_once(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Answer a request that is served without a place."""
+        transport.set_protocol(self)
+        self._begin(transport)
+        self.drain()
+        self.data_received(data)
+
+    @property
+    def has_asked(self) -> bool:
+        return self._request_count > 0
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._header_timer.cancel()
+        self._stop_header_timer()
+        if self._has_place:
+            self._places.leave(self)
         if self._pause_timer is not None:
             self._pause_timer.cancel()
         super().connection_lost(exc)
@@ -190,8 +225,20 @@ class Protocol(web.RequestHandler):
             self._follow(data)
             if self._messages:
                 self._take_up(waiter)
+        if self._request_count != count:
+            self._stop_header_timer()
         if data:
             self._in_a_message = idle and self._request_count == count
+            if self._in_a_message and self._header_timer is None:
+                self._await_head()
+
+    def _await_head(self) -> None:
+        self._header_timer = self._loop.call_later(self._header_deadline_s, self.force_close)
+
+    def _stop_header_timer(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
 
     def _follow(self, data: bytes) -> None:
         """Know whether the parser, which was just given this, stands between two requests.
@@ -212,7 +259,7 @@ class Protocol(web.RequestHandler):
             message, payload = self._body_of
             if not payload.is_eof():
                 self._given = given
-            elif isinstance(message, RawRequestMessage) and len(given) == _length_of(given, message):
+            elif isinstance(message, RawRequestMessage) and len(given) == length_of(given, message):
                 self._given, self._counted, self._body_of = b"", self._request_count, None
             else:
                 self._given = self._body_of = None
@@ -248,6 +295,7 @@ class Protocol(web.RequestHandler):
             return False
         if self._draining:
             request.keep_alive = False
+        request.peer = self.peer
         admission.arrived()
         admission.begun()
         response = turns.begin(endpoint.answer_plain(request, values, query))
@@ -299,7 +347,7 @@ class Protocol(web.RequestHandler):
         """Refuse the requests that have just been read, from the first one on."""
         while self._messages and self.transport is not None:
             message, payload = self._messages[0]
-            if not isinstance(message, RawRequestMessage) or message.path.partition("?")[0] in _PROBES:
+            if not isinstance(message, RawRequestMessage) or message.path.partition("?")[0] in PROBES:
                 return
             if not payload.is_eof() or self._reading_paused or message.upgrade:
                 self._request_handler = self._refuse_the_long_way
@@ -354,13 +402,13 @@ class Protocol(web.RequestHandler):
             message: RawRequestMessage, payload: StreamReader, *rest: Any
         ) -> web.BaseRequest:
             # What came behind it in the same bytes still gets its answer.
-            return make_request(message if self._messages else _last(message), payload, *rest)
+            return make_request(message if self._messages else as_last(message), payload, *rest)
 
         self._request_factory = make_last_request
         if self._answering is not None:
             self._answering.keep_alive = bool(self._early)
         elif self._current_request is not None and not self._messages:
-            self._current_request._message = _last(self._current_request._message)
+            self._current_request._message = as_last(self._current_request._message)
             self._current_request._cache.pop("keep_alive", None)
 
     def close_if_idle(self) -> None:
@@ -368,11 +416,7 @@ class Protocol(web.RequestHandler):
         waiter = self._waiter
         idle = waiter is not None and not waiter.done()
         idle = idle and not (self._in_a_message or self._given or self._early) and self._answering is None
-        if idle and self.transport is not None and not _has_unread(self.transport):
-            self.force_close()
-
-    def _close_if_silent(self) -> None:
-        if self._request_count == 0:
+        if idle and self.transport is not None and not has_unread(self.transport):
             self.force_close()
 
     def handle_error(
@@ -385,38 +429,8 @@ class Protocol(web.RequestHandler):
         """The answer to what aiohttp could not parse, or could not finish."""
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun already")
-        refusal = _refusal(exc) if status < 500 else InternalError()
+        refusal = refusal_of(exc) if status < 500 else InternalError()
         unread = Request.of(request)
         response = refuse(refusal, unread, request_id(None), UNREADABLE, self._observer, closes=True)
         self._observer.observe(UNREADABLE, response.status, 0.0)
         return response
-
-
-def _refusal(exc: BaseException | None) -> HttpRefusal:
-    if isinstance(exc, LineTooLong):
-        return UriTooLong() if exc.args[1] == REQUEST_LINE_BYTES_MAX else HeadersTooLarge()
-    if isinstance(exc, BadHttpMessage) and exc.message.startswith("Too many headers"):
-        return HeadersTooLarge()
-    return BadRequest()
-
-
-def _last(message: RawRequestMessage) -> RawRequestMessage:
-    return message._replace(should_close=True)
-
-
-def _length_of(given: bytes, message: RawRequestMessage) -> int:
-    """How many bytes a request takes that these begin with; -1 where its head does not say."""
-    length = message.headers.get(hdrs.CONTENT_LENGTH, "0")
-    if message.chunked or not length.isdecimal():
-        return -1
-    return given.find(b"\r\n\r\n") + 4 + int(length)
-
-
-def _has_unread(transport: asyncio.Transport) -> bool:
-    """Whether the kernel has bytes of this connection that we have not read yet."""
-    try:
-        fileno = transport.get_extra_info("socket").fileno()
-        (waiting,) = struct.unpack("i", fcntl.ioctl(fileno, termios.FIONREAD, b"\0\0\0\0"))
-    except OSError:  # closed already
-        return False
-    return bool(waiting)

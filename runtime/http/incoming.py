@@ -22,6 +22,8 @@ from typing import Final
 
 from aiohttp import HttpVersion10, web
 
+from runtime.peers import NOBODY, Peer
+
 #: Longer heads are left to aiohttp, which has limits for each of their parts.
 _HEAD_LENGTH_MAX: Final = 4_096
 _FIELDS_MAX: Final = 64
@@ -49,7 +51,7 @@ _LENGTH_DIGITS_MAX: Final = 7
 class Request:
     """One request. `fields` has the headers, names in lower case; the body may still be on its way."""
 
-    __slots__ = ("body", "fields", "is_http_1_0", "keep_alive", "method", "raw_path")
+    __slots__ = ("body", "fields", "is_http_1_0", "keep_alive", "method", "peer", "raw_path")
 
     def __init__(
         self,
@@ -67,6 +69,8 @@ class Request:
         self.body = body
         self.keep_alive = keep_alive
         self.is_http_1_0 = is_http_1_0
+        #: Whose connection it came on.
+        self.peer: Peer = NOBODY
 
     @classmethod
     def of(cls, message: web.BaseRequest) -> Request:
@@ -75,13 +79,15 @@ class Request:
         for name, value in message.headers.items():
             name = name.lower()
             fields[name] = f"{fields[name]}, {value}" if name in fields else value
-        return cls(
+        request = cls(
             message.method,
             message.raw_path,
             fields,
             keep_alive=message.keep_alive,
             is_http_1_0=message.version == HttpVersion10,
         )
+        request.peer = getattr(message.protocol, "peer", NOBODY)
+        return request
 
     @property
     def path(self) -> str:

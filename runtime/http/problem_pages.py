@@ -64,6 +64,8 @@ _BY_CODE: Final = {
     "uri_too_long": "Send long values in a body, not in the address.",
     "headers_too_large": "Send fewer and shorter headers; cookies are the usual cause.",
     "unknown_field": "Leave out the fields named in `errors`. Callers never set prices or states.",
+    "card_data_refused": "Leave the number out; cards are only ever given to the payment gateway. The fields "
+    "that have one are in `errors`, and nothing of what was sent was kept.",
     "too_many_seats": f"Make several holds of at most {limits.seats_per_hold_max} seats.",
 }
 

@@ -4,9 +4,11 @@ One place turns a refusal into a document, so no route can invent a second form.
 (type, title, status, detail, instance, code, request_id), then come the facts of the refusal. Facts
 never replace a fixed member, and a fact that cannot be written as JSON costs the facts, not the answer.
 
-`Retry-After` says whole seconds, as HTTP wants; `retry_after_ms` in the body says the same finer. When
-a transient refusal names no time, it is drawn between one and three seconds: a crowd that is told the
-same second comes back in the same second.
+`Retry-After` says whole seconds, as HTTP wants; `retry_after_ms` in the body says the same finer. Whoever
+raises a refusal knows at most the earliest moment that makes sense, and a gate that closes tells it to
+everybody in one instant: a crowd that is told the same second comes back in the same second, and finds the
+gate as it was. So every wait anybody is told is drawn here, from that moment on over
+`limits.retry_spread_ms`.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from kernel import limits
 from kernel.errors import SeatRushError
 from runtime.http.answers import Answer
 from runtime.http.errors import HttpRefusal
@@ -28,9 +31,11 @@ MEDIA_TYPE: Final = "application/problem+json"
 PAGES: Final = "/docs/problems/"
 
 _CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
-_RETRY_LATER_STATUSES: Final = frozenset({429, 503})
+_CROWD_STATUSES: Final = frozenset({429, 503})
 _RETRY_LATER_CODES: Final = frozenset({"request_in_progress"})
-_RETRY_AFTER_S: Final = (1.0, 3.0)
+_EARLIEST_S: Final = limits.retry_after_ms / 1000
+_SPREAD_S: Final = limits.retry_spread_ms / 1000
+_SPREAD_ALONE_S: Final = limits.retry_spread_alone_ms / 1000
 
 #: What documents begin with, by code and sentence; a few sentences are made as they are needed.
 _BEGINNINGS: Final[dict[tuple[str, str], bytes]] = {}
@@ -121,11 +126,15 @@ def _headers_of(error: SeatRushError) -> Mapping[str, str] | None:
 
 
 def _retry_after_s(error: SeatRushError) -> float | None:
-    if error.retry_after_s is not None:
-        return error.retry_after_s
-    if error.code.http_status in _RETRY_LATER_STATUSES or error.code.name in _RETRY_LATER_CODES:
-        return _jitter.uniform(*_RETRY_AFTER_S)
-    return None
+    """When to come back: never before what the refusal names, and no two of a crowd together."""
+    earliest_s = error.retry_after_s
+    if error.code.http_status in _CROWD_STATUSES:
+        spread_s = _SPREAD_S
+    elif earliest_s is not None or error.code.name in _RETRY_LATER_CODES:
+        spread_s = _SPREAD_ALONE_S
+    else:
+        return None
+    return (_EARLIEST_S if earliest_s is None else earliest_s) + _jitter.random() * spread_s
 
 
 def _quoted(path: str) -> str:

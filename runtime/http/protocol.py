@@ -15,6 +15,7 @@ from aiohttp import web
 from runtime.http.admission import Admission
 from runtime.http.connection import HEADER_DEADLINE_S, Protocol
 from runtime.http.metrics import RequestObserver
+from runtime.http.places import Places
 from runtime.http.sse import Streams
 from runtime.http.switchboard import Switchboard
 
@@ -30,6 +31,7 @@ SWITCHBOARD: Final = web.AppKey("switchboard", Switchboard)
 OBSERVER: Final[web.AppKey[RequestObserver]] = web.AppKey("observer")
 STREAMS: Final = web.AppKey("streams", Streams)
 ADMISSION: Final = web.AppKey("admission", Admission)
+PLACES: Final = web.AppKey("places", Places)
 
 
 class _Server(web.Server):
@@ -43,6 +45,7 @@ class _Server(web.Server):
         self._switchboard = app[SWITCHBOARD]
         self._observer = app[OBSERVER]
         self._admission = app[ADMISSION]
+        self._places = app[PLACES]
         self._header_deadline_s = header_deadline_s
         self._draining = False
 
@@ -53,6 +56,7 @@ class _Server(web.Server):
             switchboard=self._switchboard,
             observer=self._observer,
             admission=self._admission,
+            places=self._places,
             header_deadline_s=self._header_deadline_s,
             draining=self._draining,
         )

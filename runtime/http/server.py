@@ -28,7 +28,8 @@ from runtime.http.health import Health
 from runtime.http.idempotency import IdempotencyGuard
 from runtime.http.metrics import RequestMetrics, RequestObserver
 from runtime.http.operations import Operations
-from runtime.http.protocol import ADMISSION, OBSERVER, STREAMS, SWITCHBOARD
+from runtime.http.places import Places
+from runtime.http.protocol import ADMISSION, OBSERVER, PLACES, STREAMS, SWITCHBOARD
 from runtime.http.reading import BODY_DEADLINE_S
 from runtime.http.recent import RecentAnswers
 from runtime.http.sse import Streams
@@ -50,6 +51,7 @@ def build_app(
     streams: Streams | None = None,
     recent: RecentAnswers | None = None,
     admission: Admission | None = None,
+    places: Places | None = None,
     body_deadline_s: float = BODY_DEADLINE_S,
 ) -> web.Application:
     """The application of one process: these operations, the probes, the metrics and the documentation.
@@ -62,7 +64,9 @@ def build_app(
         measurements.add(observer.readings)
     streams = Streams() if streams is None else streams
     admission = Admission() if admission is None else admission
+    places = Places() if places is None else places
     measurements.add(admission.readings)
+    measurements.add(places.readings)
     documented = [*operations, health.operations(readiness or Health({}), measurements.page)]
 
     document = openapi.document(documented, title=title, version=version, servers=servers)
@@ -87,6 +91,7 @@ def build_app(
     app[OBSERVER] = observer
     app[STREAMS] = streams
     app[ADMISSION] = admission
+    app[PLACES] = places
     app.router.add_route("*", "/{path:(?s:.*)}", cast(Any, switchboard.answer), expect_handler=_no_invitation)
     app.on_shutdown.append(_close_streams)
     return app

@@ -14,9 +14,18 @@ import pytest
 import pytest_asyncio
 from argon2 import PasswordHasher
 
-from accounts import AccountExists, AccountService, AccountStore, InvalidCredentials, Passwords, Session
+from accounts import (
+    AccountExists,
+    AccountService,
+    AccountStore,
+    InvalidCredentials,
+    Passwords,
+    RateLimited,
+    Session,
+)
 from accounts.domain import email_login
 from accounts.store import _SQL
+from kernel import limits
 from kernel.clock import SystemClock
 from kernel.errors import PersistenceUnavailable, ValidationFailed
 from kernel.ids import is_id
@@ -310,6 +319,25 @@ async def test_the_schema_refuses_what_the_code_would_never_write(database: Data
             await database.execute(login, key, kind, good[0])
 
 
+async def test_s4_a_limit_costs_no_hash_and_is_one_line_of_the_security_log(
+    service: AccountService, hasher: CountingHasher, caplog: pytest.LogCaptureFixture
+) -> None:
+    registered = await service.register(email="lin@example.com", password=PASSWORD, display_name="Lin")
+    hasher.verified = 0
+    refused: list[type[Exception]] = []
+    with caplog.at_level(logging.INFO, "seatrush.security"):
+        for _ in range(50):
+            with pytest.raises((InvalidCredentials, RateLimited)) as refusal:
+                await service.sign_in("lin@example.com", "a wrong guess")
+            refused.append(refusal.type)
+    tries = limits.sign_in_tries_per_login
+    assert refused == [InvalidCredentials] * tries + [RateLimited] * (50 - tries)
+    assert hasher.verified == tries
+    (limited,) = [record for record in caplog.records if record.message == "sign_in_limited"]
+    assert limited.account_id == registered.account_id  # type: ignore[attr-defined]
+    assert "lin@" not in caplog.text
+
+
 async def test_every_named_statement_fits_the_schema(database: Database) -> None:
     async with database.connection() as connection:
         for statement in _SQL.values():
@@ -320,8 +348,9 @@ async def test_a_database_that_is_away_is_said_so() -> None:
     database = Database("postgresql://nobody@127.0.0.1:1/nothing")
     passwords = Passwords(CountingHasher())
     service = AccountService(AccountStore(database), passwords, TokenSigner(TOKEN_KEYS, SystemClock()))
-    with pytest.raises(PersistenceUnavailable):
-        await service.sign_in("lin@example.com", PASSWORD)
+    for _ in range(2 * limits.sign_in_tries_per_login):  # and costs nobody a try
+        with pytest.raises(PersistenceUnavailable):
+            await service.sign_in("lin@example.com", PASSWORD)
     with pytest.raises(PersistenceUnavailable):
         await service.register(email="lin@example.com", password=PASSWORD, display_name="Lin")
     passwords.close()

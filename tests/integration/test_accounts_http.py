@@ -7,6 +7,7 @@ must not differ.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -20,9 +21,11 @@ from accounts import AccountService, AccountStore, Passwords, operations
 from kernel import limits
 from kernel.clock import SystemClock
 from runtime.http.idempotency import IdempotencyGuard
+from runtime.http.places import Places
 from runtime.http.protocol import Runner
 from runtime.http.server import build_app
 from runtime.migrations import load_migrations, migrate
+from runtime.peers import Proxies
 from runtime.postgres import Database
 from runtime.tokens import TokenSigner, TokenVerifier
 from tests.support.engines import DatabaseMaker
@@ -47,6 +50,7 @@ async def client(make_database: DatabaseMaker) -> AsyncIterator[ClientSession]:
         [operations(service)],
         verifier=TokenVerifier(KEYS, clock),
         guard=cast(IdempotencyGuard, None),
+        places=Places(proxies=Proxies("127.0.0.1")),
         title="accounts",
         version="0",
     )
@@ -142,6 +146,79 @@ async def test_every_wrong_field_is_named(
     assert response.status == 422
     assert problem["code"] == ("unknown_field" if "role" in change else "validation_failed")
     assert {error["pointer"] for error in problem["errors"]} == pointers
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        ("display_name", "4111 1111 1111 1111"),
+        ("display_name", "Lin ４１１１-１１１１-１１１１-１１１１"),
+        ("email", "4111111111111111@example.com"),
+    ],
+)
+async def test_b47_a_card_number_is_refused_and_neither_kept_nor_logged_nor_said(
+    client: ClientSession, field: str, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        response, problem = await _post(client, "/accounts", REGISTRATION | {field: text})
+    assert (response.status, problem["code"]) == (422, "card_data_refused")
+    assert problem["type"] == "/docs/problems/card-data-refused"
+    assert [error["pointer"] for error in problem["errors"]] == [f"/{field}"]
+    assert "1111" not in str(problem) + caplog.text
+    response, _ = await _post(client, "/accounts", REGISTRATION)
+    assert response.status == 201, "nothing was kept"
+
+
+async def _guess(client: ClientSession, login: str, forwarded: str) -> ClientResponse:
+    body = {"login": login, "password": "a wrong guess"}
+    async with client.post("/api/v1/sessions", json=body, headers={"X-Forwarded-For": forwarded}) as response:
+        return response
+
+
+async def test_s4_many_addresses_with_one_login_are_stopped_and_told_when_to_come_back(
+    client: ClientSession,
+) -> None:
+    login = str(REGISTRATION["email"])
+    answers = [await _guess(client, login, f"203.0.113.{number}") for number in range(30)]
+    assert [answer.status for answer in answers] == [401] * limits.sign_in_tries_per_login + [429] * (
+        30 - limits.sign_in_tries_per_login
+    )
+    assert int(answers[-1].headers["Retry-After"]) >= limits.sign_in_login_refill_s - 5
+
+
+async def test_s4_one_address_with_many_logins_is_stopped_whatever_it_writes_before_its_own(
+    client: ClientSession,
+) -> None:
+    tries = limits.sign_in_tries_per_address
+    answers = [
+        await _guess(client, f"fan{number}@example.com", f"198.51.100.{number % 250}, 203.0.113.9")
+        for number in range(tries + 10)
+    ]
+    assert [answer.status for answer in answers[: tries - 5]] == [401] * (tries - 5)
+    assert answers[-1].status == 429
+    assert (await _guess(client, "fan@example.com", "203.0.113.10")).status == 401, "others are not meant"
+
+
+async def test_s4_a_login_nobody_has_is_limited_in_the_same_words(client: ClientSession) -> None:
+    await _post(client, "/accounts", REGISTRATION)
+    said = {}
+    for login in (str(REGISTRATION["email"]), "nobody@example.com"):
+        for _ in range(limits.sign_in_tries_per_login):
+            await _post(client, "/sessions", {"login": login, "password": "a wrong guess"})
+        response, problem = await _post(client, "/sessions", {"login": login, "password": "a wrong guess"})
+        assert response.status == 429
+        del problem["request_id"], problem["retry_after_ms"]
+        said[str(problem)] = login
+    assert len(said) == 1
+
+
+async def test_s4_whoever_is_signed_in_stays_so_while_others_guess(client: ClientSession) -> None:
+    _, session = await _post(client, "/accounts", REGISTRATION)
+    for _ in range(limits.sign_in_tries_per_login + 5):
+        await _post(client, "/sessions", SIGN_IN | {"password": "a wrong guess"})
+    assert TokenVerifier(KEYS, SystemClock()).verify(session["access_token"]) == session["account_id"]
+    response, _ = await _post(client, "/sessions", SIGN_IN)
+    assert response.status == 429, "and the right one waits its turn, which comes"
 
 
 async def test_missing_fields_are_named_together(client: ClientSession) -> None:

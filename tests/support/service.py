@@ -17,6 +17,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
+from prometheus_client.parser import text_string_to_metric_families
 
 from entrypoints.finding import find_addresses
 from entrypoints.platform import Platform, platform_for
@@ -41,6 +43,16 @@ from tests.support.engines import processes_of, temporary_data_dir
 SMALL_HALL = "\n".join(
     ",".join(f"{row}{seat}" if seat not in {4, 9} else "" for seat in range(1, 13)) for row in "ABCDEFGH"
 )
+
+
+def unhandled_in(page: str) -> dict[str, float]:
+    """How many answers of 500 a page of measurements counts, by operation; each one is a bug."""
+    found: Counter[str] = Counter()
+    for family in text_string_to_metric_families(page):
+        for sample in family.samples:
+            if sample.name == "http_unhandled_exceptions_total":
+                found[sample.labels["operation"]] += sample.value
+    return {operation: count for operation, count in found.items() if count}
 
 
 @dataclass
@@ -219,6 +231,12 @@ class Service:
             assert time.monotonic() < deadline, f"{found} seats left, not {expected}"
             await asyncio.sleep(0.05)
 
+    def measured(self) -> str:
+        """The page of measurements."""
+        with urllib.request.urlopen(f"{self.base_url}/metrics", timeout=5) as response:
+            page: bytes = response.read()
+        return page.decode()
+
     def is_ready(self) -> bool:
         with (
             suppress(urllib.error.URLError, OSError),
@@ -305,6 +323,8 @@ async def running_service(*words: str, **settings: str) -> AsyncIterator[Service
     with started(*words, **settings) as service:
         async with connected(service):
             yield service
+            with suppress(OSError):  # what a test has broken may stay broken
+                assert not unhandled_in(service.measured()), "an answer of 500"
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import pytest
 
 from runtime.http import REQUEST_ID
 from runtime.http.context import request_id
+from tests.support.service import unhandled_in
 from tests.unit.http.conftest import HOLDS, Reply, Site
 
 FILMS = "/api/v1/films?cinema_id=c1"
@@ -121,15 +122,16 @@ async def test_b58_a_crowd_is_not_sent_back_in_the_same_moment(site: Site) -> No
     for _ in range(20):
         reply = await site.hold({"seats": ["crowded"]})
         waits.append(reply.is_problem("overloaded")["retry_after_ms"])
-        assert 1 <= int(reply.headers["Retry-After"]) <= 3
+        assert 1 <= int(reply.headers["Retry-After"]) <= 5
     assert len(set(waits)) > 10
-    assert all(1_000 <= wait <= 3_000 for wait in waits)
+    assert all(1_000 <= wait <= 5_000 for wait in waits)
 
 
-async def test_a_wait_that_is_known_is_said_in_whole_seconds_rounded_up(site: Site) -> None:
+async def test_a_wait_that_is_known_is_never_cut_short(site: Site) -> None:
     reply = await site.hold({"seats": ["fast"]})
-    assert reply.is_problem("rate_limited")["retry_after_ms"] == 7_200
-    assert reply.headers["Retry-After"] == "8"
+    wait_ms = reply.is_problem("rate_limited")["retry_after_ms"]
+    assert 7_200 <= wait_ms <= 11_200
+    assert reply.headers["Retry-After"] == str(-(-wait_ms // 1_000))
 
 
 async def test_b61_a_broken_handler_says_nothing_of_the_inside(
@@ -142,7 +144,8 @@ async def test_b61_a_broken_handler_says_nothing_of_the_inside(
     assert "secret" not in reply.body.decode()
     assert "find-me" in caplog.text
     assert "the secret of the house" in caplog.text
-    assert await either_site.counted("http_unhandled_exceptions", operation="hold_seats") == 1
+    page = (await either_site.call("GET", "/metrics")).body.decode()
+    assert unhandled_in(page) == {"hold_seats": 1.0}, "which is what fails a run of the whole"
 
 
 async def test_facts_that_are_not_json_cost_the_facts_and_not_the_answer(site: Site) -> None:

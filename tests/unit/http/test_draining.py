@@ -179,7 +179,7 @@ async def test_a_request_the_kernel_has_but_we_have_not_read_is_not_cut_off(
     house: House, looks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not looks:
-        monkeypatch.setattr(connections, "_has_unread", lambda _: False)
+        monkeypatch.setattr(connections, "has_unread", lambda _: False)
     with socket.create_connection(("127.0.0.1", house.port)) as connection:
         await until(lambda: house.connections == 1)
         await asyncio.sleep(0.01)

@@ -17,8 +17,8 @@ from aiohttp import EMPTY_PAYLOAD, HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParser
 
-from runtime.http.connection import HEADER_BYTES_MAX, HEADERS_MAX, REQUEST_LINE_BYTES_MAX
 from runtime.http.incoming import Request, read_plain
+from runtime.http.messages import HEADER_BYTES_MAX, HEADERS_MAX, REQUEST_LINE_BYTES_MAX
 
 BODY = b'{"seats":["7-12","7-13"]}'
 HOLD = (

@@ -104,8 +104,8 @@ async def test_b28_a_twin_waits_while_the_first_runs(either_site: Site) -> None:
     first = asyncio.create_task(either_site.hold(SEAT))
     await until(lambda: bool(either_site.cinema.holds))
     twin = await either_site.hold(SEAT)
-    assert twin.is_problem("request_in_progress")["retry_after_ms"] == 1_000
-    assert twin.headers["Retry-After"] == "1"
+    assert 1_000 <= twin.is_problem("request_in_progress")["retry_after_ms"] <= 3_000
+    assert int(twin.headers["Retry-After"]) <= 3
     either_site.cinema.may_finish.set()
     assert (await first).status == 201
     assert (await either_site.hold(SEAT)).headers["Idempotent-Replayed"] == "true"

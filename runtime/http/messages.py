@@ -1,0 +1,51 @@
+"""What a connection asks of messages as aiohttp's parser makes them, and of a socket; nothing is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import struct
+import termios
+from typing import Final
+
+from aiohttp import hdrs
+from aiohttp.http import RawRequestMessage
+from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
+
+from runtime.http.errors import BadRequest, HeadersTooLarge, HttpRefusal, UriTooLong
+
+HEADERS_MAX: Final = 128
+REQUEST_LINE_BYTES_MAX: Final = 8_192
+HEADER_BYTES_MAX: Final = 8_190  # differs from the line's, which is how an error tells whose limit it was
+
+
+def refusal_of(exc: BaseException | None) -> HttpRefusal:
+    """What is wrong with a message the parser did not take."""
+    if isinstance(exc, LineTooLong):
+        return UriTooLong() if exc.args[1] == REQUEST_LINE_BYTES_MAX else HeadersTooLarge()
+    if isinstance(exc, BadHttpMessage) and exc.message.startswith("Too many headers"):
+        return HeadersTooLarge()
+    return BadRequest()
+
+
+def as_last(message: RawRequestMessage) -> RawRequestMessage:
+    """The same request, on a connection that ends with its answer."""
+    return message._replace(should_close=True)
+
+
+def length_of(given: bytes, message: RawRequestMessage) -> int:
+    """How many bytes a request takes that these begin with; -1 where its head does not say."""
+    length = message.headers.get(hdrs.CONTENT_LENGTH, "0")
+    if message.chunked or not length.isdecimal():
+        return -1
+    return given.find(b"\r\n\r\n") + 4 + int(length)
+
+
+def has_unread(transport: asyncio.Transport) -> bool:
+    """Whether the kernel has bytes of this connection that we have not read yet."""
+    try:
+        fileno = transport.get_extra_info("socket").fileno()
+        (waiting,) = struct.unpack("i", fcntl.ioctl(fileno, termios.FIONREAD, b"\0\0\0\0"))
+    except OSError:  # closed already
+        return False
+    return bool(waiting)
