@@ -4,8 +4,9 @@ Puts together what `loadtest.rush` needs and must not know: where the service is
 bulk, without a password), which showtime is sold, how far the order writer is behind, and the audit that
 has the last word. From the first look at the map on, everything goes over HTTP.
 
-Ends with 3 when a promise is broken, by the fans' own count or by the audit's; with 4 when seats are left
-although somebody would have paid for them; with 130 after Ctrl-C, if nothing is broken.
+Ends with 3 when a promise is broken: by the fans' own count, by what no order of events explains of the
+things they were told, or by the audit; with 4 when seats are left although somebody would have paid for them;
+with 130 after Ctrl-C, if nothing is broken.
 """
 
 from __future__ import annotations
@@ -67,6 +68,9 @@ def rush(
         float, typer.Option(min=0.0, max=1.0, help="Share of fans who pay for what they hold.")
     ] = 1.0,
     seed: Annotated[int | None, typer.Option(help="The same crowd again.")] = None,
+    history: Annotated[
+        Path | None, typer.Option(help="Keep what fans were told about seats, a line each.", metavar="FILE")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
 ) -> None:
     """Simulate the opening of a sale with live progress, then judge it. Refused in production."""
@@ -96,7 +100,9 @@ def rush(
 
     async def inside(platform: Platform) -> Report:
         board = not as_json and sys.stderr.isatty()
-        return await rehearse(platform, find_base_url(settings), plan, showtime, imported, board=board)
+        return await rehearse(
+            platform, find_base_url(settings), plan, showtime, imported, board=board, kept_in=history
+        )
 
     try:
         report = with_platform(inside, settings)
@@ -117,11 +123,13 @@ async def rehearse(
     imported: ImportedLayout | None,
     *,
     board: bool,
+    kept_in: Path | None = None,
 ) -> Report:
-    """The whole of it: make what is missing, rush, look back, audit.
+    """The whole of it: make what is missing, rush, look back, audit. `kept_in`: where the history goes.
 
     Raises CannotRush.
     """
+    from loadtest.histories import save
     from loadtest.rush import IN_FLIGHT_MAX, Api, Crowd, Meter, Progress, draw_fans, look_back, report_of
 
     if showtime_id is None:
@@ -130,16 +138,29 @@ async def rehearse(
     meter = Meter()
     api = Api(base_url, connections_max=IN_FLIGHT_MAX + 8, meter=meter)
     try:
+        epoch, began_s = await _epoch(platform), time.monotonic()
         sale, before = await _sale_of(showtime_id, api, meter)
         crowd = Crowd(sale, draw_fans(plan), [session.access_token for session in sessions])
         progress = Progress(sale, _lag_of_log(platform, showtime_id))
         async with _told_to_stop() as stop, progress.shown_on(Console(stderr=True), board=board):
             await crowd.rush(stop)
+        if epoch is None or epoch != await _epoch(platform):
+            sale.history.witness.maps_were_remade(began_s)
         aftermath = await look_back(sale, random.Random(plan.seed))  # noqa: S311 (a sample to repeat)
     finally:
         await api.close()
+    if kept_in is not None:
+        save(sale.history.witness.operations(), kept_in)
     audit = await _audited(platform)
     return report_of(plan, sale, crowd, before, aftermath, audit)
+
+
+async def _epoch(platform: Platform) -> int | None:
+    """Which generation of seat maps is believed; a rebuild meanwhile may lose holds, and nothing else."""
+    try:
+        return await platform.reservation_store.current_epoch()
+    except PersistenceUnavailable:
+        return None
 
 
 async def _fresh_showtime(platform: Platform, imported: ImportedLayout | None) -> str:
@@ -176,7 +197,7 @@ async def _sale_of(showtime_id: str, api: Api, meter: Meter) -> tuple[Sale, Pict
     if phase != "on_sale":
         raise CannotRush(f"{showtime_id} is not on sale: its phase is {phase}", FAILED)
     hall = Hall((await _seen("layout", f"{path}/layout", api, rng)).body)
-    sale = Sale(showtime_id, hall, api, meter, History(), run_id=secrets.token_hex(4))
+    sale = Sale(showtime_id, hall, api, meter, History(showtime_id), run_id=secrets.token_hex(4))
     picture = await look_at_map(sale, rng)
     if picture is None:
         raise CannotRush(f"the seat map of {showtime_id} cannot be read", DOWN)
@@ -253,6 +274,7 @@ def _print(report: Report) -> None:
     for kind, percentiles in report.latency_ms.items():
         if percentiles:
             table.add_row(f"{kind}, ms", _listed(percentiles))
+    table.add_row("operations judged", str(report.verdict.operations))
     table.add_row("seconds", f"{report.seconds:.2f}")
     out.print(table)
     out.print("[dim]Times are those of a closed-loop client on this machine.[/]")
@@ -261,6 +283,8 @@ def _print(report: Report) -> None:
         ("orders missing", report.verdict.missing),
         ("orders changed", report.verdict.changed),
         ("confirmed, not sold on the map", report.verdict.not_on_map),
+        ("seats whose answers no order of events explains", report.verdict.impossible),
+        ("seats whose answers could not be judged", report.verdict.undecided),
         ("promises the audit found broken", report.audit.broken),
     ):
         if found:
@@ -287,6 +311,8 @@ def _sentence(report: Report) -> str:
                 f"[bold red]{report.verdict.unread} orders or maps could not be read again.[/] "
                 "What was read is in order."
             )
+        case 69 if report.verdict.undecided:
+            return "[bold red]What fans were told could not be judged to the end.[/] The rest is in order."
         case 69:
             return "[bold red]The service stopped serving.[/] What was promised until then is in order."
         case _:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Annotated, Final, Protocol
 
+import msgspec
 import orjson
 import typer
 from rich.console import Console
@@ -19,7 +21,9 @@ from rich.table import Table
 from entrypoints.audit.findings import AuditReport
 from entrypoints.audit.run import run_audit
 from entrypoints.platform import Platform
+from loadtest.histories import Operation, load
 
+USAGE: Final = 2
 BROKEN: Final = 3
 
 
@@ -36,13 +40,26 @@ def register(app: typer.Typer, with_platform: WithPlatform) -> None:
     @app.command()
     def audit(
         showtime: Annotated[str | None, typer.Option(help="Only this showtime.")] = None,
+        history: Annotated[
+            Path | None,
+            typer.Option(help="What clients were told, as `rush --history` keeps it.", metavar="FILE"),
+        ] = None,
         as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
     ) -> None:
         """Prove the promises on live data; exit code 3 when one is broken."""
-        report = with_platform(lambda platform: run_audit(platform, showtime_id=showtime))
+        told = None if history is None else _read(history)
+        report = with_platform(lambda platform: run_audit(platform, showtime_id=showtime, told=told))
         show(report, as_json=as_json)
         if not report.ok:
             raise typer.Exit(BROKEN)
+
+
+def _read(file: Path) -> list[Operation]:
+    try:
+        return load(file)
+    except (OSError, msgspec.DecodeError) as error:
+        typer.echo(f"{file} is no history: {error}", err=True)
+        raise typer.Exit(USAGE) from None
 
 
 def show(report: AuditReport, *, as_json: bool) -> None:

@@ -7,7 +7,7 @@ suspicion again" is plain equality, and what moved on in the meantime says anoth
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -29,6 +29,9 @@ CHECKS: Final = (
     "terms_agree",
     "epochs_agree",
 )
+
+#: Looked at only when somebody kept a history of what clients were told.
+CHECKS_OF_A_HISTORY: Final = ("what_was_told_is_kept", "seats_had_one_owner_at_a_time")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +115,14 @@ class Look(Protocol):
         """Look at everything, or again at these subjects only."""
 
 
-def report_of(seen: Iterable[Seen]) -> AuditReport:
-    """The verdict over what several looks found for certain."""
+def report_of(seen: Iterable[Seen], names: Sequence[str] = CHECKS) -> AuditReport:
+    """The verdict over what several looks found for certain, on these checks."""
     total = Seen()
     for one in seen:
         total.add(one)
-    assert total.counted.keys() | {s.check for s in total.suspects} <= set(CHECKS), "a check has no name"
+    assert total.counted.keys() | {s.check for s in total.suspects} <= set(names), "a check has no name"
     checks = []
-    for name in CHECKS:
+    for name in names:
         sentences = sorted(suspect.sentence for suspect in total.suspects if suspect.check == name)
         others = len(sentences) + total.unnamed[name] - 1
         more = f" (and {others} more)" if others > 0 else ""

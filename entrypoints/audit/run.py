@@ -12,19 +12,33 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from entrypoints.audit.books import BooksLook
-from entrypoints.audit.findings import AuditReport, Look, Patience, Seen, report_of
+from entrypoints.audit.findings import (
+    CHECKS,
+    CHECKS_OF_A_HISTORY,
+    AuditReport,
+    Look,
+    Patience,
+    Seen,
+    report_of,
+)
 from entrypoints.audit.log import LogLook
 from entrypoints.audit.records import RecordsLook, prove_records
 from entrypoints.audit.seats import SeatsLook
 from entrypoints.audit.sources import sources_of
+from entrypoints.audit.told import prove_told
 from entrypoints.platform import Platform
 from kernel.errors import NotFound
+from loadtest.histories import Operation
 
 
 async def run_audit(
-    platform: Platform, *, showtime_id: str | None = None, patience: Patience | None = None
+    platform: Platform,
+    *,
+    showtime_id: str | None = None,
+    patience: Patience | None = None,
+    told: Sequence[Operation] | None = None,
 ) -> AuditReport:
-    """Prove the promises on live data, of one showtime or of everything.
+    """Prove the promises on live data, of one showtime or of everything; `told` is what clients were told.
 
     Raises NotFound for a showtime that was never on sale, PersistenceUnavailable and SeatsUnavailable
     when an engine is down: what cannot be looked at is neither kept nor broken.
@@ -40,7 +54,11 @@ async def run_audit(
             BooksLook(sources, showtime_id, patience),
         ]
         proving = prove_records(sources.database, showtime_id)
-        return report_of(await _side_by_side(proving, settle(looks, patience.settle_s)))
+        found = await _side_by_side(proving, settle(looks, patience.settle_s))
+        if told is None:
+            return report_of(found)
+        found.append(await prove_told(sources.database, told))
+        return report_of(found, (*CHECKS, *CHECKS_OF_A_HISTORY))
 
 
 async def settle(looks: Sequence[Look], pauses_s: Sequence[float]) -> Seen:

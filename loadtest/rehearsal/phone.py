@@ -170,5 +170,5 @@ def _read(response: Any) -> Reply:
         status,
         read if isinstance(read, dict) else {},
         float(later) if later.isdecimal() else None,
-        str(response.headers.get("ETag") or ""),
+        etag=str(response.headers.get("ETag") or ""),
     )

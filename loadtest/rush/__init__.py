@@ -24,6 +24,7 @@ from loadtest.rush.plan import (
 )
 from loadtest.rush.progress import Lag, Progress
 from loadtest.rush.report import Audit, Report, report_of
+from loadtest.rush.witness import Witness
 
 __all__ = [
     "IN_FLIGHT_MAX",
@@ -45,6 +46,7 @@ __all__ = [
     "RushPlan",
     "Sale",
     "Verdict",
+    "Witness",
     "draw_fans",
     "look_at_map",
     "look_back",

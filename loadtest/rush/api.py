@@ -16,6 +16,7 @@ import random
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -105,12 +106,15 @@ class Api:
         if body is not None:
             headers[_CONTENT_TYPE] = "application/json"
             data = orjson.dumps(body)
-        repeats, asked_s = 0, time.perf_counter()
+        repeats, asked_s, unsure = 0, time.perf_counter(), False
         while True:
             began_s = time.perf_counter()
             answer = await self._once(method, url, headers, data)
             answered_s = time.perf_counter()
             self._meter.note(kind, answer, answered_s - began_s)
+            unsure = unsure or answer.status == NO_ANSWER or answer.status >= 500
+            if unsure:
+                answer = replace(answer, unsure=True)
             if not told_to_wait(answer):
                 self.served_s = answered_s
                 return answer

@@ -26,11 +26,16 @@ _LOOKS_MAX: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer as far as a fan reads it."""
+    """An HTTP answer as far as a fan reads it.
+
+    `unsure`: it, or the answer to an earlier repeat of the same request, was none or a 5xx, so the request
+    may have had an effect that this answer does not show.
+    """
 
     status: int
     body: Mapping[str, Any] = field(default_factory=dict)
     retry_after_s: float | None = None
+    unsure: bool = False
 
     @property
     def code(self) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import random
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -93,6 +94,7 @@ class Evening:
         self._token = token
         self._rng = random.Random(fan.seed + visit)  # noqa: S311 (a draw to repeat)
         self._keys = 0
+        self._asked_s = 0.0  # when the last question left
         self._key_prefix = f"{sale.run_id}-{fan.number}-{visit}"
 
     async def spend(self, wish: Wish | None = None) -> Outcome:
@@ -143,16 +145,19 @@ class Evening:
                 continue
             if isinstance(step, Held):
                 sale.history.hold()
+                sale.history.witness.held(step, self._asked_s, answer)
             return step
         return GiveUp("stopped")
 
     async def _release(self, held: Held) -> None:
-        await self._ask("release", "DELETE", f"/api/v1/holds/{held.hold_id}")
+        answer = await self._ask("release", "DELETE", f"/api/v1/holds/{held.hold_id}")
+        self._sale.history.witness.released(held.hold_id, self._asked_s, answer)
         self._sale.history.let_go()
 
     async def _buy(self, held: Held) -> GiveUp | None:
         """From a hold to a confirmed order; the answer is what went wrong."""
         placed = await self._post("order", "/api/v1/orders", {"hold_id": held.hold_id})
+        self._sale.history.witness.ordered(held.hold_id, self._asked_s, placed)
         step = after_order(placed)
         if isinstance(step, GiveUp):
             await self._release(held)
@@ -170,6 +175,7 @@ class Evening:
                 continue
             looks += 1
             seen = await self._ask("look", "GET", f"/api/v1/orders/{booking.order_id}")
+            self._sale.history.witness.seen(booking.order_id, seen)
             step = after_look(seen, looks, paid=paid)
             if isinstance(step, GiveUp):
                 return step
@@ -182,6 +188,7 @@ class Evening:
         opened = await self._post(
             "payment", f"/api/v1/orders/{booking.order_id}/payments", {"gateway": "sandbox"}
         )
+        self._sale.history.witness.paying(booking.order_id, self._asked_s)
         if opened.code == "already_paid":
             return None
         if opened.status != 201:
@@ -196,10 +203,12 @@ class Evening:
     async def _post(self, kind: str, path: str, body: dict[str, Any]) -> Answer:
         self._keys += 1
         key = f"{self._key_prefix}-{self._keys}"
+        self._asked_s = time.monotonic()
         return await self._sale.api.call(
             kind, "POST", path, token=self._token, body=body, key=key, rng=self._rng
         )
 
     async def _ask(self, kind: str, method: str, path: str, body: dict[str, Any] | None = None) -> Answer:
         token = None if kind == "approve" else self._token
+        self._asked_s = time.monotonic()
         return await self._sale.api.call(kind, method, path, token=token, body=body, rng=self._rng)

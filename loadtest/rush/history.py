@@ -6,6 +6,9 @@ named. Afterwards the orders are read back, and three things must hold: no seat 
 seats, nothing that was acknowledged gone or changed, everything confirmed shown as sold on the seat map.
 
 What never got an answer is unknown and proves nothing either way.
+
+Those questions are about how it ended. That no seat had two owners on the way is judged on the witness's
+operations: one order of events must explain every answer (`loadtest.histories`).
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
+from loadtest.histories import judge
 from loadtest.rush.decisions import Answer
+from loadtest.rush.witness import Witness
 
 _UNPAID: Final = frozenset({"claiming", "pending_payment", "paid"})
 _OWNS_SEATS: Final = frozenset({"pending_payment", "paid", "confirmed"})
@@ -45,26 +50,31 @@ class Booking:
 class Verdict:
     """What the rush found by its own count; all of it empty when the promises were kept.
 
-    `unread` counts orders, and the map, that could not be read again.
+    `impossible` are seats whose answers no order of events explains; `undecided` those for which none was
+    found in the time given. `unread` counts orders, and the map, that could not be read again.
     """
 
     sold_twice: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     not_on_map: list[str] = field(default_factory=list)
+    impossible: list[str] = field(default_factory=list)
+    undecided: list[str] = field(default_factory=list)
+    operations: int = 0
     unread: int = 0
     read: int = 0
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong. What could not be read is no proof of that: see `unread`."""
-        return not (self.sold_twice or self.missing or self.changed or self.not_on_map)
+        """Whether nothing is wrong. No proof of that where something is `unread` or `undecided`."""
+        return not (self.sold_twice or self.missing or self.changed or self.not_on_map or self.impossible)
 
 
 class History:
     """Holds, orders and confirmations as they were answered."""
 
-    def __init__(self) -> None:
+    def __init__(self, showtime_id: str = "") -> None:
+        self.witness = Witness(showtime_id)
         self.holds_granted = 0
         self.holds_open = 0
         self.bookings: dict[str, Booking] = {}
@@ -99,6 +109,8 @@ class History:
         for booking in self.bookings.values():
             told_confirmed = booking.state == "confirmed"
             answer = read_back.get(booking.order_id)
+            if answer is not None:
+                self.witness.seen(booking.order_id, answer)
             owns_now = answer is not None and _compare(booking, answer, verdict)
             if told_confirmed or owns_now:
                 for seat in booking.seats:
@@ -111,6 +123,9 @@ class History:
         else:
             sold = {seat for booking in self.confirmed for seat in booking.seats}
             verdict.not_on_map = sorted(sold - set(sold_on_map))
+        judgement = judge(self.witness.operations())
+        verdict.impossible, verdict.undecided = list(judgement.impossible), list(judgement.undecided)
+        verdict.operations = judgement.operations
         return verdict
 
 

@@ -57,7 +57,7 @@ class Report:
         """Broken promises first, then what could not be seen, then what was missed."""
         if not self.verdict.ok or self.audit.ok is False:
             return BROKEN
-        if self.gone or self.verdict.unread or self.audit.ok is None:
+        if self.gone or self.verdict.unread or self.verdict.undecided or self.audit.ok is None:
             return GONE
         if self.interrupted:
             return INTERRUPTED

@@ -1,9 +1,10 @@
 """`seatrush rush`: a crowd from a process of its own against `seatrush up`, and what its exit code says.
 
 Goal: a small hall sells out to the last wheelchair place and the report says so; Ctrl-C ends a rush in
-good order; and when the service really oversells, the rush notices. Method: a real instance. The control
+good order; and when the service really oversells, the rush notices. Method: a real instance. One control
 takes both guards away: the index that makes PostgreSQL the arbiter is dropped, and Redis is made to
-forget sold seats again and again. Without that, the same rush ends well.
+forget sold seats again and again. Another holds by read-then-write: PostgreSQL keeps every sale single, so
+only the history of what fans were told can tell. Without that, the same rush ends well.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from entrypoints.audit.findings import CHECKS_OF_A_HISTORY
+from entrypoints.rush import rehearse
+from loadtest.histories import Judgement, judge, load
+from loadtest.rush import RushPlan
 from reservation import keys_of
 from runtime.paths import ROOT
+from tests.support.controls import read_then_write
 from tests.support.service import Service, connected, started
 
 HALL = "\n".join(
@@ -63,8 +70,10 @@ def rush(service: Service, *words: str) -> tuple[int, dict[str, Any], str]:
     return done.returncode, json.loads(done.stdout), done.stderr
 
 
-def test_two_hundred_fans_sell_out_a_small_hall(up: Service, hall: Path) -> None:
-    exit_code, report, progress = rush(up, "--layout", str(hall), "--fans", "200", "--pay-rate", "0.8")
+def test_two_hundred_fans_sell_out_a_small_hall(up: Service, hall: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "history.ndjson"
+    words = ("--layout", str(hall), "--fans", "200", "--pay-rate", "0.8", "--history", str(kept))
+    exit_code, report, progress = rush(up, *words)
     assert exit_code == 0, report
     assert report.keys() >= PROMISED
     assert (report["seats"], report["sold"], report["seats_left"]) == (24, 24, 0)
@@ -75,6 +84,12 @@ def test_two_hundred_fans_sell_out_a_small_hall(up: Service, hall: Path) -> None
     assert report["conflicts"] == report["by_status"]["hold"].get("409 seat_taken", 0)
     assert 0 < report["seconds"] < 60
     assert "seats left 0/24" in progress.splitlines()[-1]
+    operations = load(kept)
+    told = Counter(one.what for one in operations if one.answered_s is not None)
+    assert told["hold"] == report["holds"]
+    assert told["claim"] == told["sell"] == report["orders_confirmed"]
+    assert len(operations) == report["verdict"]["operations"]
+    assert judge(operations) == Judgement(24, len(operations))
 
 
 async def test_a_showtime_that_is_on_sale_is_sold_on_from_where_it_stands(running: Service) -> None:
@@ -152,6 +167,35 @@ async def test_the_order_writer_killed_in_the_middle_of_a_rush_loses_nothing(run
 
 
 @pytest.mark.timeout(180)
+async def test_redis_killed_in_the_middle_of_a_rush_may_lose_holds_and_the_history_says_so(
+    running: Service, tmp_path: Path
+) -> None:
+    showtime_id, kept = await running.add_showtime(BIG_HALL), tmp_path / "history.ndjson"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "entrypoints.cli", "rush", "--showtime", showtime_id, "--fans", "1500"),
+        *("--history", str(kept), "--json"),
+        env=running.environment,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    ended = asyncio.create_task(process.communicate())
+    while (await running.seats(showtime_id))["seats_left"] > 200:
+        assert not ended.done()
+        await asyncio.sleep(0.02)
+    os.kill(running.file.children["valkey"][0], signal.SIGKILL)
+    output, _ = await ended
+    report = json.loads(output)
+    assert report["verdict"]["ok"], report
+    assert (report["verdict"]["undecided"], report["audit"]["ok"]) == ([], True)
+    operations = load(kept)
+    assert [one.what for one in operations].count("lost") == 1
+    told = running.json("audit", "--history", str(kept))
+    assert told["ok"]
+    assert [check["name"] for check in told["checks"]][-2:] == list(CHECKS_OF_A_HISTORY)
+
+
+@pytest.mark.timeout(180)
 async def test_a_service_that_sells_a_seat_twice_is_found_out() -> None:
     with started("--no-demo") as service:
         async with connected(service):
@@ -167,6 +211,21 @@ async def test_a_service_that_sells_a_seat_twice_is_found_out() -> None:
     assert exit_code == 3
     assert report["verdict"]["sold_twice"]
     assert not report["audit"]["ok"]
+
+
+async def test_seats_held_twice_are_found_out_by_what_fans_were_told(running: Service) -> None:
+    showtime_id = await running.add_showtime(BIG_HALL)
+    assert running.platform is not None
+    with read_then_write(running) as url:
+        report = await rehearse(running.platform, url, RushPlan(400, seed=5), showtime_id, None, board=False)
+    assert report.verdict.sold_twice == []
+    assert report.verdict.impossible
+    assert {line.split(" of sho_")[0] for line in report.verdict.impossible} <= set(_labels(BIG_HALL))
+    assert report.exit_code == 3
+
+
+def _labels(hall: str) -> list[str]:
+    return hall.replace("\n", ",").split(",")
 
 
 async def _forget_sold_seats(service: Service, showtime_id: str) -> None:

@@ -1,15 +1,21 @@
-"""Goal: the plain client gives a cancelled call back cancelled, whenever the cancellation comes.
+"""Goal: the plain client gives a cancelled call back cancelled, whenever the cancellation comes, and never
+sends a command twice by itself.
 
-Method: a real server, and a client cancelled after every number of turns its write may take.
+Method: a real server, a client cancelled after every number of turns its write may take, and a way on which
+a reply gets lost. The control is the same client with the library's habit of repeating.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
-from runtime.redis_link import connect
+from runtime.redis_link import WEATHER, cold, connect
+from tests.support.proxy import Proxy
 
 
 @pytest.mark.parametrize("scheme", ["redis://h:1/0", "rediss://h:1/0", "unix:///tmp/s"])
@@ -33,3 +39,30 @@ async def test_a_call_cancelled_as_its_write_ends_stays_cancelled(valkey_url: st
                 await task
     assert await redis.get("nothing") is None
     await redis.aclose()
+
+
+async def _counted_with_a_lost_reply(valkey_url: str, proxy: Proxy, key: str) -> bytes | None:
+    """What a counter stands at that was raised once, by a command whose first reply never arrived."""
+    redis = connect(proxy.url, pool_max=1)
+    await redis.ping()
+    proxy.cut_after_replies(0)
+    with suppress(*WEATHER):
+        await redis.incr(key)
+    await redis.aclose()
+    direct = connect(valkey_url)
+    counted: bytes | None = await direct.get(key)
+    await direct.aclose()
+    return counted
+
+
+async def test_a_command_whose_reply_was_lost_is_not_sent_again(
+    valkey_url: str, proxy: Proxy, unique: str
+) -> None:
+    assert await _counted_with_a_lost_reply(valkey_url, proxy, unique) == b"1"
+
+
+async def test_with_the_librarys_own_repeats_it_would_be_executed_twice(
+    valkey_url: str, proxy: Proxy, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cold, "Retry", lambda *_: Retry(NoBackoff(), 3))
+    assert await _counted_with_a_lost_reply(valkey_url, proxy, unique) == b"2"

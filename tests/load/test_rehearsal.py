@@ -10,10 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +19,8 @@ import pytest
 from loadtest.rehearsal.diary import read_diaries
 from loadtest.rehearsal.objectives import FACTS
 from loadtest.rehearsal.possession import Stories
-from runtime.engines import free_port
 from runtime.paths import ROOT
+from tests.support.controls import read_then_write
 from tests.support.service import Service, started
 
 PROMISES = Path(__file__).with_name("promises.toml")
@@ -38,32 +35,6 @@ def up() -> Iterator[Service]:
     """An instance whose holds end soon. The control comes last: what it leaves is not for anybody else."""
     with started("--no-demo", **SHORT) as service:
         yield service
-
-
-@contextmanager
-def read_then_write(up: Service) -> Iterator[str]:
-    """One more API process of the instance, of the build that does not hold atomically; its address."""
-    port = free_port()
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.support.read_then_write", "serve"],
-        env={**up.environment, "PORT": str(port)},
-        cwd=ROOT,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        url = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 60
-        while not _is_ready(url):
-            assert process.poll() is None, "the control ended"
-            assert time.monotonic() < deadline, "the control did not come up"
-            time.sleep(0.1)
-        yield url
-        process.terminate()
-
-
-def _is_ready(url: str) -> bool:
-    with suppress(OSError), urllib.request.urlopen(f"{url}/readyz", timeout=2) as response:
-        return bool(response.status == 200)
-    return False
 
 
 def rehearse(up: Service, url: str, results: Path) -> tuple[int, dict[str, Any], Path]:

@@ -71,6 +71,7 @@ async def test_enough_fans_sell_out_down_to_the_wheelchair_place_and_the_couple_
     assert (report.sold, report.seats, report.seats_left) == (30, 30, 0)
     assert report.orders_confirmed == report.orders_placed
     assert report.conflicts > 0
+    assert report.verdict.operations >= report.holds + 2 * report.orders_confirmed
     assert report.exit_code == 0
 
 
@@ -114,6 +115,7 @@ async def test_seats_kept_from_sale_before_the_rush_are_not_missed() -> None:
 async def test_a_box_office_that_oversells_is_found_out() -> None:
     report = await rush(BoxOffice(HALL, oversells=True), RushPlan(20, (2,), seed=3))
     assert report.verdict.sold_twice
+    assert report.verdict.impossible
     assert report.exit_code == 3
 
 

@@ -16,6 +16,8 @@ from typing import Any
 
 from loadtest.rush import Answer, Hall, History, Meter, Sale
 
+LONG_AFTER = "2100-01-01T00:00:00Z"
+
 
 def layout_of(*rows: str) -> dict[str, Any]:
     """A hall drawn as the demo's: s seat, a wheelchair place, c companion, < > a couple seat, | an aisle."""
@@ -111,7 +113,8 @@ class BoxOffice:
             case "order":
                 order_id = f"ord_{body['hold_id']}"
                 self.orders[order_id] = Order(token, self.held.pop(body["hold_id"]))
-                return Answer(201, {"order_id": order_id, "state": "pending_payment"})
+                told = {"order_id": order_id, "state": "pending_payment", "pay_by": LONG_AFTER}
+                return Answer(201, told)
             case "payment":
                 return Answer(201, {"next": {"test": {"url": f"http://bank/{path.split('/')[4]}"}}})
             case "approve":
@@ -141,7 +144,8 @@ class BoxOffice:
                 return Answer(409, {"code": "sold_out", "seats_left": seats_left})
         hold_id = f"hld_{next(self._numbers)}"
         self.held[hold_id] = wanted
-        return Answer(201, {"hold_id": hold_id, "seats": [{"label": self.labels[seat]} for seat in wanted]})
+        seats = [{"label": self.labels[seat]} for seat in wanted]
+        return Answer(201, {"hold_id": hold_id, "seats": seats, "expires_at": LONG_AFTER})
 
     def _best(self, taken: set[int], count: int, accessible: int = 0) -> list[int]:
         free = [seat for seat in range(len(self.labels)) if seat not in taken]

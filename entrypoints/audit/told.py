@@ -1,0 +1,47 @@
+"""What clients were told, against what PostgreSQL has.
+
+The other checks ask whether the stores agree with each other. This one asks whether they agree with what left
+the house: an order somebody was told is kept exists, one somebody was told is confirmed is confirmed or was
+given back since; and one order of events explains every answer about every seat (`loadtest.histories`). An
+operation without an answer was told to nobody and is looked for nowhere.
+
+Nothing here is under way: what was told had been committed before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from entrypoints.audit.findings import CHECKS_OF_A_HISTORY, Seen
+from entrypoints.audit.records import SQL
+from kernel.ids import order_id_of
+from loadtest.histories import Operation, judge
+from runtime.postgres import Database
+
+_KEPT, _ONE_AT_A_TIME = CHECKS_OF_A_HISTORY
+_CONFIRMED: Final = frozenset({"confirmed", "refunded"})
+
+
+async def prove_told(database: Database, told: Sequence[Operation]) -> Seen:
+    """Every order that was acknowledged, and every seat's history."""
+    seen = Seen()
+    answered = [one for one in told if one.what in {"claim", "sell"} and one.answered_s is not None]
+    order_ids = list({order_id_of(one.hold_id) for one in answered})
+    rows = await database.fetch(SQL["standing_of_orders"], order_ids)
+    state_of = {row["order_id"]: row["state"] for row in rows}
+    seen.counted[_KEPT] = len(order_ids)
+    for one in answered:
+        order_id = order_id_of(one.hold_id)
+        state = state_of.get(order_id)
+        if state is None:
+            seen.suspect(_KEPT, order_id, f"order {order_id} was told to be kept and does not exist")
+        elif one.what == "sell" and state not in _CONFIRMED:
+            seen.suspect(_KEPT, order_id, f"order {order_id} was told to be confirmed and is {state}")
+    judgement = judge(told)
+    seen.counted[_ONE_AT_A_TIME] = judgement.seats
+    for sentence in judgement.impossible:
+        seen.suspect(_ONE_AT_A_TIME, sentence, sentence)
+    for sentence in judgement.undecided:
+        seen.suspect(_ONE_AT_A_TIME, sentence, f"not judged to the end: {sentence}")
+    return seen

@@ -1,0 +1,122 @@
+"""The witness: every granted seat of a rush as an operation with its instants, to be judged afterwards.
+
+The history (`history.py`) knows what each order came to; whether two people had a seat one after the other
+or at the same time is a question of instants. So here stands, for every hold that was granted, when it was
+asked for, when the answer came, until when it was promised, and the same for its release, its order and its
+sale. An answer that never came, or was a 5xx at any of its repeats, leaves the operation open: it may have
+had its effect. An order is a claim from the first answer that shows it to be kept for good, however late that
+is; a sale likewise.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from loadtest.histories import CLOCKS_DIFFER_S, Operation
+from loadtest.histories.operations import What
+from loadtest.rush.decisions import Answer, Held
+
+_KEPT: Final = frozenset({"pending_payment", "paid", "confirmed"})
+
+
+@dataclass(slots=True)
+class _Step:
+    """An operation that may still be answered."""
+
+    asked_s: float
+    answered_s: float | None = None
+    until_s: float | None = None
+
+
+@dataclass(slots=True)
+class _Life:
+    """What became of one hold."""
+
+    seats: tuple[str, ...]
+    steps: dict[What, _Step] = field(default_factory=dict)
+
+
+class Witness:
+    """Operations of one showtime, by the fans' own clock."""
+
+    def __init__(
+        self,
+        showtime_id: str = "",
+        monotonic_s: Callable[[], float] = time.monotonic,
+        unix_s: Callable[[], float] = time.time,
+    ) -> None:
+        self._showtime_id = showtime_id
+        self._monotonic_s = monotonic_s
+        self._unix_s = unix_s
+        self._lives: dict[str, _Life] = {}
+        self._hold_of: dict[str, str] = {}
+        self._lost_from_s: float | None = None
+
+    def maps_were_remade(self, from_s: float) -> None:
+        """Seat maps were made anew at some instant since, and holds may have been lost."""
+        self._lost_from_s = from_s
+
+    def held(self, held: Held, asked_s: float, answer: Answer) -> None:
+        """Seats were granted."""
+        until_s = self._deadline(answer, "expires_at", asked_s)
+        step = _Step(asked_s, self._monotonic_s(), until_s)
+        self._lives[held.hold_id] = _Life(held.seats, {"hold": step})
+
+    def released(self, hold_id: str, asked_s: float, answer: Answer) -> None:
+        """Somebody asked to let go."""
+        if answer.status == 204 or answer.unsure:
+            answered_s = self._monotonic_s() if answer.status == 204 else None
+            self._lives[hold_id].steps["release"] = _Step(asked_s, answered_s)
+
+    def ordered(self, hold_id: str, asked_s: float, answer: Answer) -> None:
+        """Somebody asked to make an order of a hold."""
+        if answer.status not in {201, 202} and not answer.unsure:
+            return
+        claim = _Step(asked_s, until_s=self._deadline(answer, "pay_by", asked_s))
+        self._lives[hold_id].steps["claim"] = claim
+        if "order_id" in answer.body:
+            self._hold_of[str(answer.body["order_id"])] = hold_id
+            self.seen(str(answer.body["order_id"]), answer)
+
+    def paying(self, order_id: str, asked_s: float) -> None:
+        """The first thing that may lead to a sale was asked for."""
+        self._lives[self._hold_of[order_id]].steps.setdefault("sell", _Step(asked_s))
+
+    def seen(self, order_id: str, answer: Answer) -> None:
+        """An answer showed an order; what it shows has happened by now."""
+        state = answer.body.get("state")
+        if answer.status not in {200, 201, 202} or state not in _KEPT or order_id not in self._hold_of:
+            return
+        steps = self._lives[self._hold_of[order_id]].steps
+        claim = steps["claim"]
+        if claim.answered_s is None:
+            claim.answered_s = self._monotonic_s()
+        if state == "confirmed":
+            sale = steps.setdefault("sell", _Step(claim.asked_s))
+            if sale.answered_s is None:
+                sale.answered_s = self._monotonic_s()
+
+    def operations(self) -> list[Operation]:
+        """Everything so far."""
+        told = [
+            Operation(
+                what, hold_id, life.seats, step.asked_s, step.answered_s, step.until_s, self._showtime_id
+            )
+            for hold_id, life in self._lives.items()
+            for what, step in life.steps.items()
+        ]
+        if self._lost_from_s is not None:
+            told.append(Operation("lost", "", (), self._lost_from_s, showtime_id=self._showtime_id))
+        return told
+
+    def _deadline(self, answer: Answer, name: str, asked_s: float) -> float:
+        """From when a grant may end by itself, by our clock; at once where no deadline was told."""
+        told = answer.body.get(name)
+        if told is None:
+            return asked_s
+        left_s = datetime.fromisoformat(str(told)).timestamp() - self._unix_s()
+        return self._monotonic_s() + left_s - CLOCKS_DIFFER_S

@@ -1,0 +1,98 @@
+"""Goal: what clients were told and the stores no longer say is found; what nobody was told is not asked for.
+
+Method: a sold order and the true history of it, then one thing changed at a time, in PostgreSQL or in what
+was told. The true history is the control.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pytest
+from typer.testing import CliRunner
+
+from entrypoints.audit import run_audit
+from entrypoints.audit.findings import CHECKS, CHECKS_OF_A_HISTORY
+from entrypoints.cli import app
+from loadtest.histories import Operation
+from tests.integration.audit.scenes import QUICK, Sold, sold
+from tests.support.platform import RunningPlatform
+
+KEPT, ONE_AT_A_TIME = CHECKS_OF_A_HISTORY
+SEATS = ("A1", "A2")
+
+
+@dataclass
+class Told:
+    """A scene, and what its fan was told."""
+
+    scene: Sold
+    operations: list[Operation]
+
+    async def broken(self) -> dict[str, str | None]:
+        report = await run_audit(self.scene.running.platform, patience=QUICK, told=self.operations)
+        assert [check.name for check in report.checks] == [*CHECKS, *CHECKS_OF_A_HISTORY]
+        return {check.name: check.offender for check in report.checks if not check.ok}
+
+
+@pytest.fixture
+async def told(running: RunningPlatform) -> Told:
+    scene = await sold(running)
+    return Told(
+        scene,
+        [
+            Operation("hold", scene.hold_id, SEATS, 1.0, 2.0, until_s=400.0),
+            Operation("claim", scene.hold_id, SEATS, 3.0, 4.0, until_s=900.0),
+            Operation("sell", scene.hold_id, SEATS, 5.0, 6.0),
+        ],
+    )
+
+
+async def test_a_true_history_breaks_no_promise(told: Told) -> None:
+    assert await told.broken() == {}
+
+
+async def test_an_order_that_was_told_to_be_kept_and_is_gone_is_found(told: Told) -> None:
+    gone = msgspec.structs.replace(told.operations[1], hold_id="hld_" + "7" * 26)
+    told.operations = [gone]
+    broken = await told.broken()
+    assert broken[KEPT] == f"order ord_{'7' * 26} was told to be kept and does not exist"
+
+
+async def test_an_order_that_was_told_to_be_confirmed_and_is_not_is_found(told: Told) -> None:
+    await told.scene.sql(
+        "UPDATE checkout.orders SET state = 'cancelled', confirmed_at = NULL, ended_at = now(),"
+        " end_reason = 'test', seats_given_up_at = now() WHERE order_id = $1",
+        told.scene.order_id,
+    )
+    broken = await told.broken()
+    assert broken[KEPT] == f"order {told.scene.order_id} was told to be confirmed and is cancelled"
+
+
+async def test_what_nobody_was_told_is_looked_for_nowhere(told: Told) -> None:
+    never = Operation("claim", "hld_" + "7" * 26, ("A5",), 3.0, None)
+    told.operations.append(never)
+    assert await told.broken() == {}
+
+
+async def test_a_seat_two_people_were_told_is_theirs_is_found(told: Told) -> None:
+    told.operations.append(Operation("hold", "hld_other", ("A2",), 7.0, 8.0, until_s=400.0))
+    broken = await told.broken()
+    assert broken[ONE_AT_A_TIME] is not None
+    assert broken[ONE_AT_A_TIME].startswith("A2: hold of hld_other")
+
+
+async def test_without_a_history_nothing_is_said_of_it(told: Told) -> None:
+    report = await run_audit(told.scene.running.platform, patience=QUICK)
+    assert [check.name for check in report.checks] == list(CHECKS)
+
+
+async def test_a_file_that_is_no_history_is_usage(tmp_path: Path) -> None:
+    file = tmp_path / "history.ndjson"
+    file.write_text("not a line of one\n")
+    result = await asyncio.to_thread(CliRunner().invoke, app, ["audit", "--history", str(file)])
+    assert result.exit_code == 2
+    assert "is no history" in result.output

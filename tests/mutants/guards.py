@@ -1,0 +1,275 @@
+"""The guards of seats and money, each taken away once."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants.mutant import Mutant
+
+_CHECKOUT: Final = "integration/checkout/"
+_WRITER: Final = f"{_CHECKOUT}test_order_writer.py::"
+_CONTRACT: Final = "contract/test_seat_inventory.py::"
+_STEPS: Final = "integration/reservation/test_rebuild_steps.py::"
+
+_SCRIPTS: Final = (
+    Mutant(
+        "a hold looks at the first of its seats only",
+        "lua/seats/hold_seats.lua",
+        "local contested = has_any(piece, first, seats)",
+        "local contested = has_any(piece, first, { seats[1] })",
+        (f"{_CONTRACT}test_a_hold_takes_none_of_its_seats_when_one_is_taken",),
+    ),
+    Mutant(
+        "the limit per buyer is left to whoever asks",
+        "lua/seats/hold_seats.lua",
+        "if owned + #seats > limit then\n  return",
+        "if false then\n  return",
+        (
+            f"{_CONTRACT}test_a_buyer_may_own_as_many_seats_as_the_limit_and_not_one_more",
+            "races/test_holds.py::test_a_buyer_with_many_hands_gets_no_more_than_the_limit",
+        ),
+    ),
+    Mutant(
+        "a repeated hold is not recognised",
+        "lua/seats/hold_seats.lua",
+        "if terms[7] then",
+        "if false then",
+        ("lua/test_repeats.py::test_a_repeated_hold_answers_the_first_deadline_and_changes_nothing",),
+    ),
+    Mutant(
+        "a hold believes data of any epoch",
+        "lua/seats/hold_seats.lua",
+        "if terms[1] ~= EPOCH then",
+        "if false and EPOCH then",
+        ("lua/test_fence.py::test_data_that_is_gone_is_not_believed_to_be_empty",),
+    ),
+    Mutant(
+        "a sale believes data of any epoch",
+        "lua/seats/confirm_hold.lua",
+        "if terms[1] ~= EPOCH then",
+        "if false and EPOCH then",
+        ("lua/test_fence.py::test_data_of_another_epoch_is_left_exactly_as_it_is",),
+    ),
+    Mutant(
+        "a claim is made of a hold past its time",
+        "lua/seats/claim_hold.lua",
+        "if record.state == 'x' or record.expires_at_ms <= now then",
+        "if record.state == 'x' then",
+        (f"{_CONTRACT}test_an_expired_hold_answers_its_owner_that_it_expired",),
+    ),
+    Mutant(
+        "a claim leaves no entry on the log",
+        "lua/seats/claim_hold.lua",
+        "local log_id = redis.call('XADD', KEYS[4], '*', 'kind', 'claim', 'data', ARGV[5])",
+        "local log_id = '0-1'",
+        ("lua/test_repeats.py::test_the_log_says_what_kind_of_entry_a_header_promises",),
+    ),
+    Mutant(
+        "an order's hold is let go",
+        "lua/seats/release_hold.lua",
+        "if record.state == 'c' or record.state == 's' then",
+        "if false then",
+        (
+            f"{_CONTRACT}test_an_order_is_neither_extended_nor_let_go",
+            "races/test_holds.py::test_letting_go_and_ordering_never_both_win",
+        ),
+    ),
+    Mutant(
+        "a sale is made of another claim of the name",
+        "lua/seats/confirm_hold.lua",
+        "local is_meant = ARGV[4] == '' or",
+        "local is_meant = true or",
+        (f"{_CONTRACT}test_a_sale_of_a_claim_is_not_made_from_another_hold_of_its_name",),
+    ),
+    Mutant(
+        "seats are given back whatever became of the hold",
+        "lua/seats/return_seats.lua",
+        "if not record or not string.find(ARGV[3], record.state, 1, true) then",
+        "if not record then",
+        (f"{_CONTRACT}test_nothing_is_given_back_in_a_state_that_was_not_expected",),
+    ),
+    Mutant(
+        "two twins of a request are both the first",
+        "lua/requests/begin_request.lua",
+        "if not known then",
+        "if true then",
+        (f"{_CHECKOUT}test_request_guard.py::test_of_fifty_twins_one_begins",),
+    ),
+)
+
+_GATE: Final = (
+    Mutant(
+        "an unknown script is taught by whoever meets it",
+        "runtime/redis_link/scripts.py",
+        "        if isinstance(outcome, ReplyError):\n            raise",
+        '        if isinstance(outcome, ReplyError) and str(outcome).startswith("NOSCRIPT"):\n'
+        "            await self.load()\n"
+        "            outcome = await link.call(packed)\n"
+        "        if isinstance(outcome, ReplyError):\n            raise",
+        ("lua/test_fence.py::test_a_server_that_does_not_know_a_script_is_never_taught_it_by_a_caller",),
+    ),
+    Mutant(
+        "the plain client repeats what got no reply",
+        "runtime/redis_link/cold.py",
+        "Retry(NoBackoff(), 0)",
+        "Retry(NoBackoff(), 3)",
+        ("link/test_cold_client.py::test_a_command_whose_reply_was_lost_is_not_sent_again",),
+    ),
+    Mutant(
+        "a rebuild writes the epoch first",
+        "reservation/rebuild.py",
+        "        sales = await self._store.all_sales()\n",
+        "        for partition in range(PARTITIONS):\n"
+        "            await self._scripts.redis.set(epoch_key(partition), epoch)\n"
+        "        sales = await self._store.all_sales()\n",
+        (f"{_STEPS}test_a_rebuild_that_dies_at_any_step_leaves_no_gate_open_on_half_a_house",),
+    ),
+    Mutant(
+        "a rebuild leaves the old gate open while it asks for the owners",
+        "reservation/rebuild.py",
+        "        await self._scripts.forget()\n",
+        "",
+        (f"{_STEPS}test_an_order_made_after_the_owners_were_asked_for_is_refused_and_not_forgotten",),
+    ),
+    Mutant(
+        "two rebuilds at a time",
+        "reservation/queries.sql",
+        "SELECT pg_advisory_xact_lock(hashtext('seatrush.rebuild'));",
+        "SELECT 1;",
+        (
+            "integration/reservation/test_rebuild.py::"
+            "test_a_seat_taken_off_sale_as_a_rebuild_begins_is_off_sale_after_it",
+        ),
+    ),
+    Mutant(
+        "a rebuild asks PostgreSQL for owners and not the log",
+        "checkout/owners.py",
+        "    for partition in range(PARTITIONS):\n",
+        "    for partition in range(0):\n",
+        (f"{_CHECKOUT}test_owners.py::test_a_rebuild_with_the_writer_standing_still_keeps_every_seat",),
+    ),
+)
+
+_ORDERS: Final = (
+    Mutant(
+        "a seat may have two owners",
+        "migrations/0006_pre_checkout_lighten_sales.sql",
+        "CREATE UNIQUE INDEX seat_claims_one_owner",
+        "CREATE INDEX seat_claims_one_owner",
+        (f"{_WRITER}test_two_orders_claiming_one_seat_end_as_one_owner_and_one_refusal",),
+    ),
+    Mutant(
+        "an order is acknowledged before it is committed",
+        "checkout/service.py",
+        "if fresh:\n                outcome = await self._commits.wait("
+        "expected, limits.order_commit_wait_ms / 1000)",
+        'if fresh:\n                outcome = "committed"',
+        (
+            f"{_CHECKOUT}test_commits.py::"
+            "test_while_no_writer_is_there_an_order_is_accepted_shown_and_then_created",
+        ),
+    ),
+    Mutant(
+        "an entry is acknowledged before it is written",
+        "checkout/writer/loop.py",
+        "        outcome = _Outcome()\n        try:",
+        "        outcome = _Outcome()\n        await self._log.settle(load.entries, [], [])\n        try:",
+        (f"{_WRITER}test_a_crash_after_the_commit_repeats_nothing",),
+    ),
+    Mutant(
+        "a log is followed from its end",
+        "checkout/log_redis.py",
+        'GROUP, id="0"',
+        'GROUP, id="$"',
+        (f"{_WRITER}test_a_log_that_lost_everything_is_followed_from_its_new_beginning",),
+    ),
+    Mutant(
+        "a log is trimmed by length",
+        "checkout/log_redis.py",
+        'log_key(partition), minid=f"{milliseconds}-{sequence}", approximate=False',
+        "log_key(partition), maxlen=0, approximate=False",
+        (
+            f"{_WRITER}test_only_what_postgres_has_and_nobody_works_on_is_trimmed",
+            "lua/test_tidy.py::test_no_client_call_trims_a_log_by_length",
+        ),
+    ),
+    Mutant(
+        "what a dead writer was given is left to it",
+        "checkout/writer/loop.py",
+        "            if abandoned:\n",
+        "            if False:\n",
+        (f"{_WRITER}test_what_another_slot_left_behind_is_taken_over",),
+    ),
+    Mutant(
+        "weather counts as a poisoned entry",
+        "checkout/writer/loop.py",
+        "refused = await in_any_weather(lambda: self._store.write(batch))\n"
+        "        except (EntryRefused, *DATA_ERRORS) as error:",
+        "refused = await self._store.write(batch)\n        except Exception as error:",
+        (f"{_WRITER}test_while_postgres_is_away_everything_waits_and_nothing_is_put_aside",),
+    ),
+    Mutant(
+        "a commit returns before the log of PostgreSQL is on disk",
+        "runtime/engines/postgres.py",
+        '"synchronous_commit": "on"',
+        '"synchronous_commit": "off"',
+        ("integration/engines/test_postgres.py::test_commits_are_durable_and_clocks_agree",),
+    ),
+)
+
+_MONEY: Final = (
+    Mutant(
+        "a webhook is answered before it is committed",
+        "checkout/payments.py",
+        "        gateway = self.gateway(gateway_name)\n"
+        "        event = gateway.read_webhook(headers, body, self._clock.now())\n",
+        "        gateway = self.gateway(gateway_name)\n"
+        "        event = gateway.read_webhook(headers, body, self._clock.now())\n"
+        "        import asyncio\n\n"
+        "        self._later = asyncio.get_running_loop().create_task(self._do(gateway_name, event))\n\n"
+        "    async def _do(self, gateway_name: str, event: GatewayEvent) -> None:\n",
+        (f"{_CHECKOUT}test_over_http.py::test_news_of_an_unknown_payment_are_taken_and_kept",),
+    ),
+    Mutant(
+        "an event may be stored twice",
+        "migrations/0004_pre_checkout_create.sql",
+        "  outcome      text,\n  PRIMARY KEY (gateway, event_id)\n",
+        "  outcome      text\n",
+        (f"{_CHECKOUT}test_payments.py::test_money_for_an_unknown_payment_is_kept_as_an_orphan",),
+    ),
+    Mutant(
+        "a signature is compared by its beginning",
+        "checkout/gateways/standard_webhooks.py",
+        'hmac.compare_digest(candidate.encode(errors="replace"), expected)',
+        'hmac.compare_digest(candidate.encode(errors="replace")[:20], expected[:20])',
+        ("unit/gateways/test_standard_webhooks.py::test_no_single_character_of_the_signature_may_change",),
+    ),
+    Mutant(
+        "a capture of another amount is fulfilled",
+        "checkout/payments.py",
+        "if event.amount != payment.amount:",
+        "if False:",
+        (f"{_CHECKOUT}test_payments.py::test_another_amount_is_never_fulfilled_and_a_person_has_to_look",),
+    ),
+    Mutant(
+        "a refund has another key at every attempt",
+        "checkout/refunds.py",
+        "refund_id=refund.refund_id, gateway_ref",
+        'refund_id=f"{refund.refund_id}{self._clock.monotonic_s()}", gateway_ref',
+        (f"{_CHECKOUT}test_refunds.py::test_a_refund_whose_answer_got_lost_is_asked_for_with_the_same_key",),
+    ),
+    Mutant(
+        "seats go back on sale before PostgreSQL has given them up",
+        "checkout/completers.py",
+        "        return len(await self._store.expire_orders())",
+        '        overdue = "SELECT order_id FROM checkout.orders WHERE pay_by < now()"\n'
+        "        for row in await self._store._database.fetch(overdue):\n"
+        "            await self._inventory.return_seats(\n"
+        '                hold_id_of(row["order_id"]), states=frozenset({"claimed"})\n'
+        "            )\n"
+        "        return len(await self._store.expire_orders())",
+        (f"{_CHECKOUT}test_completers.py::test_an_unpaid_order_ends_by_postgres_clock_and_its_seats_return",),
+    ),
+)
+
+GUARDS: Final = (*_SCRIPTS, *_GATE, *_ORDERS, *_MONEY)

@@ -1,0 +1,116 @@
+"""Goal: what fans were told becomes operations that promise no more and no less than the answers did.
+
+Method: a clock that is set by hand, answers as the API gives them, and what stands in the operations then.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from loadtest.histories import CLOCKS_DIFFER_S, Operation
+from loadtest.rush import Answer, Witness
+from loadtest.rush.decisions import Held
+
+NOW = "2026-11-22T20:00:00Z"
+UNIX_S = 1_795_377_600.0
+GRANTED = Answer(201, {"expires_at": "2026-11-22T20:08:00Z"})
+
+
+class Evening:
+    """A witness whose clocks stand where a test puts them."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self.witness = Witness("sho_1", lambda: self.now_s, lambda: UNIX_S)
+        self.witness.held(Held("hld_1", ("A1",)), 99.0, GRANTED)
+
+    def of(self, what: str) -> Operation | None:
+        found = [operation for operation in self.witness.operations() if operation.what == what]
+        return found[0] if found else None
+
+
+@pytest.fixture
+def evening() -> Evening:
+    return Evening()
+
+
+def test_a_hold_is_ours_from_question_to_answer_and_until_its_deadline(evening: Evening) -> None:
+    until_s = 100.0 + 480.0 - CLOCKS_DIFFER_S
+    assert evening.witness.operations() == [
+        Operation("hold", "hld_1", ("A1",), 99.0, 100.0, until_s, "sho_1")
+    ]
+
+
+def test_a_deadline_nobody_told_promises_nothing(evening: Evening) -> None:
+    evening.witness.held(Held("hld_2", ("A2",)), 99.5, Answer(201, {}))
+    assert evening.witness.operations()[1].until_s == 99.5
+
+
+@pytest.mark.parametrize(
+    ("answer", "known", "done"),
+    [
+        (Answer(204), True, True),
+        (Answer(204, unsure=True), True, True),
+        (Answer(503, unsure=True), True, False),
+        (Answer(410, unsure=True), True, False),
+        (Answer(410), False, False),
+    ],
+)
+def test_a_release_is_done_open_or_refused(evening: Evening, answer: Answer, known: bool, done: bool) -> None:
+    evening.witness.released("hld_1", 99.8, answer)
+    release = evening.of("release")
+    assert (release is not None) == known
+    assert release is None or (release.answered_s is not None) == done
+
+
+@pytest.mark.parametrize(
+    ("answer", "known", "done"),
+    [
+        (Answer(201, {"order_id": "ord_1", "state": "pending_payment", "pay_by": NOW}), True, True),
+        (Answer(202, {"order_id": "ord_1", "state": "claiming", "pay_by": NOW}), True, False),
+        (Answer(503, unsure=True), True, False),
+        (Answer(409, {"code": "hold_lost"}), False, False),
+    ],
+)
+def test_an_order_is_kept_on_its_way_or_refused(
+    evening: Evening, answer: Answer, known: bool, done: bool
+) -> None:
+    evening.witness.ordered("hld_1", 99.8, answer)
+    claim = evening.of("claim")
+    assert (claim is not None) == known
+    assert claim is None or (claim.answered_s is not None) == done
+
+
+def test_an_order_on_its_way_is_kept_from_the_first_answer_that_shows_it(evening: Evening) -> None:
+    evening.witness.ordered("hld_1", 99.8, Answer(202, {"order_id": "ord_1", "state": "claiming"}))
+    evening.now_s = 105.0
+    evening.witness.seen("ord_1", Answer(200, {"state": "claiming"}))
+    assert evening.of("claim") == Operation("claim", "hld_1", ("A1",), 99.8, None, 99.8, "sho_1")
+    evening.witness.seen("ord_1", Answer(200, {"state": "paid"}))
+    evening.now_s = 110.0
+    evening.witness.seen("ord_1", Answer(200, {"state": "paid"}))
+    claim = evening.of("claim")
+    assert claim is not None
+    assert claim.answered_s == 105.0
+
+
+def test_a_sale_lies_between_the_first_payment_and_the_first_sight_of_it(evening: Evening) -> None:
+    evening.witness.ordered("hld_1", 99.8, Answer(201, {"order_id": "ord_1", "state": "pending_payment"}))
+    evening.witness.paying("ord_1", 101.0)
+    evening.witness.paying("ord_1", 103.0)
+    sale = evening.of("sell")
+    assert sale is not None
+    assert (sale.asked_s, sale.answered_s) == (101.0, None)
+    evening.now_s = 106.0
+    evening.witness.seen("ord_1", Answer(503, {"state": "confirmed"}))
+    assert evening.of("sell") == sale
+    evening.witness.seen("ord_1", Answer(200, {"state": "confirmed"}))
+    sale = evening.of("sell")
+    assert sale is not None
+    assert (sale.asked_s, sale.answered_s) == (101.0, 106.0)
+
+
+def test_a_rebuild_is_told_with_everything_else(evening: Evening) -> None:
+    assert evening.of("lost") is None
+    evening.witness.maps_were_remade(90.0)
+    assert evening.of("lost") == Operation("lost", "", (), 90.0, showtime_id="sho_1")
