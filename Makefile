@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-engines test-fast test-lua test-races lint format bench bench-quick bench-page load lock openapi schema settings audit doctor clean
+.PHONY: help run test test-engines test-fast test-lua test-races lint format mutants bench bench-quick bench-page load lock openapi schema settings audit doctor clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,7 +21,7 @@ run: $(VENV)/.installed ## start everything on http://localhost:8080
 	@exec $(BIN)/seatrush up
 
 test: $(VENV)/.installed lint ## lint, then every test on real engines, also Debian's where found
-	$(BIN)/python -m pytest tests/unit tests/lua tests/contract tests/races tests/link
+	$(BIN)/python -m pytest tests/unit tests/lua tests/contract tests/races tests/link tests/mutants
 	$(BIN)/python -m pytest tests/integration tests/e2e tests/load
 	@$(MAKE) --no-print-directory test-engines
 
@@ -41,6 +41,9 @@ test-lua: $(VENV)/.installed ## every status of every script, on a real server
 
 test-races: $(VENV)/.installed ## races and their controls
 	$(BIN)/python -m pytest tests/races
+
+mutants: $(VENV)/.installed ## take every guard away once, in a copy; each must be missed by a test
+	@$(BIN)/python -m tests.mutants $(WORDS)
 
 lint: $(VENV)/.installed ## ruff, mypy, import rows, Lua headers, named queries
 	$(BIN)/ruff check .
