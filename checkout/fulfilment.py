@@ -50,6 +50,10 @@ class Fulfilment:
             return False
         if await self._confirm_held(order):
             return True
+        # That may have been under way for long: others confirmed it meanwhile, and its fan gave it back.
+        order = await self._store.find_order(order_id)
+        if order is None or order.state != "paid":
+            return True
         _log.info("order %s was paid after its seats were given up", order_id)
         try:
             await self._take_again(

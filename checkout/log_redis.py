@@ -250,8 +250,10 @@ class OrderLog:
             if "NOGROUP" not in str(error) and "no such key" not in str(error):
                 raise
             return [(0, 0)]
-        last_given = next(group["last-delivered-id"] for group in groups if group["name"] == GROUP.encode())
-        places = [last_given, pending["min"]] if pending["min"] else [last_given]
+        given = [group["last-delivered-id"] for group in groups if group["name"] == GROUP.encode()]
+        if not given:  # it was there a moment ago: the server has lost what it had
+            return [(0, 0)]
+        places = [*given, pending["min"]] if pending["min"] else given
         return [log_position(place.decode()) for place in places]
 
 

@@ -1,0 +1,173 @@
+"""Guards, each taken away: what the simulator must find.
+
+A mutant is the product, or a server, without one of the things that keep a promise. It is put in place for
+one seed and taken out again. Whoever adds a guard adds its mutant here; a mutant nobody finds says that the
+simulator is too kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from checkout import Commits, Completers, OrderWriter
+from checkout.refunds import RefundService
+from checkout.writer.weather import in_any_weather
+from kernel.errors import PersistenceUnavailable
+from kernel.ids import hold_id_of
+from reservation.inventory_memory import MemoryInventory
+from tests.simulation import seats
+
+if TYPE_CHECKING:
+    from tests.simulation.house import House
+
+Mutant = Callable[["House"], Any]
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+@contextmanager
+def acknowledge_before_commit(house: House) -> Iterator[None]:
+    """A claim on the log counts as an order."""
+
+    async def wait(self: Commits, expected: Any, timeout_s: float) -> str:
+        expected.cancel()
+        return "committed"
+
+    with _replaced(Commits, "wait", wait):
+        yield
+
+
+@contextmanager
+def settle_before_commit(house: House) -> Iterator[None]:
+    """Entries are acknowledged when they are read."""
+    write = OrderWriter._write
+
+    async def settle_and_write(self: OrderWriter, load: Any) -> Any:
+        await in_any_weather(lambda: self._log.settle(load.entries, [], []))
+        return await write(self, load)
+
+    with _replaced(OrderWriter, "_write", settle_and_write):
+        yield
+
+
+@contextmanager
+def no_owner_index(house: House) -> Iterator[None]:
+    """PostgreSQL takes any number of owners of a seat."""
+    house.postgres.dropped |= {"seat_claims_one_owner", "tickets_one_per_seat"}
+    yield
+
+
+@contextmanager
+def free_in_redis_first(house: House) -> Iterator[None]:
+    """Seats of overdue orders go on sale before PostgreSQL has given them up."""
+    expire = Completers.expire_orders
+
+    async def free_and_expire(self: Completers) -> int:
+        for row in list(house.postgres.tables["orders"].values()):
+            if row["state"] == "pending_payment" and row["pay_by"] < house.world.now:
+                await self._inventory.return_seats(hold_id_of(row["order_id"]), states=frozenset({"claimed"}))
+        return await expire(self)
+
+    with _replaced(Completers, "expire_orders", free_and_expire):
+        yield
+
+
+@contextmanager
+def no_request_lookup(house: House) -> Iterator[None]:
+    """A hold asked for again is judged as if it were new."""
+    hold = MemoryInventory.hold
+
+    async def forgetful(self: Any, showtime_id: str, hold_id: str, *words: Any, **named: Any) -> Any:
+        showtime = self._showtimes.get(showtime_id)
+        record = showtime.records.get(hold_id) if showtime else None
+        if record is None:
+            return await hold(self, showtime_id, hold_id, *words, **named)
+        return await hold(self, showtime_id, f"{hold_id[:-1]}~", *words, **named)
+
+    with _replaced(MemoryInventory, "hold", forgetful):
+        yield
+
+
+@contextmanager
+def weather_is_poison(house: House) -> Iterator[None]:
+    """What PostgreSQL's absence prevents is put aside as if the entry were at fault."""
+
+    write = OrderWriter._write_or_halve
+
+    async def once(self: OrderWriter, items: Any, batch: Any, outcome: Any) -> None:
+        try:
+            await self._store.write(batch)
+        except PersistenceUnavailable:
+            for item in items:
+                await self._put_aside(item.entry, item.message, "persistence_unavailable", outcome)
+            return
+        except Exception:
+            pass
+        await write(self, items, batch, outcome)
+
+    with _replaced(OrderWriter, "_write_or_halve", once):
+        yield
+
+
+@contextmanager
+def group_from_the_end(house: House) -> Iterator[None]:
+    """A group that is gone is made again where the log ends."""
+
+    async def xgroup_create(self: Any, key: str, group: str, *, id: str, mkstream: bool) -> Any:
+        return await create(self, key, group, id="$", mkstream=mkstream)
+
+    create = seats.Redis.xgroup_create
+    with _replaced(seats.Redis, "xgroup_create", xgroup_create):
+        yield
+
+
+@contextmanager
+def fresh_refund_key(house: House) -> Iterator[None]:
+    """Every attempt to pay back is a new one to the gateway."""
+
+    async def again(self: RefundService, item: Any) -> Any:
+        gateway, refund = self._gateways[item.gateway], item.refund
+        return await gateway.refund(
+            refund_id=house.world.new_id("ref"), gateway_ref=item.gateway_ref, amount=refund.amount
+        )
+
+    with _replaced(RefundService, "_ask_back", again):
+        yield
+
+
+@contextmanager
+def no_epoch_check(house: House) -> Iterator[None]:
+    """Scripts do not look whether the data is of their epoch."""
+    house.seats.checks_epoch = False
+    yield
+
+
+@contextmanager
+def scripts_load_themselves(house: House) -> Iterator[None]:
+    """A server that does not know a script is told it, and the call is made again."""
+    house.loads_scripts_itself = True
+    yield
+
+
+ALL: Final[tuple[Mutant, ...]] = (
+    acknowledge_before_commit,
+    settle_before_commit,
+    no_owner_index,
+    free_in_redis_first,
+    no_request_lookup,
+    weather_is_poison,
+    group_from_the_end,
+    fresh_refund_key,
+    no_epoch_check,
+    scripts_load_themselves,
+)

@@ -1,0 +1,140 @@
+"""Goal: the box itself is honest: time, death, lost words and locks are what they are outside.
+
+Method: one process, one server, and a fault that is chosen and not drawn; each with the case in which nothing
+happens beside it. What the box has found before stands here too, as short as it can be told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+import pytest
+
+from checkout import CheckoutStore, OrderLog
+from checkout.domain import RequestKey
+from kernel.errors import PersistenceUnavailable
+from tests.simulation import seats
+from tests.simulation.loop import Stuck, VirtualLoop
+from tests.simulation.postgres import Database, Postgres
+from tests.simulation.statements import HANDLERS, ORDERS
+from tests.simulation.world import Aim, Process, World
+
+REQUEST = RequestKey("acc_a", "key", "00")
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    made = World(1)
+    made.mishap = 0.0
+    yield made
+    made.loop.close()
+
+
+def run(world: World, work: Coroutine[Any, Any, Any]) -> Any:
+    return world.loop.run_until_complete(work)
+
+
+def postgres_of(world: World) -> Postgres:
+    return Postgres(HANDLERS, lambda: world.now, world.wrong)
+
+
+def test_an_hour_of_waiting_takes_no_time_and_who_waits_for_nothing_is_told() -> None:
+    loop = VirtualLoop()
+    loop.run_until_complete(asyncio.sleep(3_600.0))
+    assert loop.time() == pytest.approx(3_600.0)
+    with pytest.raises(Stuck):
+        loop.run_until_complete(loop.create_future())
+    loop.close()
+
+
+@pytest.mark.parametrize(("fault", "is_done"), [("request_lost", False), ("reply_lost", True)])
+def test_nobody_hears_of_a_lost_message_and_only_a_lost_reply_was_done(
+    world: World, fault: str, is_done: bool
+) -> None:
+    server = postgres_of(world)
+    store = CheckoutStore(Database(Process(world, "one"), server))  # type: ignore[arg-type]
+    world.aims.append(Aim(fault, "read", 0.0))
+    with pytest.raises(PersistenceUnavailable):
+        run(world, store.keep_request_key(REQUEST, 201, b""))
+    assert bool(server.tables["idempotency_keys"]) is is_done
+    run(world, store.keep_request_key(REQUEST, 201, b""))
+    assert len(server.tables["idempotency_keys"]) == 1
+
+
+def test_what_a_killed_process_began_is_undone_and_it_can_say_nothing_more(world: World) -> None:
+    server = postgres_of(world)
+    process = Process(world, "one")
+    store = CheckoutStore(Database(process, server))  # type: ignore[arg-type]
+    said: list[str] = []
+
+    async def work() -> None:
+        try:
+            async with store.transaction() as connection:
+                await store.keep_request_key(REQUEST, 201, b"", connection)
+                said.append("written")
+                await asyncio.sleep(1.0)
+        finally:
+            await store.keep_request_key(REQUEST, 201, b"")
+            said.append("last words")
+
+    async def story() -> None:
+        task = process.spawn(work())
+        await asyncio.sleep(0.5)
+        process.kill()
+        await asyncio.wait([task])
+        await asyncio.sleep(1.0)
+
+    run(world, story())
+    assert said == ["written"]
+    assert server.tables["idempotency_keys"] == {}
+    assert server.open == {}
+    assert server.holders == {}
+
+
+def test_two_who_lock_each_others_rows_are_a_deadlock_for_one_of_them(world: World) -> None:
+    server = postgres_of(world)
+    process = Process(world, "one")
+    store = CheckoutStore(Database(process, server))  # type: ignore[arg-type]
+
+    async def both(first: str, second: str) -> str:
+        try:
+            async with store.transaction() as connection:
+                for name in (first, second):
+                    request = RequestKey("acc_a", name, "00")
+                    await store.keep_request_key(request, 201, first.encode(), connection)
+                    await asyncio.sleep(0.1)
+        except Exception as error:
+            return type(error).__name__
+        return "committed"
+
+    async def story() -> list[str]:
+        return sorted(await asyncio.gather(both("a", "b"), both("b", "a")))
+
+    assert run(world, story()) == ["DeadlockDetectedError", "committed"]
+    assert len({row["body"] for row in server.tables["idempotency_keys"].values()}) == 1
+
+
+def test_every_statement_of_the_order_side_has_a_meaning_here() -> None:
+    known = {name for _, name, _ in HANDLERS.values()}
+    listings = {"list_orders", "find_ticket", "oldest_open"}  # nobody in the box reads lists
+    assert set(ORDERS) - known == listings
+
+
+# What was found
+
+
+class _GroupGoesAway(seats.Redis):
+    """The server lost its data between two questions: the log is there again, and its group is not."""
+
+    async def xpending(self, key: str, group: str) -> Any:
+        return {"pending": 0, "min": None}
+
+
+def test_a_log_whose_group_went_away_between_two_looks_is_read_from_its_beginning(world: World) -> None:
+    server = seats.SeatServer(world)
+    server.append(0, b"entry")
+    redis: Any = _GroupGoesAway(Process(world, "one"), server)
+    entries = run(world, OrderLog(redis, redis, consumer="writer-1").read_unsettled(0, "0-0"))
+    assert [entry.data for entry in entries] == [b"entry"]
