@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-engines test-fast test-lua test-races lint format mutants bench bench-quick bench-page load lock openapi schema settings audit doctor clean
+.PHONY: help run test test-engines test-fast test-lua test-races lint format mutants simulate simulate-long bench bench-quick bench-page load lock openapi schema settings audit doctor clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,7 +21,7 @@ run: $(VENV)/.installed ## start everything on http://localhost:8080
 	@exec $(BIN)/seatrush up
 
 test: $(VENV)/.installed lint ## lint, then every test on real engines, also Debian's where found
-	$(BIN)/python -m pytest tests/unit tests/lua tests/contract tests/races tests/link tests/mutants
+	$(BIN)/python -m pytest tests/unit tests/lua tests/contract tests/races tests/link tests/mutants tests/simulation
 	$(BIN)/python -m pytest tests/integration tests/e2e tests/load
 	@$(MAKE) --no-print-directory test-engines
 
@@ -44,6 +44,12 @@ test-races: $(VENV)/.installed ## races and their controls
 
 mutants: $(VENV)/.installed ## take every guard away once, in a copy; each must be missed by a test
 	@$(BIN)/python -m tests.mutants $(WORDS)
+
+simulate: $(VENV)/.installed ## 20,000 histories in virtual time, and what met what
+	$(BIN)/python -m tests.simulation --seeds 1..20000 --processes 2 --coverage
+
+simulate-long: $(VENV)/.installed ## a million of them
+	$(BIN)/python -m tests.simulation --seeds 1..1000000 --processes 2 --coverage
 
 lint: $(VENV)/.installed ## ruff, mypy, import rows, Lua headers, named queries
 	$(BIN)/ruff check .

@@ -151,6 +151,11 @@ class SeatServer:
         if epoch not in self.scripts or (self.memory.epochs.get(partition) != epoch and self.checks_epoch):
             raise InventoryRebuilding(retry_after_s=1.0)
 
+    def open_partition(self, epoch: int, partition: int) -> None:
+        if epoch not in self.scripts:
+            raise InventoryRebuilding(retry_after_s=1.0)
+        self.memory.epochs[partition] = epoch
+
     # The log
 
     def append(self, partition: int, data: bytes) -> None:
@@ -327,11 +332,6 @@ class Redis:
             "rebuild", "delete", lambda: self._server.memory.listed.pop(_PARTITION_OF[key], None) and None
         )
 
-    async def set(self, key: str, epoch: int) -> Any:
-        return await self._ask(
-            "rebuild", "set", lambda: self._server.memory.epochs.__setitem__(_PARTITION_OF[key], epoch)
-        )
-
     def pipeline(self, *, transaction: bool) -> _Pipeline:
         return _Pipeline(self, self._server)
 
@@ -367,6 +367,20 @@ class _Pipeline:
 
     def time(self) -> None:
         self._work.append(lambda: divmod(self._server.world.now_ms * 1_000, 1_000_000))
+
+    def hget(self, key: str, name: str) -> None:
+        showtime_id = key.rpartition(":")[2]
+
+        def work() -> Any:
+            epoch = self._server.memory.epoch_of.get(showtime_id)
+            return None if epoch is None else b"%d" % epoch
+
+        assert name == "epoch"
+        self._work.append(work)
+
+    def strlen(self, key: str) -> None:
+        showtime_id = key.rpartition(":")[2]
+        self._work.append(lambda: int(showtime_id in self._server.memory.showtimes))
 
     def zrange(self, key: str, first: int, last: int, *, withscores: bool) -> None:
         showtime_id = key.rpartition(":")[2]
@@ -432,16 +446,17 @@ class Runner:
         return await self.ask(_PHASES.get(verb, "read"), " ".join([verb, *names]), work)
 
     async def run_many(self, verb: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> None:
-        assert verb == "read_epoch", "everything else goes through the inventory"
+        on_partition = {"read_epoch": self._server.read_epoch, "open_partition": self._server.open_partition}
+        assert verb in on_partition, "everything else goes through the inventory"
         epoch, partitions = self.epoch, [_PARTITION_OF[keys[0]] for keys, _ in calls]
 
         def work() -> None:
             if self.loads_itself:
                 self._server.scripts.add(epoch)
             for partition in partitions:
-                self._server.read_epoch(epoch, partition)
+                on_partition[verb](epoch, partition)
 
-        await self.ask("read", verb, work)
+        await self.ask("read" if verb == "read_epoch" else "rebuild", verb, work)
 
     async def load(self) -> None:
         epoch = self.epoch
