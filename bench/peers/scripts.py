@@ -43,7 +43,7 @@ class HoldScript:
         packed = struct.pack(f">{len(seats)}H", *seats)
         return (
             (keys.showtime, keys.taken, keys.expiry),
-            (hold_id, buyer_id, HOLD_TTL_MS, "", packed, "off", b"", b"", "buyer"),
+            (hold_id, buyer_id, HOLD_TTL_MS, "", packed, "off", b"", b"", "buyer", ""),
         )
 
 

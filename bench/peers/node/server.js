@@ -39,7 +39,7 @@ app.post("/hold", async (request, reply) => {
   const [showtime, taken, expiry] = keysOf(showtime_id);
   const [status, expires_at_ms] = await redis.evalsha(
     SCRIPT_SHA, 3, showtime, taken, expiry,
-    hold_id, buyer_id, HOLD_TTL_MS, "", packed(seats), "off", nothing, nothing, "buyer",
+    hold_id, buyer_id, HOLD_TTL_MS, "", packed(seats), "off", nothing, nothing, "buyer", "",
   );
   if (status === "held" || status === "already_held") {
     return reply.code(201).send({ hold_id, seats, expires_at_ms });
