@@ -79,7 +79,6 @@ class Looking:
         granted = await self._hold(port, holds[: self.holds], alone)
         beside = alone.sample(1)
         together = self._harness.meter({"worker": pids})
-        together.listen()  # the holds have the core as soon as they are on
         holding = asyncio.create_task(self._hold(port, holds[self.holds :], None))
         await asyncio.sleep(0.05)
         load = await self._readers.closed(

@@ -75,7 +75,6 @@ async def run(harness: Harness) -> Result:
         many = await requests_for(harness, mine, int(flood_rate * flood_s * 1.05) + 500, 2)
         few = await requests_for(harness, mine, int(calm_rate * steady_s * 1.05) + 500, 2)
         meter, beside = harness.meter(mine.roles()), harness.meter({})
-        meter.listen()  # before anybody asks
         seed = harness.options.seed
         callers = asyncio.create_task(
             steady.open(

@@ -181,7 +181,7 @@ class Harness:
     # Measuring
 
     def meter(self, roles: Mapping[str, Pids]) -> Meter:
-        """Measures one block; looks at the machine first."""
+        """Measures one block; looks at the machine as it is made, so make it before anybody asks anything."""
         return Meter(roles, self.cores, self._canary_loops)
 
     async def in_turns(

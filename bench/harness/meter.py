@@ -49,25 +49,18 @@ class Sample:
 
 
 class Meter:
-    """Measures one block; made anew for each."""
+    """Measures one block; made anew for each, while nothing runs: the canary sings as it is made."""
 
     def __init__(self, roles: Mapping[str, Pids], cores: Cores, canary_loops: int) -> None:
         self._roles = roles
         self._cores = cores
-        self._canary_loops = canary_loops
-        self._canary = 0.0
+        self._canary = canary_ms(cores.measured, canary_loops)
         #: When the block began, on `time.perf_counter`; 0 before that.
         self.began_at_s = 0.0
         self._before: dict[str, dict[int, float]] = {}
         self._after: dict[str, dict[int, float]] = {}
 
-    def listen(self) -> None:
-        """Let the canary sing now, while nothing runs; else it does when the block begins."""
-        self._canary = canary_ms(self._cores.measured, self._canary_loops)
-
     def start(self) -> None:
-        if not self._canary:
-            self.listen()
         self._times = core_times(self._cores.measured), core_times(self._cores.others)
         self._before = self._read()
         self.began_at_s = time.perf_counter()
