@@ -139,12 +139,13 @@ async def test_ctrl_c_ends_a_rush_with_what_is_known(running: Service) -> None:
 BIG_HALL = "\n".join(",".join(f"{row}-{seat}" for seat in range(1, 21)) for row in range(1, 16))
 
 
-@pytest.mark.timeout(180)
-async def test_the_order_writer_killed_in_the_middle_of_a_rush_loses_nothing(running: Service) -> None:
-    showtime_id = await running.add_showtime(BIG_HALL)
-    first = running.file.children["order-writer"]
+async def _rush_under_way(
+    running: Service, showtime_id: str, *options: str
+) -> tuple[asyncio.subprocess.Process, asyncio.Task[tuple[bytes, bytes]]]:
+    """A rush that has sold a third of its seats, and what it will have said when it has ended."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "entrypoints.cli", "rush", "--showtime", showtime_id, "--fans", "1500"),
+        *options,
         "--json",
         env=running.environment,
         cwd=ROOT,
@@ -155,6 +156,14 @@ async def test_the_order_writer_killed_in_the_middle_of_a_rush_loses_nothing(run
     while (await running.seats(showtime_id))["seats_left"] > 200:
         assert not ended.done()
         await asyncio.sleep(0.02)
+    return process, ended
+
+
+@pytest.mark.timeout(180)
+async def test_the_order_writer_killed_in_the_middle_of_a_rush_loses_nothing(running: Service) -> None:
+    showtime_id = await running.add_showtime(BIG_HALL)
+    first = running.file.children["order-writer"]
+    process, ended = await _rush_under_way(running, showtime_id)
     for _ in range(2):  # and once more, as soon as the next one is at work
         os.kill(running.file.children["order-writer"][0], signal.SIGKILL)
         await asyncio.sleep(1.5)
@@ -171,18 +180,7 @@ async def test_redis_killed_in_the_middle_of_a_rush_may_lose_holds_and_the_histo
     running: Service, tmp_path: Path
 ) -> None:
     showtime_id, kept = await running.add_showtime(BIG_HALL), tmp_path / "history.ndjson"
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "entrypoints.cli", "rush", "--showtime", showtime_id, "--fans", "1500"),
-        *("--history", str(kept), "--json"),
-        env=running.environment,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    ended = asyncio.create_task(process.communicate())
-    while (await running.seats(showtime_id))["seats_left"] > 200:
-        assert not ended.done()
-        await asyncio.sleep(0.02)
+    _, ended = await _rush_under_way(running, showtime_id, "--history", str(kept))
     os.kill(running.file.children["valkey"][0], signal.SIGKILL)
     output, _ = await ended
     report = json.loads(output)
