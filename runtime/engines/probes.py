@@ -8,6 +8,7 @@ question's round trip, the error of such a look, is taken off, or a busy moment 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -90,7 +91,8 @@ async def probe_redis(url: str) -> RedisFacts:
     except (RedisError, OSError, ValueError) as error:
         raise ProbeFailed(str(error) or type(error).__name__) from error
     finally:
-        await client.aclose()
+        # The library closes in tasks of its own: cancelled before these begin, they would close nothing.
+        await asyncio.shield(client.aclose())
     compatible_with = str(info.get("redis_version", "0"))
     return RedisFacts(
         product=str(info.get("server_name", "redis")),

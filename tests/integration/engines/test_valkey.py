@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,24 @@ async def test_it_never_evicts_and_keeps_an_append_only_file(data_dir: Path) -> 
         for url in (engine.url, engine.unix_url):
             facts = await probe_redis(url)
             assert (facts.eviction, facts.append_only, facts.fsync) == ("noeviction", True, "everysec")
+    finally:
+        await engine.stop()
+
+
+async def test_a_probe_cancelled_at_whatever_moment_leaves_no_connection_open(data_dir: Path) -> None:
+    engine = valkey_engine(data_dir)
+    await engine.start()
+    try:
+        for turns in range(80):
+            probe = asyncio.create_task(probe_redis(engine.url))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            probe.cancel()
+            with suppress(asyncio.CancelledError):
+                await probe
+        async with asyncio.timeout(5), Redis.from_url(engine.url) as client:
+            while len(await client.client_list()) > 1:  # noqa: ASYNC110 (the server tells nobody)
+                await asyncio.sleep(0.02)
     finally:
         await engine.stop()
 
