@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from hiredis import ReplyError
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from kernel.errors import InventoryRebuilding, SeatsUnavailable
 from runtime.lua import Script, load_scripts
@@ -134,6 +135,35 @@ class ScriptRunner:
         packed = pack(words)
         link = self._nodes.only or self._nodes.link_of(str(words[1]))
         return await self._settle(await link.call(packed), packed, link)
+
+    async def commands(self, *calls: Sequence[Argument]) -> list[Any]:
+        """Send plain commands, each about one key, its second word, in few trips; their replies in order.
+
+        Not atomic together, and on a cluster in no order but that of each key. A command that is refused for
+        what it asks (no such group, wrong type) has a ResponseError in its place. Raises SeatsUnavailable when a
+        server does not answer (the outcomes are then unknown), Overloaded, InventoryRebuilding.
+        """
+        replies: list[Any] = []
+        for start in range(0, len(calls), _CALLS_PER_TRIP):
+            trip: list[tuple[bytes, Link, asyncio.Future[Outcome]]] = []
+            try:
+                for words in calls[start : start + _CALLS_PER_TRIP]:
+                    packed = pack(words)
+                    link = self._nodes.link_of(str(words[1]))
+                    trip.append((packed, link, link.call(packed)))
+                for packed, link, future in trip:
+                    outcome = await self._nodes.follow(await future, packed, link)
+                    if isinstance(outcome, SeatsUnavailable):
+                        raise outcome
+                    if isinstance(outcome, ReplyError):
+                        outcome = refusal_of(outcome)
+                        if not isinstance(outcome, ResponseError):
+                            raise outcome
+                    replies.append(outcome)
+            finally:
+                for *_, future in trip:
+                    future.cancel()
+        return replies
 
     def _checked(self, verb: str, keys: Sequence[str], arguments: Sequence[Argument]) -> _Verb:
         known = self._verbs[verb]

@@ -129,6 +129,19 @@ async def test_a_plain_command_finds_its_node_too_and_asks_for_no_epoch(
         assert [await runner.command("DEL", key) for key in keys] == [1] * PRIMARIES
 
 
+async def test_many_plain_commands_find_their_nodes_and_answer_in_order(
+    cluster: Cluster, sayer: ScriptRunner, make_nodes: MakeNodes
+) -> None:
+    late = ScriptRunner(cluster.clients[0], make_nodes(cluster.url), SAYING)
+    keys = [_key_on(third, 3) for third in range(PRIMARIES)]
+
+    for runner in (late, sayer):
+        written = await runner.commands(*(("SET", key, key, "PX", 60_000) for key in keys))
+        assert written == [b"OK"] * PRIMARIES
+        read = await runner.commands(*(("GET", key) for key in [*keys, *reversed(keys)]))
+        assert read == [key.encode() for key in [*keys, *reversed(keys)]]
+
+
 async def test_every_primary_is_taught_the_scripts_and_made_to_forget_them(
     cluster: Cluster, sayer: ScriptRunner
 ) -> None:

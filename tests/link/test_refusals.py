@@ -178,6 +178,16 @@ async def test_after_one_of_many_was_refused_the_next_call_gets_its_own_answer(
     assert await echoes.run("echo", (unique,), ("mine",)) == ["said", b"mine"]
 
 
+async def test_of_many_plain_commands_the_one_asked_wrongly_says_so_in_its_place(
+    echoes: ScriptRunner, unique: str
+) -> None:
+    before, wrong, after = await echoes.commands(
+        ("SET", unique, "no number"), ("INCR", unique), ("GET", unique)
+    )
+    assert (before, after) == (b"OK", b"no number")
+    assert isinstance(wrong, ResponseError)
+
+
 async def test_an_error_that_only_we_can_have_caused_stays_what_it_is(
     echoes: ScriptRunner, unique: str
 ) -> None:
