@@ -18,7 +18,7 @@ from typing import Final
 
 from bench.harness import Harness, Ours, Result, Sample, at_most, cpu, hall, main, parties
 from bench.harness.machine import pin
-from kernel.ids import new_id
+from kernel.ids import PARTITIONS, new_id
 from reservation import BestAvailable, keys_of
 from runtime.lua import load_script
 from runtime.redis_link import ScriptRunner
@@ -59,8 +59,9 @@ async def run(harness: Harness) -> Result:
     folder.write_text(_NO_OP)
     no_op = load_script(folder)
     runner = ScriptRunner(ours.platform.redis, ours.platform.nodes, {no_op.verb: no_op})
-    runner.adopt_epoch(1)
-    await runner.load()
+    runner.adopt_epochs([1] * PARTITIONS)
+    for link in await runner.nodes.primaries():
+        await runner.load(link, {1})
 
     async def best(fill: int) -> Sample:
         nonlocal granted

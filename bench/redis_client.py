@@ -31,6 +31,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 
 from bench.harness import Curve, Harness, Result, Sample, at_least, bootstrap, cpu, main
 from bench.harness.machine import pin
+from kernel.ids import PARTITIONS
 from runtime.lua import Contract, Script
 from runtime.redis_link import Argument, Nodes, ScriptRunner, connect
 
@@ -91,8 +92,9 @@ def _callers(ask: Ask) -> Drive:
 async def _link(url: str) -> AsyncIterator[Drive]:
     redis, nodes = connect(url), Nodes(url)
     runner = ScriptRunner(redis, nodes, {"probe": _SCRIPT})
-    runner.adopt_epoch(1)
-    await runner.load()
+    runner.adopt_epochs([1] * PARTITIONS)
+    for link in await runner.nodes.primaries():
+        await runner.load(link, {1})
 
     async def ask(name: str) -> bytes:
         reply: list[Any] = await runner.run("probe", _KEYS, (name, *_REST))

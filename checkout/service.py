@@ -47,7 +47,7 @@ class OrderService:
         inventory: SeatInventory,
         commits: Commits,
         prices_of: PriceList,
-        epoch: Callable[[], int],
+        epoch_of: Callable[[str], int],
         clock: Clock,
         *,
         claim_ttl_ms: int,
@@ -57,7 +57,7 @@ class OrderService:
         self._inventory = inventory
         self._commits = commits
         self._prices_of = prices_of
-        self._epoch = epoch
+        self._epoch_of = epoch_of
         self._clock = clock
         self._claim_ttl = timedelta(milliseconds=claim_ttl_ms)
 
@@ -80,7 +80,7 @@ class OrderService:
                 hold_id,
                 account_id,
                 pay_by_ms=to_ms(order.pay_by),
-                entry=encode(_claim(order, self._epoch(), request, render(order))),
+                entry=encode(_claim(order, self._epoch_of(order.showtime_id), request, render(order))),
             )
             outcome = None
             if fresh:

@@ -22,7 +22,7 @@ from checkout import Gateway
 from checkout.gateways import SandboxGateway, SigningKeys
 from entrypoints.fitness import Fitness
 from kernel.clock import SystemClock
-from kernel.ids import new_id
+from kernel.ids import new_id, partition_of
 from runtime import keys
 from runtime.metrics import Measurements, Reading, counter, gauge
 from runtime.postgres import Database
@@ -171,7 +171,7 @@ class Platform:
 
     @cached_property
     def rebuilder(self) -> reservation.Rebuilder:
-        async def owners() -> Mapping[str, Sequence[reservation.Possession]]:
+        async def owners(epochs: Mapping[int, int]) -> Mapping[str, Sequence[reservation.Possession]]:
             return await checkout.owners(self.checkout_store, self.order_log)
 
         return reservation.Rebuilder(self.reservation_store, self.inventory, self.scripts, owners, self.clock)
@@ -249,7 +249,7 @@ class Platform:
             self.inventory,
             self.commits,
             self.programme.prices_of,
-            lambda: self.scripts.epoch,
+            lambda showtime_id: self.scripts.epochs[partition_of(showtime_id)],
             self.clock,
             claim_ttl_ms=self.settings.claim_ttl_ms,
         )

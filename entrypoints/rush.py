@@ -17,7 +17,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -138,13 +138,13 @@ async def rehearse(
     meter = Meter()
     api = Api(base_url, connections_max=IN_FLIGHT_MAX + 8, meter=meter)
     try:
-        epoch, began_s = await _epoch(platform), time.monotonic()
+        epochs, began_s = await _epochs(platform), time.monotonic()
         sale, before = await _sale_of(showtime_id, api, meter)
         crowd = Crowd(sale, draw_fans(plan), [session.access_token for session in sessions])
         progress = Progress(sale, _lag_of_log(platform, showtime_id))
         async with _told_to_stop() as stop, progress.shown_on(Console(stderr=True), board=board):
             await crowd.rush(stop)
-        if epoch is None or epoch != await _epoch(platform):
+        if epochs is None or epochs != await _epochs(platform):
             sale.history.witness.maps_were_remade(began_s)
         aftermath = await look_back(sale, random.Random(plan.seed))  # noqa: S311 (a sample to repeat)
     finally:
@@ -155,10 +155,10 @@ async def rehearse(
     return report_of(plan, sale, crowd, before, aftermath, audit)
 
 
-async def _epoch(platform: Platform) -> int | None:
-    """Which generation of seat maps is believed; a rebuild meanwhile may lose holds, and nothing else."""
+async def _epochs(platform: Platform) -> Sequence[int] | None:
+    """Which generations of seat maps are believed; a rebuild meanwhile may lose holds, and nothing else."""
     try:
-        return await platform.reservation_store.current_epoch()
+        return await platform.reservation_store.current_epochs()
     except PersistenceUnavailable:
         return None
 

@@ -90,7 +90,7 @@ async def up(settings: Settings, *, with_demo: bool, ready: Callable[[ServiceFil
             await platform.fitness.look()
             if platform.fitness.wrong:
                 raise StartFailed(_unfit(platform.fitness.wrong), BAD_SETTINGS)
-            await platform.rebuilder.rebuild_if_needed("start")
+            await platform.rebuilder.rebuild_if_needed()
             if with_demo:
                 await seed(platform)
         return _children(settings, addresses, gateway_port, listeners)

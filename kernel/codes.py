@@ -122,6 +122,8 @@ OUTCOMES: Final = frozenset(
         "restored",
         "epoch_current",
         "partition_opened",
+        "partition_shut",
+        "showtime_shut",
         "begun",
         "repeated",
     }

@@ -19,12 +19,15 @@ good: the gate as a whole looks open. Such a one is `damaged`, and is nothing to
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, Final
 
 from kernel.clock import Clock
+from kernel.ids import partition_of
 from reservation.keys import keys_of
-from runtime.redis_link import ScriptRunner
+from runtime.redis_link import Argument, Link, ScriptRunner
 
 #: A wrong hint delays tidying for so long, and no buyer: expired holds are taken over by who wants the seats.
 ALONE_MAX_S: Final = 10.0
@@ -49,7 +52,7 @@ class DueShowtimes:
         self._look_at_s = {}
 
     async def among(self, showtime_ids: Sequence[str]) -> list[str]:
-        """Those of them in which a deadline has passed. Raises what the client raises."""
+        """Those of them in which a deadline has passed. Raises what the link raises."""
         now_s = self._clock.monotonic_s()
         self._look_at_s = {one: self._look_at_s.get(one, now_s) for one in showtime_ids}
         to_look_at = [one for one, at_s in self._look_at_s.items() if at_s <= now_s]
@@ -67,27 +70,36 @@ class DueShowtimes:
         return found
 
     async def are_whole(self, showtime_ids: Sequence[str]) -> bool:
-        """Whether each of them has terms of our epoch and planes. Raises what the client raises."""
+        """Whether each of them has terms of our epoch and planes. Raises what the link raises."""
         return None not in await self._seconds_left(showtime_ids)
 
     async def _seconds_left(self, showtime_ids: Sequence[str]) -> list[float | None]:
-        """Until the first deadline of each, by the server's clock; None where the map is gone. One trip."""
-        pipeline = self._scripts.redis.pipeline(transaction=False)
-        pipeline.time()
+        """Until the first deadline of each, by its server's clock; None where the map is gone."""
+        left: dict[str, float | None] = {}
+        on: dict[Link, list[str]] = {}
         for showtime_id in showtime_ids:
-            keys = keys_of(showtime_id)
-            pipeline.hget(keys.showtime, "epoch")
-            pipeline.strlen(keys.taken)
-            pipeline.strlen(keys.sold)
-            pipeline.zrange(keys.expiry, 0, 0, withscores=True)
-        (seconds, microseconds), *told = await pipeline.execute()
-        now_ms = seconds * 1_000 + microseconds // 1_000
-        ours = b"%d" % self._scripts.epoch
-        left: list[float | None] = []
-        for at in range(0, len(told), _COMMANDS):
-            epoch, taken, sold, first = told[at : at + _COMMANDS]
-            left.append(_left_s(first, now_ms) if epoch == ours and taken and sold else None)
-        return left
+            on.setdefault(self._scripts.nodes.link_of(keys_of(showtime_id).showtime), []).append(showtime_id)
+        for link, ours in on.items():
+            looks = chain.from_iterable(map(_look_at, ours))
+            (seconds, microseconds), told = await asyncio.gather(
+                link.command("TIME"), self._scripts.commands(*looks)
+            )
+            now_ms = int(seconds) * 1_000 + int(microseconds) // 1_000
+            for at, showtime_id in zip(range(0, len(told), _COMMANDS), ours, strict=True):
+                epoch, taken, sold, first = told[at : at + _COMMANDS]
+                is_whole = epoch == b"%d" % self._scripts.epochs[partition_of(showtime_id)] and taken and sold
+                left[showtime_id] = _left_s(first, now_ms) if is_whole else None
+        return [left[showtime_id] for showtime_id in showtime_ids]
+
+
+def _look_at(showtime_id: str) -> Sequence[tuple[Argument, ...]]:
+    keys = keys_of(showtime_id)
+    return (
+        ("HGET", keys.showtime, "epoch"),
+        ("STRLEN", keys.taken),
+        ("STRLEN", keys.sold),
+        ("ZRANGE", keys.expiry, 0, 0, "WITHSCORES"),
+    )
 
 
 def _left_s(first: Sequence[Any], now_ms: int) -> float:

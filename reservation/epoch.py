@@ -1,4 +1,4 @@
-"""The epoch: which generation of seat maps is to be believed.
+"""The epochs: which generation of a partition's seat maps is to be believed.
 
 PostgreSQL says which epoch it is, the scripts carry it in their text, the data carries it in its keys.
 A worker only ever reads it, here; raising it is the rebuild's business. A worker that meets the closed
@@ -20,7 +20,7 @@ FOLLOW_INTERVAL_S: Final = 0.5
 
 
 class EpochWatch:
-    """Keeps a worker's scripts at PostgreSQL's epoch."""
+    """Keeps a worker's scripts at PostgreSQL's epochs."""
 
     def __init__(self, store: ReservationStore, scripts: ScriptRunner, clock: Clock) -> None:
         self._store = store
@@ -29,13 +29,13 @@ class EpochWatch:
         self._asked_at_s = -ASK_AGAIN_S
 
     async def refresh(self) -> None:
-        """Adopt the current epoch, if PostgreSQL can say it."""
+        """Adopt the current epochs, if PostgreSQL can say them."""
         now_s = self._clock.monotonic_s()
         if now_s - self._asked_at_s < ASK_AGAIN_S:
             return
         self._asked_at_s = now_s
         try:
-            self._scripts.adopt_epoch(await self._store.current_epoch())
+            self._scripts.adopt_epochs(await self._store.current_epochs())
         except PersistenceUnavailable:
             return
 

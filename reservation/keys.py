@@ -16,6 +16,10 @@ from kernel.ids import partition_of
 FREED_CHANNEL: Final = "rsv:freed"
 
 
+#: Where PostgreSQL was when the gate was last looked at: system, timeline, bytes of its log (string).
+PLACE_KEY: Final = "rsv:{p00}:place"
+
+
 class ShowtimeKeys(NamedTuple):
     """The keys of one showtime, and those it shares with its partition."""
 

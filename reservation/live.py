@@ -74,10 +74,9 @@ class SeatMaps:
 
     # Looking.
 
-    @property
-    def epoch(self) -> int:
-        """The epoch whose scripts are called now."""
-        return self._scripts.epoch
+    def epoch_of(self, replica: Replica) -> int:
+        """The epoch under which scripts about this showtime are called now."""
+        return self._scripts.epochs[replica.partition]
 
     def replica(self, showtime_id: str) -> Replica:
         """What is known of a showtime here; it is kept up to date as long as somebody asks."""
@@ -124,7 +123,7 @@ class SeatMaps:
         return await self.current(showtime_id)
 
     def _is_current(self, replica: Replica, came_s: float) -> bool:
-        return replica.epoch == self._scripts.epoch and replica.is_young(came_s)
+        return replica.epoch == self.epoch_of(replica) and replica.is_young(came_s)
 
     async def look(self, replica: Replica, *, for_holding: bool = False) -> None:
         """Wait until the replica is young; whoever looks at the same time waits for the same read.
@@ -159,7 +158,7 @@ class SeatMaps:
 
     async def _read(self, replica: Replica) -> None:
         self._asked.discard(replica)
-        asked = replica.question(self._scripts.epoch, self._clock.monotonic_s(), self._hold_ttl_ms)
+        asked = replica.question(self.epoch_of(replica), self._clock.monotonic_s(), self._hold_ttl_ms)
         found = await self._inventory.read_map(
             replica.showtime_id, known_version=asked.known_version, holds_from_ms=asked.holds_from_ms
         )

@@ -1,10 +1,55 @@
--- name: current_epoch
--- The epoch scripts must carry.
-SELECT epoch FROM reservation.epoch;
+-- name: current_epochs
+-- The epochs scripts must carry, in the order of the partitions.
+SELECT array_agg(epoch ORDER BY partition) FROM reservation.epochs;
 
--- name: raise_epoch
--- First step of a rebuild: from here on nothing of the old epoch is believed.
-UPDATE reservation.epoch SET epoch = epoch + 1, reason = $1::text, raised_at = now() RETURNING epoch;
+-- name: gate_book
+-- The epoch of each partition, and the server its maps were made on; with PostgreSQL's own place in time, which a
+-- standby does not have.
+SELECT array_agg(e.epoch ORDER BY partition) AS epochs, array_agg(e.server ORDER BY partition) AS servers,
+       (SELECT system_identifier::text FROM pg_control_system()) AS system,
+       CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END AS timeline,
+       CASE WHEN NOT pg_is_in_recovery() THEN (pg_current_wal_lsn() - '0/0')::bigint END AS wal_bytes
+FROM reservation.epochs e;
+
+-- name: raise_epochs
+-- First step of a rebuild: from here on nothing of the old epochs is believed. An epoch is above the one of the
+-- data too, which may have seen more than this database, if that was ever set back.
+UPDATE reservation.epochs e
+SET epoch = greatest(e.epoch, asked.seen) + 1, reason = $3::text, raised_at = now(), opened_at = NULL
+FROM unnest($1::smallint[], $2::bigint[]) AS asked (partition, seen)
+WHERE e.partition = asked.partition
+RETURNING e.partition, e.epoch;
+
+-- name: note_opened
+-- Last but one step of a rebuild: who serves these partitions from now on. Whose epoch was raised meanwhile is
+-- not among the answer.
+WITH made AS (
+  SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::text[]) AS made (partition, epoch, server)
+), opened AS (
+  UPDATE reservation.epochs e SET server = made.server, opened_at = now()
+  FROM made JOIN reservation.epochs before USING (partition)
+  WHERE e.partition = made.partition AND e.epoch = made.epoch
+  RETURNING e.partition, e.epoch, e.server, before.server AS replaced
+), trusted AS (
+  DELETE FROM reservation.former_servers f USING opened
+  WHERE f.partition = opened.partition AND f.server = opened.server
+), dropped AS (
+  INSERT INTO reservation.former_servers (partition, server, replaced_in)
+  SELECT partition, replaced, epoch FROM opened WHERE replaced <> server
+  ON CONFLICT (partition, server) DO NOTHING
+)
+SELECT partition FROM opened;
+
+-- name: replaced_servers
+-- Which of these servers were replaced by others.
+SELECT asked.partition
+FROM unnest($1::smallint[], $2::text[]) AS asked (partition, server)
+JOIN reservation.former_servers f USING (partition, server);
+
+-- name: rename_server
+-- A server goes by another name, with the data it had.
+UPDATE reservation.epochs SET server = $3::text
+WHERE partition = ANY ($1::smallint[]) AND server = $2::text;
 
 -- name: lock_rebuild
 -- One rebuild at a time, until the transaction ends.
@@ -75,8 +120,8 @@ LIMIT $1::int;
 -- These seat maps live in Redis since this epoch, under the terms of this revision of the row (the transaction
 -- that wrote it). A row that was written since may have other terms: Redis has not heard of it, whoever said so.
 UPDATE reservation.inventories i
-SET opened_epoch = CASE WHEN i.xmin::text::bigint = told.revision THEN $3::bigint END
-FROM unnest($1::text[], $2::bigint[]) AS told (showtime_id, revision)
+SET opened_epoch = CASE WHEN i.xmin::text::bigint = told.revision THEN told.epoch END
+FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS told (showtime_id, revision, epoch)
 WHERE i.showtime_id = told.showtime_id
 RETURNING i.showtime_id, i.opened_epoch;
 

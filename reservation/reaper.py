@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from kernel import limits
 from kernel.clock import Clock
 from kernel.errors import PersistenceUnavailable, SeatRushError
-from kernel.ids import PARTITIONS
+from kernel.ids import PARTITIONS, partition_of
 from reservation.due import DueShowtimes
 from reservation.inventory_redis import RedisInventory
 from reservation.keys import showtimes_key
@@ -51,7 +51,9 @@ class Reaper:
         self._sales = sales
         self._clock = clock
         self._due = DueShowtimes(scripts, clock, hold_ttl_ms=hold_ttl_ms)
-        self._due_epoch = scripts.epoch
+        self._due_epochs = scripts.epochs
+        #: The partitions somebody to be believed answered for, when they were last looked at.
+        self._within_reach: Collection[int] = range(PARTITIONS)
         self._showtimes: list[str] = []
         self._listed_at_s = -LIST_AGAIN_S
         self._rounds = 0
@@ -66,7 +68,8 @@ class Reaper:
         yield counter("reaper_rebuilds", "Times the seat maps were made anew", self._rebuilds)
         text = "Whether the gate stood open when it was last looked at; 0 also while nobody can look"
         yield gauge("reaper_gate_open", text, self._gate_is_open)
-        yield gauge("reaper_epoch", "The generation of seat maps that is believed", self._scripts.epoch)
+        text = "The youngest generation of seat maps that is believed"
+        yield gauge("reaper_epoch", text, max(self._scripts.epochs))
 
     async def run(self) -> None:
         """Go round until cancelled; bad weather is waited out."""
@@ -82,8 +85,9 @@ class Reaper:
     async def round(self) -> int:
         """Keep the gate, open what is behind, sweep every showtime; answers holds freed."""
         try:
-            rebuilt = await self._rebuilder.rebuild_if_needed("gate found closed")
-            self._gate_is_open = True
+            found, rebuilt = await self._rebuilder.rebuild_if_needed()
+            self._within_reach = found.servers.keys() - found.replaced
+            self._gate_is_open = found.is_open
             if rebuilt is not None:
                 self._note(rebuilt)
             await self._sales.open_behind()
@@ -98,7 +102,9 @@ class Reaper:
     async def _mend(self, damaged: Sequence[str]) -> None:
         """Maps that are gone behind an open gate: nothing is sold there, and nobody else looks."""
         rebuilt = await self._rebuilder.rebuild_unless(
-            lambda: self._due.are_whole(damaged), f"seat maps are gone: {', '.join(damaged[:10])}"
+            {partition_of(showtime_id) for showtime_id in damaged},
+            lambda: self._due.are_whole(damaged),
+            f"seat maps are gone: {', '.join(damaged[:10])}",
         )
         if rebuilt is not None:
             self._note(rebuilt)
@@ -111,8 +117,8 @@ class Reaper:
     async def sweep_all(self) -> int:
         """Free expired holds of every showtime that has a seat map; answers how many."""
         await self._list_showtimes()
-        if self._due_epoch != self._scripts.epoch:  # a rebuild, by whomever, has brought old deadlines back
-            self._due_epoch = self._scripts.epoch
+        if self._due_epochs != self._scripts.epochs:  # a rebuild, by whomever, has brought old deadlines back
+            self._due_epochs = self._scripts.epochs
             self._due.forget()
         freed, busy = 0, await self._due.among(self._showtimes)
         while busy:
@@ -131,8 +137,7 @@ class Reaper:
         now_s = self._clock.monotonic_s()
         if now_s - self._listed_at_s < LIST_AGAIN_S:
             return
-        pipeline = self._scripts.redis.pipeline(transaction=False)
-        for partition in range(PARTITIONS):
-            pipeline.smembers(showtimes_key(partition))
-        self._showtimes = [member.decode() for members in await pipeline.execute() for member in members]
+        asked = (("SMEMBERS", showtimes_key(partition)) for partition in self._within_reach)
+        listed = await self._scripts.commands(*asked)
+        self._showtimes = [member.decode() for members in listed for member in members]
         self._listed_at_s = now_s

@@ -1,45 +1,55 @@
 """The rebuild: seat maps made anew from what PostgreSQL owns (rule R7).
 
-Any sign that Redis is not the server PostgreSQL's epoch speaks of (unknown scripts, wrong or missing
-epoch in the data) closes the gate by itself; this opens it again. In this order, safe to kill at any
-step and start again:
+Any sign that a server is not the one PostgreSQL's epoch speaks of closes the gate of its partitions by
+itself, or has `Gate` find them shut; this opens them again. Of the partitions it is about, in this order,
+safe to kill at any step and start again:
 
-1. raise the epoch, so nothing older is believed; make the server forget its scripts, so the gate is shut;
+1. raise the epochs, so nothing older is believed; make the new scripts known, and with them shut every
+   partition and showtime, so that no script of any epoch changes a seat;
 2. ask who owns which seats: committed orders, and claims still on the log on their way to PostgreSQL;
-3. load the scripts of the new epoch, empty the sets of showtimes, and restore every showtime, keeping holds
-   whose seats nobody owns;
-4. write the epoch into each partition last.
+3. empty the sets of showtimes, and restore every showtime, keeping holds whose seats nobody owns;
+4. put down who serves the partitions, and write the epoch into each of them last.
 
-Only one rebuild runs at a time: a PostgreSQL advisory lock, held for the whole of it. Terms that change
-meanwhile stay marked as untold; house seats are refused until it is over (`ReservationStore.no_rebuild`).
+Shutting is written into the data. Making the server forget its scripts is one command and was the way before;
+but it shuts whatever else is on that server, and a rebuild of one partition is to be felt in one.
+
+Only one rebuild runs at a time: a PostgreSQL advisory lock, held for the whole of it. One whose lock is lost
+with its connection cannot put down the end, and what it still does in Redis, a later rebuild's data refuses:
+no script writes over a higher epoch. Terms that change meanwhile stay marked as untold; house seats are
+refused until it is over (`ReservationStore.no_rebuild`).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from kernel import limits
 from kernel.clock import Clock, to_ms
-from kernel.errors import InventoryRebuilding
-from kernel.ids import PARTITIONS
-from reservation.keys import epoch_key, showtimes_key
+from kernel.errors import InventoryRebuilding, SeatsUnavailable
+from kernel.ids import PARTITIONS, partition_of
+from reservation.gate import Findings, Gate
+from reservation.keys import epoch_key, keys_of, showtimes_key
 from reservation.ports import Possession, SeatInventory
-from reservation.store import ReservationStore, Sale
+from reservation.store import RebuildLock, ReservationStore, Sale
 from runtime.redis_link import ScriptRunner
 
+_ALL: Final = frozenset(range(PARTITIONS))
 _log = logging.getLogger(__name__)
 
-#: Asks the order side who owns what, by showtime.
-Owners = Callable[[], Awaitable[Mapping[str, Sequence[Possession]]]]
+#: Asks the order side who owns what in these partitions, by showtime. From then on no order is taken that was
+#: made in an older epoch than these and is not in the answer.
+Owners = Callable[[Mapping[int, int]], Awaitable[Mapping[str, Sequence[Possession]]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What a rebuild did."""
+    """What a rebuild did; `epoch` is the highest of the partitions it made."""
 
     epoch: int
+    partitions: int
     showtimes: int
     seats_owned: int
     holds_kept: int
@@ -71,54 +81,67 @@ class Rebuilder:
         self._scripts = scripts
         self._owners = owners
         self._clock = clock
+        self._gate = Gate(store, scripts)
 
     async def gate_is_open(self) -> bool:
-        """Whether scripts and data are of PostgreSQL's epoch, in every partition."""
-        self._scripts.adopt_epoch(await self._store.current_epoch())
-        if self._scripts.epoch == 0:
-            return False
-        try:
-            await self._scripts.run_many(
-                "read_epoch", [((epoch_key(partition),), ()) for partition in range(PARTITIONS)]
-            )
-        except InventoryRebuilding:
-            return False
-        return True
+        """Whether every partition may be believed. Raises PersistenceUnavailable."""
+        return (await self._gate.look()).is_open
 
-    async def rebuild(self, reason: str) -> Rebuilt:
-        """Make every seat map anew; the gate is closed until it is done."""
-        async with self._store.rebuild_lock():
-            return await self._rebuild(reason)
+    async def rebuild(self, reason: str, partitions: Collection[int] = _ALL) -> Rebuilt:
+        """Make the seat maps of these partitions anew; they are closed until it is done.
 
-    async def rebuild_if_needed(self, reason: str) -> Rebuilt | None:
-        """Rebuild unless the gate is open, also unless another process just did."""
-        if await self.gate_is_open():
-            return None
-        async with self._store.rebuild_lock():
-            if await self.gate_is_open():
+        Raises SeatsUnavailable when a server does not answer, InventoryRebuilding when another rebuild
+        overtook this one, PersistenceUnavailable; what was not opened is shut then.
+        """
+        async with self._store.rebuild_lock() as lock:
+            found = await self._gate.look()
+            if set(partitions) - found.servers.keys():
+                raise SeatsUnavailable(retry_after_s=1.0)
+            return await self._rebuild(lock, found, partitions, reason)
+
+    async def rebuild_if_needed(self) -> tuple[Findings, Rebuilt | None]:
+        """Rebuild what is shut, unless another process just did; what was found before that."""
+        found = await self._gate.look()
+        if not found.shut:
+            return found, None
+        async with self._store.rebuild_lock() as lock:
+            found = await self._gate.look()
+            if not found.shut:
+                return found, None
+            wanted = _ALL if found.is_set_back else found.shut.keys()
+            reason = "; ".join(sorted({*found.shut.values()}))
+            return found, await self._rebuild(lock, found, wanted, reason)
+
+    async def rebuild_unless(
+        self, partitions: Collection[int], all_is_well: Callable[[], Awaitable[bool]], reason: str
+    ) -> Rebuilt | None:
+        """Rebuild these unless all is well behind an open gate, asked while nobody else rebuilds."""
+        async with self._store.rebuild_lock() as lock:
+            found = await self._gate.look()
+            wanted = (found.servers.keys() - found.replaced) & set(partitions)
+            if not wanted or (not found.shut.keys() & wanted and await all_is_well()):
                 return None
-            return await self._rebuild(reason)
+            return await self._rebuild(lock, found, wanted, reason)
 
-    async def rebuild_unless(self, all_is_well: Callable[[], Awaitable[bool]], reason: str) -> Rebuilt | None:
-        """Rebuild unless the gate is open and all is well behind it, asked while nobody else rebuilds."""
-        async with self._store.rebuild_lock():
-            if await self.gate_is_open() and await all_is_well():
-                return None
-            return await self._rebuild(reason)
-
-    async def _rebuild(self, reason: str) -> Rebuilt:
-        epoch = await self._store.raise_epoch(reason)
-        self._scripts.adopt_epoch(epoch)
-        await self._scripts.forget()
-
-        sales = await self._store.all_sales()
+    async def _rebuild(
+        self, lock: RebuildLock, found: Findings, partitions: Collection[int], reason: str
+    ) -> Rebuilt:
+        """`partitions` nobody answers for have their epochs raised too: they are as old as the others."""
+        seen = {partition: found.seen.get(partition, 0) for partition in partitions}
+        raised = await self._store.raise_epochs(seen, reason)
+        self._scripts.adopt_epochs(await self._store.current_epochs())
+        epochs = {partition: epoch for partition, epoch in raised.items() if partition in found.servers}
+        for link, ours in self._gate.links(epochs).items():
+            await self._scripts.load(link, {epochs[partition] for partition in ours})
+        sales = [one for one in await self._store.all_sales() if partition_of(one.showtime_id) in epochs]
         blocked = await self._store.all_blocked()
-        owners = await self._owners()
+        await self._shut(epochs, {sale.showtime_id for sale in sales})
+        owners = await self._owners(epochs)
 
-        await self._scripts.load()
-        for partition in range(PARTITIONS):  # what is no longer sold is not swept
-            await self._scripts.redis.delete(showtimes_key(partition))
-        losses_until_ms = to_ms(self._clock.now()) + limits.hold_lifetime_ms_max if epoch > 1 else 0
+        # What is no longer sold is not swept.
+        await self._scripts.commands(*(("DEL", showtimes_key(partition)) for partition in epochs))
+        is_first = all(epoch == 1 for epoch in epochs.values())
+        losses_until_ms = 0 if is_first else to_ms(self._clock.now()) + limits.hold_lifetime_ms_max
         kept = dropped = seats_owned = 0
         for sale in sales:
             possessions = _in_the_hall(sale, owners.get(sale.showtime_id, ()))
@@ -131,6 +154,25 @@ class Rebuilder:
             )
             kept, dropped = kept + counts[0], dropped + counts[1]
         # What was paused or moved since it was read stays untold; the reaper tells it once the gate is open.
-        await self._store.mark_opened(sales, epoch)
-        await self._scripts.run_many("open_partition", [((epoch_key(one),), ()) for one in range(PARTITIONS)])
-        return Rebuilt(epoch, len(sales), seats_owned, kept, dropped)
+        await self._store.mark_opened(sales, self._scripts.epochs)
+        await self._open(lock, found, epochs)
+        return Rebuilt(max(epochs.values(), default=0), len(epochs), len(sales), seats_owned, kept, dropped)
+
+    async def _shut(self, epochs: Mapping[int, int], showtime_ids: Collection[str]) -> None:
+        """Partitions first, so no showtime is added; then each showtime PostgreSQL or the server knows of."""
+        await self._scripts.run_many("shut_partition", [((epoch_key(one),), ()) for one in epochs])
+        listed = await self._scripts.commands(*(("SMEMBERS", showtimes_key(one)) for one in epochs))
+        known = {member.decode() for members in listed for member in members}
+        shut = [((keys_of(one).showtime,), ()) for one in sorted(known.union(showtime_ids))]
+        await self._scripts.run_many("shut_showtime", shut)
+
+    async def _open(self, lock: RebuildLock, found: Findings, epochs: Mapping[int, int]) -> None:
+        servers = {partition: found.servers[partition] for partition in epochs}
+        if (
+            await self._gate.servers(epochs) != servers
+        ):  # what was restored may be on a server that is no more
+            raise InventoryRebuilding(retry_after_s=1.0)
+        await lock.note_opened(epochs, servers)
+        if found.is_set_back:
+            await self._gate.forget_place()
+        await self._scripts.run_many("open_partition", [((epoch_key(one),), ()) for one in epochs])

@@ -34,6 +34,7 @@ from dataclasses import dataclass
 from math import inf, nextafter
 from typing import TYPE_CHECKING, Final, Literal
 
+from kernel.ids import partition_of
 from reservation.picture import MapPicture
 from reservation.ports import Held, Phase, SeatMap
 
@@ -104,6 +105,7 @@ class Replica:
         "_young_until_s",
         "asked_at_s",
         "epoch",
+        "partition",
         "refusals",
         "showtime_id",
         "version",
@@ -111,6 +113,7 @@ class Replica:
 
     def __init__(self, showtime_id: str) -> None:
         self.showtime_id = showtime_id
+        self.partition = partition_of(showtime_id)
         self.epoch = -1  # of what is known; -1 is nothing
         self.version = 0
         self.asked_at_s = 0.0  # when the newest read was asked for

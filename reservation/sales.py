@@ -128,5 +128,5 @@ class SalesService:
         while sales:
             for sale in sales:
                 await self._inventory.open_showtime(sale.terms)
-            written = await self._store.mark_opened(sales, self._scripts.epoch)
+            written = await self._store.mark_opened(sales, self._scripts.epochs)
             sales = await self._store.find_sales(written)

@@ -213,7 +213,7 @@ class ReservationService:
 
     def _judge(self, replica: Replica, hold_id: str, wanted: int, came_s: float, now_s: float) -> Verdict:
         replica.want_hold_ids()
-        epoch = self._maps.epoch
+        epoch = self._maps.epoch_of(replica)
         if replica.epoch != epoch:
             # Nothing is known: the first who comes asks at once, the herd behind him waits for the map.
             return "look" if self._maps.is_being_read(replica) else "ask"
@@ -232,7 +232,9 @@ class ReservationService:
     async def _look_and_judge(self, replica: Replica, hold_id: str, wanted: int, came_s: float) -> Verdict:
         """Judge on a picture that was young when the request came. Raises what `SeatMaps.look` raises."""
         await self._maps.look(replica, for_holding=True)
-        verdict = replica.verdict(hold_id, wanted, came_s, self._clock.monotonic_s(), self._maps.epoch)
+        verdict = replica.verdict(
+            hold_id, wanted, came_s, self._clock.monotonic_s(), self._maps.epoch_of(replica)
+        )
         return "ask" if verdict == "look" else verdict
 
     def _seats_taken(
@@ -284,7 +286,7 @@ class ReservationService:
             rule, touched, area = _NO_RULE
         else:
             rule, touched, area = _orphan_terms(showtime, seats) or await self._judge_orphans(showtime, seats)
-        epoch = self._maps.epoch
+        epoch = self._maps.epoch_of(replica)
         asking = replica.begin_asking(wanted)
         try:
             held = await self._inventory.hold(

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import orjson
 
 from kernel.clock import from_ms, to_ms
 from kernel.errors import InventoryRebuilding
+from kernel.ids import partition_of
 from reservation.domain import Layout, OrphanRule
 from reservation.layouts import from_document, to_document
 from reservation.ports import Phase, Terms
-from runtime.postgres import Database, Record
+from runtime.postgres import Connection, Database, Record
 from runtime.queries import load_queries
 
 _SQL = load_queries(__file__)
@@ -56,24 +58,86 @@ def _sale(row: Record) -> Sale:
     )
 
 
+class PlaceInTime(NamedTuple):
+    """How far a PostgreSQL has come, in bytes of its log; comparable within one timeline of one system."""
+
+    system: str
+    timeline: str
+    wal_bytes: int
+
+    def is_set_back_from(self, before: PlaceInTime) -> bool:
+        """Whether this is another database than the one of `before`, or an earlier state of it."""
+        return self[:2] != before[:2] or self.wal_bytes < before.wal_bytes
+
+
+class GateBook(NamedTuple):
+    """Epoch and server of every partition (no server: never opened), and the place of who said so.
+
+    A standby has no place.
+    """
+
+    epochs: Sequence[int]
+    servers: Sequence[str | None]
+    place: PlaceInTime | None
+
+
+class RebuildLock:
+    """The right to open partitions: it lives and dies with the connection that has the lock."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def note_opened(self, epochs: Mapping[int, int], servers: Mapping[int, str]) -> None:
+        """Put down who serves these partitions from now on.
+
+        Raises InventoryRebuilding when one has a newer epoch, PersistenceUnavailable when the lock is lost.
+        """
+        rows = await self._connection.fetch(
+            _SQL["note_opened"], [*epochs], [*epochs.values()], [servers[partition] for partition in epochs]
+        )
+        if len(rows) < len(epochs):
+            raise InventoryRebuilding(retry_after_s=1.0)
+
+
 class ReservationStore:
     """The reservation schema, statement by statement."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def current_epoch(self) -> int:
-        return int(await self._database.fetchval(_SQL["current_epoch"]))
+    async def current_epochs(self) -> Sequence[int]:
+        """The epoch of every partition."""
+        return tuple(await self._database.fetchval(_SQL["current_epochs"]))
 
-    async def raise_epoch(self, reason: str) -> int:
-        return int(await self._database.fetchval(_SQL["raise_epoch"], reason))
+    async def gate_book(self) -> GateBook:
+        """What the gate is compared with."""
+        row = await self._database.fetchrow(_SQL["gate_book"])
+        assert row is not None, "an aggregate is one row"
+        place = None
+        if row["timeline"] is not None:
+            place = PlaceInTime(row["system"], row["timeline"], row["wal_bytes"])
+        return GateBook(tuple(row["epochs"]), tuple(row["servers"]), place)
+
+    async def raise_epochs(self, seen: Mapping[int, int], reason: str) -> dict[int, int]:
+        """New epochs for these partitions, each above what was `seen` in its data, or 0."""
+        rows = await self._database.fetch(_SQL["raise_epochs"], [*seen], [*seen.values()], reason)
+        return {row["partition"]: row["epoch"] for row in rows}
+
+    async def replaced_servers(self, servers: Mapping[int, str]) -> set[int]:
+        """The partitions of which this very server was replaced by another one."""
+        rows = await self._database.fetch(_SQL["replaced_servers"], [*servers], [*servers.values()])
+        return {row["partition"] for row in rows}
+
+    async def rename_server(self, partitions: Collection[int], before: str, now: str) -> None:
+        """A server goes by another name."""
+        await self._database.execute(_SQL["rename_server"], [*partitions], before, now)
 
     @asynccontextmanager
-    async def rebuild_lock(self) -> AsyncIterator[None]:
+    async def rebuild_lock(self) -> AsyncIterator[RebuildLock]:
         """Keep every other rebuild waiting; PostgreSQL lets go when this process dies."""
         async with self._database.transaction() as connection:
             await connection.execute(_SQL["lock_rebuild"], timeout=60.0)
-            yield
+            yield RebuildLock(connection)
 
     @asynccontextmanager
     async def no_rebuild(self) -> AsyncIterator[None]:
@@ -130,8 +194,10 @@ class ReservationStore:
         rows = await self._database.fetch(_SQL["unopened_inventories"], limit)
         return [_sale(row) for row in rows]
 
-    async def mark_opened(self, sales: Sequence[Sale], epoch: int) -> list[str]:
+    async def mark_opened(self, sales: Sequence[Sale], epochs: Sequence[int]) -> list[str]:
         """Note that Redis was told of these sales; the answer is those that were written meanwhile.
+
+        `epochs` are those of all partitions.
 
         Of these nobody knows what Redis heard last: they are to be told, again.
         """
@@ -139,7 +205,7 @@ class ReservationStore:
             _SQL["mark_opened"],
             [sale.showtime_id for sale in sales],
             [sale.revision for sale in sales],
-            epoch,
+            [epochs[partition_of(sale.showtime_id)] for sale in sales],
         )
         return [row["showtime_id"] for row in rows if row["opened_epoch"] is None]
 

@@ -117,9 +117,8 @@ class BooksLook:
         young = datetime.now(UTC) - timedelta(seconds=self._patience.news_s)
         old = [line for line in news if line.at < young]
         if old:
-            epoch = await self._sources.database.fetchrow(SQL["epoch_now"], self._patience.rebuild_s)
-            assert epoch is not None, "the epoch is one row from the first migration on"
-            old = old if epoch["up_s"] > self._patience.news_s else []
+            epochs = await self._sources.database.fetch(SQL["epochs_now"], self._patience.rebuild_s)
+            old = old if epochs[0]["up_s"] > self._patience.news_s else []
         for line in old:
             sums = f"{line.amount} {line.currency}"
             sentence = f"the gateway {_WORD[line.kind]} {sums} for {line.reference} and we do not know it"

@@ -45,12 +45,11 @@ class LogLook:
         seen = Seen()
         rows = await self._database.fetch(SQL["positions_with_instants"])
         positions = {row["partition"]: (position_of(row["log_id"]), row["written_at"]) for row in rows}
-        epoch = await self._database.fetchrow(SQL["epoch_now"], self._patience.rebuild_s)
-        assert epoch is not None, "the epoch is one row from the first migration on"
+        epochs = await self._database.fetch(SQL["epochs_now"], self._patience.rebuild_s)
         for partition in self._partitions:
             if subjects is None or str(partition) in subjects:
-                watch = _PartitionWatch(partition, self._patience, epoch["up_s"], seen)
-                await self._look_at(watch, positions.get(partition), epoch)
+                watch = _PartitionWatch(partition, self._patience, epochs[partition]["up_s"], seen)
+                await self._look_at(watch, positions.get(partition), epochs[partition])
         rows = await self._database.fetch(SQL["positions_with_instants"])
         for row in rows:
             self._must_not_go_back(row["partition"], position_of(row["log_id"]), positions, seen)

@@ -345,7 +345,7 @@ FROM offenders;
 -- No order was claimed in an epoch that has not been.
 WITH offenders AS (
   SELECT format('order %s was claimed in epoch %s, and there have been %s', o.order_id, o.epoch, e.epoch) AS sentence
-  FROM checkout.orders o, reservation.epoch e
+  FROM checkout.orders o, (SELECT max(epoch) AS epoch FROM reservation.epochs) e
   WHERE o.epoch > e.epoch AND ($1::text IS NULL OR o.showtime_id = $1::text)
 )
 SELECT 0::bigint AS counted, count(*) AS offenders,
@@ -361,12 +361,13 @@ ORDER BY partition, log_id;
 
 -- The second group reads what is compared with Redis and with gateways.
 
--- name: epoch_now
--- PostgreSQL's epoch, whether it was raised so lately that maps may still be on their way, and since when
+-- name: epochs_now
+-- Each partition's epoch, whether it was raised so lately that maps may still be on their way, and since when
 -- anybody could do anything at all.
 SELECT epoch, raised_at > now() - make_interval(secs => $1::float8) AS is_fresh, raised_at,
        extract(epoch FROM now() - pg_postmaster_start_time())::float8 AS up_s
-FROM reservation.epoch;
+FROM reservation.epochs
+ORDER BY partition;
 
 -- name: showtimes_on_sale
 -- Every sale with its size, to look at in portions.

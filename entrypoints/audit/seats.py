@@ -56,22 +56,22 @@ class SeatsLook:
             await self._look_at_portion(portion, seen)
         return seen
 
-    async def _epoch(self) -> tuple[str, bool]:
-        """PostgreSQL's epoch, and whether a rebuild may still be under way."""
-        row = await self._database.fetchrow(SQL["epoch_now"], self._patience.rebuild_s)
-        assert row is not None, "the epoch is one row from the first migration on"
-        return str(row["epoch"]), row["is_fresh"]
+    async def _epochs(self) -> list[tuple[str, bool]]:
+        """PostgreSQL's epoch of each partition, and whether a rebuild of it may still be under way."""
+        rows = await self._database.fetch(SQL["epochs_now"], self._patience.rebuild_s)
+        return [(str(row["epoch"]), row["is_fresh"]) for row in rows]
 
     async def _look_at_partitions(self, known: Collection[str], opened: set[str], seen: Seen) -> None:
-        epoch, is_fresh = await self._epoch()
+        wanted = await self._epochs()
         epochs, listed = await partitions_of(self._server)
         seen.counted["epochs_agree"] += len(epochs)
-        for partition, found in enumerate(epochs):
+        for partition, (found, (epoch, is_fresh)) in enumerate(zip(epochs, wanted, strict=True)):
             if found != epoch and not is_fresh:
                 sentence = f"partition {partition:02d} is of epoch {found} and PostgreSQL of {epoch}"
                 seen.suspect("epochs_agree", _PARTITIONS, sentence)
         for showtime_id in sorted(opened - listed):
-            if epochs[partition_of(showtime_id)] == epoch:
+            partition = partition_of(showtime_id)
+            if epochs[partition] == wanted[partition][0]:
                 sentence = f"{showtime_id} is on sale and not on the reaper's list"
                 seen.suspect("seat_maps_agree", _PARTITIONS, sentence)
         if self._showtime_id is None:
@@ -80,7 +80,7 @@ class SeatsLook:
                 seen.suspect("seat_maps_agree", _PARTITIONS, sentence)
 
     async def _look_at_portion(self, showtime_ids: Sequence[str], seen: Seen) -> None:
-        epoch, is_fresh = await self._epoch()
+        epochs = await self._epochs()
         async with self._database.transaction(snapshot=True) as connection:
             sales = await connection.fetch(
                 SQL["terms_of_sales"], list(showtime_ids), self._patience.opening_s
@@ -91,7 +91,9 @@ class SeatsLook:
         open_sales = [
             sale
             for sale in sales
-            if self._is_open(sale, pictures[sale["showtime_id"]], epoch, is_fresh, seen)
+            if self._is_open(
+                sale, pictures[sale["showtime_id"]], *epochs[partition_of(sale["showtime_id"])], seen
+            )
         ]
         unowned = [
             order_id_of(hold_id)

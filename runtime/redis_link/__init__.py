@@ -14,7 +14,19 @@ server do becomes one of few refusals.
 
 from runtime.redis_link.cold import WEATHER, connect
 from runtime.redis_link.counts import LinkCounts
+from runtime.redis_link.link import Link
 from runtime.redis_link.nodes import Nodes
 from runtime.redis_link.scripts import Argument, ScriptRunner
+from runtime.redis_link.servers import Server, server_at
 
-__all__ = ["WEATHER", "Argument", "LinkCounts", "Nodes", "ScriptRunner", "connect"]
+__all__ = [
+    "WEATHER",
+    "Argument",
+    "Link",
+    "LinkCounts",
+    "Nodes",
+    "ScriptRunner",
+    "Server",
+    "connect",
+    "server_at",
+]

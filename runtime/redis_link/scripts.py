@@ -1,14 +1,14 @@
-"""Verbs: one call by name, held to its contract, on the link to its key's node.
+"""Verbs: one call by name, held to its contract, on the link to its key's node, under its partition's epoch.
 
 `run` is on the way of every request, so whatever does not change between calls is worked out once per
 epoch (`_Verb`): the words in front of the keys, how many of each a call may have, and the statuses its
-header names, as the bytes they arrive in. What is left is one packing, one future and one look-up.
+header names, as the bytes they arrive in. What is left is one packing, one future and two look-ups.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from hiredis import ReplyError
@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from kernel.errors import InventoryRebuilding, SeatsUnavailable
+from kernel.ids import PARTITIONS
 from runtime.lua import Script, load_scripts
 from runtime.redis_link.link import Link
 from runtime.redis_link.nodes import Nodes
@@ -24,15 +25,19 @@ from runtime.redis_link.refusals import refusal_of
 
 Argument = str | bytes | int
 
+#: Where a key of a partition names it: `rsv:{p07}:…`.
+_PARTITION_AT: Final = slice(5, 8)
+_UNKNOWN: Final = -1
 _CALLS_PER_TRIP: Final = 500  # bounds the bytes of one write and the server's turn
 
 
 class _Verb:
     """What a call of a verb needs to know, for one epoch."""
 
-    __slots__ = ("arguments", "head", "keys", "open_ended", "statuses")
+    __slots__ = ("arguments", "epoch", "head", "keys", "open_ended", "statuses")
 
     def __init__(self, script: Script, epoch: int) -> None:
+        self.epoch = epoch
         contract = script.contract
         self.keys = contract.keys
         self.open_ended = contract.open_ended
@@ -42,18 +47,23 @@ class _Verb:
 
 
 class ScriptRunner:
-    """Runs verbs under one epoch, over `nodes`; `redis` is the plain client of the same server.
+    """Runs verbs over `nodes`, each under the epoch of its partition, which the first key names.
 
-    Whoever made the two closes them.
+    `redis` is the plain client of the same server. Whoever made the two closes them.
     """
 
     def __init__(self, redis: Redis, nodes: Nodes, scripts: Mapping[str, Script] | None = None) -> None:
         self._redis = redis
         self._nodes = nodes
         self._scripts = load_scripts() if scripts is None else scripts
-        self._verbs: Mapping[str, _Verb] = {}
-        self._epoch = -2
-        self.adopt_epoch(-1)
+        self._epochs: tuple[int, ...] = ()
+        #: By epoch; mostly all partitions are of one.
+        self._verbs: dict[int, Mapping[str, _Verb]] = {}
+        #: By the three letters a key of the partition has at `_PARTITION_AT`.
+        self._verbs_at: Mapping[str, Mapping[str, _Verb]] = {}
+        #: Of keys that are of no partition; what is called on these does not know of epochs.
+        self._verbs_elsewhere: Mapping[str, _Verb] = {}
+        self.adopt_epochs((_UNKNOWN,) * PARTITIONS)
 
     @property
     def redis(self) -> Redis:
@@ -66,26 +76,43 @@ class ScriptRunner:
         return self._nodes
 
     @property
-    def epoch(self) -> int:
-        """The epoch of the scripts that are called now; -1 before PostgreSQL was asked."""
-        return self._epoch
+    def epochs(self) -> Sequence[int]:
+        """The epoch of every partition, as it is called now; -1 before PostgreSQL was asked."""
+        return self._epochs
 
-    def adopt_epoch(self, epoch: int) -> None:
-        """Call the scripts of this epoch from now on."""
-        if epoch != self._epoch:
-            self._verbs = {verb: _Verb(script, epoch) for verb, script in self._scripts.items()}
-            self._epoch = epoch
+    def adopt_epochs(self, epochs: Sequence[int]) -> None:
+        """Call the scripts of these epochs from now on, one for each partition."""
+        epochs = tuple(epochs)
+        if epochs == self._epochs:
+            return
+        self._epochs = epochs
+        wanted = {*epochs}
+        self._verbs = {
+            epoch: self._verbs.get(epoch)
+            or {verb: _Verb(script, epoch) for verb, script in self._scripts.items()}
+            for epoch in wanted
+        }
+        self._verbs_at = {
+            f"p{partition:02d}": self._verbs[epoch] for partition, epoch in enumerate(self._epochs)
+        }
+        self._verbs_elsewhere = self._verbs[max(wanted)]
 
-    async def load(self) -> None:
-        """Make the current epoch's scripts known to every primary. Only the rebuild may."""
-        for link in await self._nodes.primaries():
+    async def load(self, link: Link, epochs: Iterable[int]) -> None:
+        """Make a server know the scripts of these epochs. Only a rebuild may, and who knows that none is due.
+
+        Raises what `Link.command` raises.
+        """
+        for epoch in epochs:
             for script in self._scripts.values():
-                await link.command("SCRIPT", "LOAD", script.text(self._epoch))
+                await link.command("SCRIPT", "LOAD", script.text(epoch))
 
-    async def forget(self) -> None:
-        """Make every primary forget every script: closes the gate at once, for everybody."""
-        for link in await self._nodes.primaries():
-            await link.command("SCRIPT", "FLUSH")
+    async def are_known(self, link: Link, epochs: Iterable[int]) -> bool:
+        """Whether a server knows every script of these epochs, which are adopted ones.
+
+        Raises what `Link.command` raises.
+        """
+        shas = [verb.head[1] for epoch in epochs for verb in self._verbs[epoch].values()]
+        return all(await link.command("SCRIPT", "EXISTS", *shas))
 
     async def run(self, verb: str, keys: Sequence[str], arguments: Sequence[Argument]) -> list[Any]:
         """Run a verb; the answer is its status followed by its payload.
@@ -139,16 +166,16 @@ class ScriptRunner:
     async def commands(self, *calls: Sequence[Argument]) -> list[Any]:
         """Send plain commands, each about one key, its second word, in few trips; their replies in order.
 
-        Not atomic together, and on a cluster in no order but that of each key. A command that is refused for
-        what it asks (no such group, wrong type) has a ResponseError in its place. Raises SeatsUnavailable when a
-        server does not answer (the outcomes are then unknown), Overloaded, InventoryRebuilding.
+        Not atomic together, and on a cluster in no order but that of each key. A command that is refused
+        for what it asks (no such group, wrong type) has a ResponseError in its place. Raises SeatsUnavailable
+        when a server does not answer (the outcomes are then unknown), Overloaded, InventoryRebuilding.
         """
         replies: list[Any] = []
         for start in range(0, len(calls), _CALLS_PER_TRIP):
             trip: list[tuple[bytes, Link, asyncio.Future[Outcome]]] = []
             try:
                 for words in calls[start : start + _CALLS_PER_TRIP]:
-                    packed = pack(words)
+                    packed = pack((*words,))
                     link = self._nodes.link_of(str(words[1]))
                     trip.append((packed, link, link.call(packed)))
                 for packed, link, future in trip:
@@ -166,11 +193,12 @@ class ScriptRunner:
         return replies
 
     def _checked(self, verb: str, keys: Sequence[str], arguments: Sequence[Argument]) -> _Verb:
-        known = self._verbs[verb]
+        key = keys[0] if keys else ""
+        known = self._verbs_at.get(key[_PARTITION_AT], self._verbs_elsewhere)[verb]
         assert len(keys) == known.keys, f"{verb} takes {known.keys} keys"
         extra = len(arguments) - known.arguments
         assert extra == 0 or (extra > 0 and known.open_ended), f"{verb} takes {known.arguments} arguments"
-        if self._epoch < 0:
+        if known.epoch < 0:
             raise InventoryRebuilding(retry_after_s=1.0)
         return known
 

@@ -11,11 +11,12 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
+from kernel.ids import PARTITIONS
 from runtime.engines import ValkeyEngine
 from runtime.lua import Contract, Script
 from runtime.redis_link import Nodes, ScriptRunner, connect
 from tests.support.engines import temporary_data_dir, valkey_engine
-from tests.support.inventories import runner
+from tests.support.inventories import runner, teach
 from tests.support.proxy import Proxy
 
 __all__ = ["runner"]
@@ -63,12 +64,12 @@ async def speaker(make_nodes: MakeNodes) -> AsyncIterator[MakeSpeaker]:
     async def make(url: str, *, via: str | None = None, **options: Any) -> ScriptRunner:
         clients.append(connect(url, pool_max=4))
         first = ScriptRunner(clients[-1], make_nodes(url), SAYING)
-        first.adopt_epoch(1)
-        await first.load()
+        first.adopt_epochs([1] * PARTITIONS)
+        await teach(first)
         if via is None and not options:
             return first
         second = ScriptRunner(clients[-1], make_nodes(via or url, **options), SAYING)
-        second.adopt_epoch(1)
+        second.adopt_epochs([1] * PARTITIONS)
         return second
 
     yield make

@@ -22,6 +22,7 @@ from runtime.redis_link.address import Place
 from runtime.redis_link.slots import Redirection, Stretch, redirection_in, slot_of, stretches_in
 from tests.link.conftest import SAYING, MakeNodes, until
 from tests.support.cluster import PRIMARIES, Cluster, running_cluster
+from tests.support.inventories import make_forget, teach
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -34,8 +35,8 @@ async def cluster() -> AsyncIterator[Cluster]:
 async def sayer(cluster: Cluster, make_nodes: MakeNodes) -> ScriptRunner:
     """A runner that knows the map, with its verbs on every primary."""
     runner = ScriptRunner(cluster.clients[0], make_nodes(cluster.url), SAYING)
-    runner.adopt_epoch(1)
-    await runner.load()
+    runner.adopt_epochs([1] * PARTITIONS)
+    await teach(runner)
     return runner
 
 
@@ -109,7 +110,7 @@ async def test_whoever_calls_before_the_map_is_known_is_sent_on(
     cluster: Cluster, sayer: ScriptRunner, make_nodes: MakeNodes
 ) -> None:
     late = ScriptRunner(cluster.clients[0], make_nodes(cluster.url), SAYING)
-    late.adopt_epoch(1)
+    late.adopt_epochs([1] * PARTITIONS)
     keys = [_key_on(third) for third in range(PRIMARIES)]
 
     answers = await asyncio.gather(*(late.run("echo", (key,), (key,)) for key in keys))
@@ -149,7 +150,7 @@ async def test_every_primary_is_taught_the_scripts_and_made_to_forget_them(
     for client in cluster.clients:
         assert await client.script_exists(*shas) == [True] * len(shas)
 
-    await sayer.forget()
+    await make_forget(sayer)
 
     for client in cluster.clients:
         assert await client.script_exists(*shas) == [False] * len(shas)
@@ -328,7 +329,7 @@ async def test_one_node_away_refuses_its_keys_and_no_others(cluster: Cluster, sa
         except (SeatsUnavailable, InventoryRebuilding) as refusal:
             outcome = refusal
             await asyncio.sleep(0.02)
-    await sayer.load()
+    await teach(sayer)
     assert await sayer.run("echo", (mine[2],), ("hello",)) == ["said", b"hello"]
 
 
@@ -367,7 +368,7 @@ async def test_the_successor_of_a_primary_is_found_though_one_node_tells_the_old
 
         async def served() -> bool:
             try:
-                await sayer.load()
+                await teach(sayer)
                 return await sayer.run("echo", (mine[1],), ("hello",)) == ["said", b"hello"]
             except (SeatsUnavailable, InventoryRebuilding):  # the map was asked of the one with the old story
                 return False

@@ -25,6 +25,7 @@ from runtime.redis_link.address import parse_address
 from runtime.redis_link.link import Hello, Link
 from runtime.redis_link.pipe import Pipe, pack
 from tests.link.conftest import MakeNodes, MakeSpeaker, until
+from tests.support.inventories import teach
 from tests.support.proxy import Proxy
 
 
@@ -362,7 +363,7 @@ async def test_a_restarted_server_is_found_again_and_fences_itself_off(
 
     # Its scripts are gone, and nobody but the rebuild brings them back.
     assert await _outcome(runner.run("echo", (unique,), ("up",))) is InventoryRebuilding
-    await runner.load()
+    await teach(runner)
     assert await runner.run("echo", (unique,), ("after",)) == ["said", b"after"]
 
 

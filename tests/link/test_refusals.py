@@ -23,6 +23,7 @@ from reservation.keys import epoch_key
 from runtime.engines import ValkeyEngine
 from runtime.redis_link import ScriptRunner
 from tests.link.conftest import MakeSpeaker, until
+from tests.support.inventories import make_forget, teach
 
 State = Callable[[Redis, ValkeyEngine], Any]
 
@@ -160,7 +161,7 @@ async def test_a_server_that_cannot_serve_now_says_so_to_the_caller_and_serves_a
 
 
 async def test_many_calls_meet_the_closed_gate_like_one(valkey_url: str, runner: ScriptRunner) -> None:
-    runner.adopt_epoch(987_654)  # never loaded here
+    runner.adopt_epochs([987_654] * PARTITIONS)  # never loaded here
     calls = [((epoch_key(partition),), ()) for partition in range(PARTITIONS)]
     with pytest.raises(InventoryRebuilding):
         await runner.run_many("read_epoch", calls)
@@ -204,9 +205,9 @@ async def test_an_error_that_only_we_can_have_caused_stays_what_it_is(
 async def test_forgetting_closes_the_gate_and_loading_opens_it(
     remembering: ScriptRunner, unique: str
 ) -> None:
-    await remembering.forget()
+    await make_forget(remembering)
     with pytest.raises(InventoryRebuilding):
         await remembering.run("echo", (unique,), ("hello",))
-    await remembering.load()
+    await teach(remembering)
 
     assert await remembering.run("echo", (unique,), ("hello",)) == ["said", b"hello"]

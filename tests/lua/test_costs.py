@@ -132,6 +132,17 @@ async def _open_partition(stage: Stage, seats: list[int]) -> Awaitable[list[Any]
 
 
 @dearest
+async def _shut_partition(stage: Stage, seats: list[int]) -> Awaitable[list[Any]]:
+    return stage.ask("shut_partition")
+
+
+@dearest
+async def _shut_showtime(stage: Stage, seats: list[int]) -> Awaitable[list[Any]]:
+    await stage.open()
+    return stage.ask("shut_showtime")
+
+
+@dearest
 async def _sweep_expired(stage: Stage, seats: list[int]) -> Awaitable[list[Any]]:
     await stage.open()
     for seat in seats:

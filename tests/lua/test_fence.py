@@ -12,10 +12,11 @@ from collections.abc import Sequence
 import pytest
 
 from kernel.errors import InventoryRebuilding
+from kernel.ids import PARTITIONS
 from reservation.packing import pack_numbers
 from runtime.lua import load_scripts
 from runtime.redis_link import Argument, Nodes, ScriptRunner, connect
-from tests.support.inventories import EPOCH, NOW_MS, Stage, declared_keys
+from tests.support.inventories import EPOCH, NOW_MS, Stage, declared_keys, make_forget, teach
 
 UNKNOWN_EPOCH = EPOCH + 1_000
 #: Arguments that would be granted if the data were there.
@@ -34,12 +35,14 @@ ARGUMENTS: dict[str, Sequence[Argument]] = {
     "release_hold": ("hld", "acc", NOW_MS),
     "restore_showtime": ("sho", 40, 0, 0, 10, "open", b"", NOW_MS, 0),
     "return_seats": ("hld", b"", "csx"),
+    "shut_partition": (),
+    "shut_showtime": (),
     "sweep_expired": (NOW_MS, 100),
     "unblock_seats": (pack_numbers([1]),),
 }
 FENCED = sorted(verb for verb, script in load_scripts().items() if "EPOCH" in script.body)
 #: What makes the data of an epoch is not refused by data of another.
-BELIEVING = sorted(set(FENCED) - {"open_partition", "restore_showtime"})
+BELIEVING = sorted(set(FENCED) - {"open_partition", "restore_showtime", "shut_partition", "shut_showtime"})
 
 
 async def _run(runner: ScriptRunner, stage: Stage, verb: str) -> None:
@@ -65,7 +68,7 @@ def test_every_verb_about_seats_carries_the_epoch() -> None:
 async def test_a_server_that_does_not_know_a_script_is_never_taught_it_by_a_caller(
     runner: ScriptRunner, stage: Stage, verb: str
 ) -> None:
-    runner.adopt_epoch(UNKNOWN_EPOCH)
+    runner.adopt_epochs([UNKNOWN_EPOCH] * PARTITIONS)
     loads = await _loads(stage)
 
     with pytest.raises(InventoryRebuilding) as refusal:
@@ -127,12 +130,12 @@ async def test_forgetting_the_scripts_closes_the_gate_for_everybody(
     runner: ScriptRunner, stage: Stage
 ) -> None:
     await stage.open()
-    await runner.forget()
+    await make_forget(runner)
 
     with pytest.raises(InventoryRebuilding):
         await _run(runner, stage, "read_map")
 
-    await runner.load()
+    await teach(runner)
     await _run(runner, stage, "read_map")
 
 

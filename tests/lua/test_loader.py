@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from kernel.ids import PARTITIONS
 from runtime.lua import LuaSourceError, Script, load_script, load_scripts
 from runtime.redis_link import Nodes, ScriptRunner, connect
+from tests.support.inventories import teach
 
 HEADER = """#!lua
 --[[ Answer a word.
@@ -239,7 +241,7 @@ def test_a_comment_in_the_header_does_not_change_what_runs(folder: Folder) -> No
 
 
 async def test_every_script_is_known_to_the_server_by_the_sha_computed_here(runner: ScriptRunner) -> None:
-    shas = [script.sha(runner.epoch) for script in load_scripts().values()]
+    shas = [script.sha(runner.epochs[0]) for script in load_scripts().values()]
 
     assert await runner.redis.script_exists(*shas) == [True] * len(shas)
 
@@ -250,7 +252,7 @@ async def test_every_script_is_known_to_the_server_by_the_sha_computed_here(runn
 async def test_a_call_that_breaks_the_contract_never_leaves_the_process(folder: Folder) -> None:
     nobody = connect(NOWHERE)
     runner = ScriptRunner(nobody, Nodes(NOWHERE), {"answer_word": folder.load("return { 'done' }\n")})
-    runner.adopt_epoch(1)
+    runner.adopt_epochs([1] * PARTITIONS)
 
     for keys in ([], ["a", "b"]):
         with pytest.raises(AssertionError, match="answer_word takes 1 keys"):
@@ -266,8 +268,8 @@ async def test_an_answer_the_header_does_not_name_is_a_bug_and_not_a_result(
 ) -> None:
     script = folder.load("return { ARGV[1] }\n")
     liar = ScriptRunner(runner.redis, runner.nodes, {"answer_word": script})
-    liar.adopt_epoch(1)
-    await liar.load()
+    liar.adopt_epochs([1] * PARTITIONS)
+    await teach(liar)
 
     assert await liar.run("answer_word", ["a"], ("done", "")) == ["done"]
     with pytest.raises(AssertionError, match="answered invented, which its header does not name"):

@@ -204,6 +204,8 @@ async def test_with_memory_full_a_rebuild_opens_the_gate(full_stage: Stage) -> N
     await full_stage.redis.delete(full_stage.key("epoch"))
     assert await full_stage.ask("read_epoch") == ["inventory_rebuilding"]
 
+    assert await full_stage.ask("shut_partition") == ["partition_shut"]
+    assert await full_stage.ask("shut_showtime") == ["showtime_shut"]
     assert (await full_stage.restore())[2:] == [len(held), 0]
     assert await full_stage.ask("open_partition") == ["partition_opened"]
 

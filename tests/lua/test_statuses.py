@@ -453,6 +453,43 @@ async def _end_of_a_rebuild(stage: Stage) -> Question:
     return Question(stage.ask("open_partition"), [])
 
 
+@reaches("open_partition", "inventory_rebuilding")
+async def _end_of_a_rebuild_that_was_overtaken(stage: Stage) -> Question:
+    await stage.redis.set(stage.key("epoch"), -EPOCH - 1)
+    return Question(stage.ask("open_partition"), [])
+
+
+@reaches("shut_partition", "partition_shut")
+async def _begin_of_a_rebuild(stage: Stage) -> Question:
+    await stage.redis.set(stage.key("epoch"), EPOCH - 1)
+    return Question(stage.ask("shut_partition"), [])
+
+
+@reaches("shut_partition", "inventory_rebuilding")
+async def _begin_of_a_rebuild_that_was_overtaken(stage: Stage) -> Question:
+    await stage.redis.set(stage.key("epoch"), EPOCH + 1)
+    return Question(stage.ask("shut_partition"), [])
+
+
+@reaches("shut_showtime", "showtime_shut")
+async def _showtime_of_an_older_epoch(stage: Stage) -> Question:
+    await stage.open()
+    await stage.redis.hset(stage.keys.showtime, "epoch", EPOCH - 1)
+    return Question(stage.ask("shut_showtime"), [])
+
+
+@reaches("shut_showtime", "not_found")
+async def _nothing_to_shut(stage: Stage) -> Question:
+    return Question(stage.ask("shut_showtime"), [])
+
+
+@reaches("shut_showtime", "inventory_rebuilding")
+async def _showtime_a_later_rebuild_has_shut(stage: Stage) -> Question:
+    await stage.open()
+    await stage.redis.hset(stage.keys.showtime, "epoch", -EPOCH - 1)
+    return Question(stage.ask("shut_showtime"), [])
+
+
 # The fence: every verb that carries the epoch, against data of another epoch.
 
 

@@ -103,7 +103,7 @@ _GATE: Final = (
         "runtime/redis_link/scripts.py",
         "        if isinstance(outcome, ReplyError):\n            raise",
         '        if isinstance(outcome, ReplyError) and str(outcome).startswith("NOSCRIPT"):\n'
-        "            await self.load()\n"
+        "            await self.load(link, {*self._epochs})\n"
         "            outcome = await link.call(packed)\n"
         "        if isinstance(outcome, ReplyError):\n            raise",
         ("lua/test_fence.py::test_a_server_that_does_not_know_a_script_is_never_taught_it_by_a_caller",),
@@ -118,16 +118,15 @@ _GATE: Final = (
     Mutant(
         "a rebuild writes the epoch first",
         "reservation/rebuild.py",
-        "        sales = await self._store.all_sales()\n",
-        "        for partition in range(PARTITIONS):\n"
-        "            await self._scripts.redis.set(epoch_key(partition), epoch)\n"
-        "        sales = await self._store.all_sales()\n",
+        "        owners = await self._owners(epochs)\n",
+        '        await self._scripts.commands(*(("SET", epoch_key(p), epochs[p]) for p in epochs))\n'
+        "        owners = await self._owners(epochs)\n",
         (f"{_STEPS}test_a_rebuild_that_dies_at_any_step_leaves_no_gate_open_on_half_a_house",),
     ),
     Mutant(
         "a rebuild leaves the old gate open while it asks for the owners",
         "reservation/rebuild.py",
-        "        await self._scripts.forget()\n",
+        "        await self._shut(epochs, {sale.showtime_id for sale in sales})\n",
         "",
         (f"{_STEPS}test_an_order_made_after_the_owners_were_asked_for_is_refused_and_not_forgotten",),
     ),

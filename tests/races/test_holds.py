@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from kernel.ids import new_hold_id, new_showtime_id
+from kernel.ids import PARTITIONS, new_hold_id, new_showtime_id
 from reservation.inventory_redis import RedisInventory
 from reservation.keys import keys_of
 from reservation.packing import has_seat
@@ -113,7 +113,7 @@ async def town(runner: ScriptRunner, valkey_url: str) -> AsyncIterator[Town]:
         redis = connect(valkey_url, pool_max=CONNECTIONS, socket_timeout_s=10.0)
         await asyncio.gather(*(redis.ping() for _ in range(CONNECTIONS)))  # nobody connects in a race
         runners.append(ScriptRunner(redis, Nodes(valkey_url)))
-        runners[-1].adopt_epoch(EPOCH)
+        runners[-1].adopt_epochs([EPOCH] * PARTITIONS)
         await runners[-1].nodes.primaries()
     yield Town(runners)
     for client in runners:

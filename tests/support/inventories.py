@@ -47,10 +47,22 @@ async def runner(valkey_url: str) -> AsyncIterator[ScriptRunner]:
 
 async def open_gate(runner: ScriptRunner) -> None:
     """What a rebuild leaves behind on a server without showtimes."""
-    runner.adopt_epoch(EPOCH)
-    await runner.load()
+    runner.adopt_epochs([EPOCH] * PARTITIONS)
+    await teach(runner)
     written = (runner.command("SET", epoch_key(partition), EPOCH) for partition in range(PARTITIONS))
     await asyncio.gather(*written)
+
+
+async def teach(runner: ScriptRunner) -> None:
+    """Have every primary know the scripts of the runner's epochs."""
+    for link in await runner.nodes.primaries():
+        await runner.load(link, {*runner.epochs})
+
+
+async def make_forget(runner: ScriptRunner) -> None:
+    """Have every primary forget every script, as a restart does."""
+    for link in await runner.nodes.primaries():
+        await link.command("SCRIPT", "FLUSH")
 
 
 def declared_keys(script: Script) -> list[tuple[str, str]]:

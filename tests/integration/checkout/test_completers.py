@@ -18,7 +18,7 @@ from checkout.schemas import order_bytes
 from kernel import limits
 from kernel.clock import ManualClock, SystemClock
 from kernel.errors import SeatsUnavailable
-from kernel.ids import showtime_of
+from kernel.ids import partition_of, showtime_of
 from tests.support.shop import Shop, until
 
 PAY_BY_S = limits.claim_ttl_ms / 1_000
@@ -33,7 +33,7 @@ def orders_with(shop: Shop, *, claim_ttl_ms: int, clock: Any = None) -> OrderSer
         platform.inventory,
         platform.commits,
         platform.programme.prices_of,
-        lambda: platform.scripts.epoch,
+        lambda showtime_id: platform.scripts.epochs[partition_of(showtime_id)],
         clock or SystemClock(),
         claim_ttl_ms=claim_ttl_ms,
     )

@@ -13,13 +13,14 @@ import pytest
 from checkout.schemas import order_bytes
 from kernel.errors import IdempotencyKeyReused
 from kernel.ids import hold_id_of, showtime_of
+from tests.support.inventories import make_forget
 from tests.support.shop import Shop
 
 PAY_BY_S = 15 * 60
 
 
 async def _rebuild(shop: Shop) -> None:
-    await shop.platform.scripts.forget()
+    await make_forget(shop.platform.scripts)
     await shop.platform.rebuilder.rebuild("in between")
 
 

@@ -19,6 +19,7 @@ from checkout.writer.store import Batch
 from kernel.ids import hold_id_of, new_showtime_id, partition_of
 from reservation import Possession, log_key
 from reservation.errors import SeatTaken
+from tests.support.inventories import make_forget
 from tests.support.shop import Shop, claim_of, feed
 
 
@@ -170,7 +171,7 @@ async def test_a_rebuild_with_the_writer_standing_still_keeps_every_seat(shop: S
     taken = await shop.taken(showtime_id)
     assert len(taken) == 9
 
-    await shop.platform.scripts.forget()  # the gate closes
+    await make_forget(shop.platform.scripts)  # the gate closes
     rebuilt = await shop.platform.rebuilder.rebuild("a test closed the gate")
     assert rebuilt.holds_kept >= 1
     assert await shop.taken(showtime_id) == taken

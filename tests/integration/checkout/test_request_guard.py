@@ -22,6 +22,7 @@ from kernel.errors import (
     SeatsUnavailable,
 )
 from runtime.http import Replay, Started
+from tests.support.inventories import make_forget
 from tests.support.shop import Shop
 
 ONE, OTHER = b"\x01" * 16, b"\x02" * 16
@@ -282,7 +283,7 @@ async def test_while_postgres_is_away_nothing_is_begun_and_the_key_stays_free(
 
 
 async def test_while_the_gate_is_closed_nothing_is_begun(shop: Shop, guard: RequestGuard) -> None:
-    await shop.platform.scripts.forget()
+    await make_forget(shop.platform.scripts)
     with pytest.raises(InventoryRebuilding):
         await guard.begin(shop.fan(), "key", ONE, ORDER)
     await shop.platform.rebuilder.rebuild("a test closed the gate")

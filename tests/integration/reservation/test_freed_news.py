@@ -111,7 +111,7 @@ async def by_way_of(proxy: Proxy, house: House, **options: float) -> AsyncIterat
     """A worker that asks and hears through the proxy; the others of the house do not."""
     nodes = Nodes(proxy.url, **options)  # type: ignore[arg-type]
     scripts = ScriptRunner(house.platform.redis, nodes)
-    scripts.adopt_epoch(house.platform.scripts.epoch)
+    scripts.adopt_epochs(house.platform.scripts.epochs)
     try:
         yield house.worker(scripts)
     finally:

@@ -23,6 +23,7 @@ from reservation.packing import seats_in
 from reservation.ports import Phase, Terms
 from reservation.store import Sale
 from tests.integration.reservation.conftest import House
+from tests.support.inventories import teach
 from tests.support.shop import until
 
 
@@ -32,9 +33,9 @@ def _while_rebuilding(
     """Have `act` done when the rebuild has read what is on sale, and has restored nothing yet."""
     owners = platform.rebuilder._owners
 
-    async def asked() -> Mapping[str, Sequence[Possession]]:
+    async def asked(epochs: Mapping[int, int]) -> Mapping[str, Sequence[Possession]]:
         await act()
-        return await owners()
+        return await owners(epochs)
 
     monkeypatch.setattr(platform.rebuilder, "_owners", asked)
 
@@ -58,11 +59,11 @@ def _while_telling(
 def _mark_whatever_was_told(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the guard away: a telling is believed to have been of the latest terms."""
 
-    async def mark(sales: Sequence[Sale], epoch: int) -> list[str]:
+    async def mark(sales: Sequence[Sale], epochs: Sequence[int]) -> list[str]:
         await platform.database.execute(
             "UPDATE reservation.inventories SET opened_epoch = $2 WHERE showtime_id = ANY ($1)",
             [sale.showtime_id for sale in sales],
-            epoch,
+            max(epochs),
         )
         return []
 
@@ -136,7 +137,7 @@ async def test_what_was_told_is_not_told_again(house: House) -> None:
 async def test_on_an_emptied_server_no_showtime_goes_on_sale_before_the_rebuild(house: House) -> None:
     platform, sold_before = house.platform, await house.showtime()
     await platform.redis.flushdb()
-    await platform.scripts.load()  # the scripts outlive the data, as after FLUSHALL
+    await teach(platform.scripts)  # the scripts outlive the data, as after FLUSHALL
 
     with pytest.raises(InventoryRebuilding):
         await platform.sales.change_sale(sold_before, phase="open")

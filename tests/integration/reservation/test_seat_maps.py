@@ -34,6 +34,7 @@ from reservation.ports import SeatMap
 from reservation.replica import YOUNG_S, Replica
 from reservation.service import BestAvailable, Hold
 from tests.integration.reservation.conftest import House, Worker
+from tests.support.inventories import make_forget
 from tests.support.shop import until
 
 CROWD = 1_000
@@ -555,7 +556,7 @@ async def test_another_wish_with_the_same_key_is_refused_by_every_worker(
 async def test_a_fenced_store_is_not_spoken_for(house: House) -> None:
     worker = house.worker()
     showtime_id = await _gone(house, worker)
-    await house.platform.scripts.forget()
+    await make_forget(house.platform.scripts)
     await house.time_passes(YOUNG_S + 0.001)
 
     with pytest.raises(InventoryRebuilding):
@@ -578,7 +579,7 @@ async def _away(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def _fenced(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rebuild has begun twenty seconds ago."""
-    await house.platform.scripts.forget()
+    await make_forget(house.platform.scripts)
     await house.time_passes(STALE_S * 2 / 3)
 
 
