@@ -78,13 +78,14 @@ $(NODE_DIR)/.installed: $(NODE_DIR)/package-lock.json
 	@touch $@
 
 bench: $(BENCH_VENV)/.installed $(NODE_DIR)/.installed ## everything against floors and peers (under half an hour), and the page about it
-	@$(BENCH) -m bench; status=$$?; $(BENCH) -m bench.page && exit $$status
+	@$(BENCH) -m bench; status=$$?; $(BENCH) -m bench.page && $(BENCH) -m bench.model && exit $$status
 
 bench-quick: $(BENCH_VENV)/.installed $(NODE_DIR)/.installed ## that every bench works (some minutes); judges nothing
 	@$(BENCH) -m bench --quick
 
-bench-page: $(BENCH_VENV)/.installed ## write docs/performance.md and its pictures from bench/results
+bench-page: $(BENCH_VENV)/.installed ## write docs/performance.md, its pictures and the model of docs/scaling.md from bench/results
 	@$(BENCH) -m bench.page
+	@$(BENCH) -m bench.model
 
 LOAD_OPTIONS := $(if $(USERS),--users $(USERS)) $(if $(SHAPE),--shape $(SHAPE)) $(if $(DURATION),--duration $(DURATION)) \
 	$(if $(PROCESSES),--processes $(PROCESSES)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(SEED),--seed $(SEED)) \

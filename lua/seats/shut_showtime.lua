@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 --[[ Refuse every verb about a showtime until a rebuild has restored it: scripts of an older epoch too.
-  Atomic because a rebuild that was overtaken must not shut what a later one has restored. Whoever asks for the
-  owners of its seats after this has heard of every order that was made before.
+  Atomic because a rebuild that was overtaken must not shut what a later one has restored. Whoever asks for
+  the owners of its seats after this has heard of every order that was made before.
   KEYS  1 showtime  hash  terms, holds by tail of their id, seats per buyer id
   RETURNS  showtime_shut | not_found | inventory_rebuilding
   COST  at most 2 commands ]]
