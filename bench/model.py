@@ -4,11 +4,11 @@
 
 A launch is a few rates (who arrives, looks, watches, tries, holds, buys) and the bench has the price of each
 in CPU time of each role; the model multiplies and adds, and says what it assumes. Nothing is fitted: a price
-is the median of rounds, whatever it was. One sum is checked where the bench has measured the whole as well
-as the parts (`checked`): holds with viewers.
+is the median of rounds, whatever it was. One sum is checked where the bench has measured the
+whole as well as the parts (`checked`): holds with viewers.
 
-Refused: queueing formulas. What they would add (waiting at a given load) is what the half-empty cores are for;
-what a rush does to them is measured by `make load` and `bench.overload`.
+Refused: queueing formulas. What they would add (waiting at a given load) is what the half-empty cores are
+for; what a rush does to them is measured by `make load` and `bench.overload`.
 """
 
 from __future__ import annotations
@@ -161,8 +161,8 @@ def figures(results: Mapping[str, Result]) -> str:
         "",
         f"Prices in microseconds of CPU, medians of the published run ({', '.join(commits)}): a hold"
         f" {prices.hold:.0f} in the worker and {prices.hold_redis:.0f} in Redis, a refusal"
-        f" {prices.refusal:.0f}, a look {prices.look:.0f}, an event to a viewer {prices.event:.1f}; a seat from"
-        f" hold to ticket: {sale}.",
+        f" {prices.refusal:.0f}, a look {prices.look:.0f}, an event to a viewer {prices.event:.1f}; a seat"
+        f" from hold to ticket: {sale}.",
         "",
         f"Checked: a hold while 5,000 people watch costs the worker {measured:.1f} measured as a whole and"
         f" {summed:.1f} as the sum of its parts, {summed / measured - 1:+.0%}.",
