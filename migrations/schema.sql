@@ -318,12 +318,21 @@ CREATE TABLE reservation.blocked_seats (
     CONSTRAINT blocked_seats_seat_index_check CHECK (((seat_index >= 0) AND (seat_index <= 65534)))
 );
 
-CREATE TABLE reservation.epoch (
-    one boolean DEFAULT true NOT NULL,
+CREATE TABLE reservation.epochs (
+    partition smallint NOT NULL,
     epoch bigint NOT NULL,
+    server text,
     reason text NOT NULL,
     raised_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT epoch_one_check CHECK (one)
+    opened_at timestamp with time zone,
+    CONSTRAINT epochs_partition_check CHECK (((partition >= 0) AND (partition <= 63)))
+);
+
+CREATE TABLE reservation.former_servers (
+    partition smallint NOT NULL,
+    server text NOT NULL,
+    replaced_in bigint NOT NULL,
+    replaced_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
 CREATE TABLE reservation.inventories (
@@ -432,8 +441,11 @@ ALTER TABLE ONLY checkout.writer_positions
 ALTER TABLE ONLY reservation.blocked_seats
     ADD CONSTRAINT blocked_seats_pkey PRIMARY KEY (showtime_id, seat_index);
 
-ALTER TABLE ONLY reservation.epoch
-    ADD CONSTRAINT epoch_pkey PRIMARY KEY (one);
+ALTER TABLE ONLY reservation.epochs
+    ADD CONSTRAINT epochs_pkey PRIMARY KEY (partition);
+
+ALTER TABLE ONLY reservation.former_servers
+    ADD CONSTRAINT former_servers_pkey PRIMARY KEY (partition, server);
 
 ALTER TABLE ONLY reservation.inventories
     ADD CONSTRAINT inventories_pkey PRIMARY KEY (showtime_id);
@@ -546,6 +558,9 @@ ALTER TABLE ONLY checkout.tickets
 
 ALTER TABLE ONLY reservation.blocked_seats
     ADD CONSTRAINT blocked_seats_showtime_id_fkey FOREIGN KEY (showtime_id) REFERENCES reservation.inventories(showtime_id);
+
+ALTER TABLE ONLY reservation.former_servers
+    ADD CONSTRAINT former_servers_partition_fkey FOREIGN KEY (partition) REFERENCES reservation.epochs(partition);
 
 ALTER TABLE ONLY reservation.inventories
     ADD CONSTRAINT inventories_layout_id_fkey FOREIGN KEY (layout_id) REFERENCES reservation.layouts(layout_id);

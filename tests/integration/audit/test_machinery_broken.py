@@ -154,7 +154,7 @@ async def test_a_position_beyond_the_logs_end_is_found_unless_the_log_was_lost(s
     await scene.redis.delete(scene.log)
     await scene.redis.xgroup_create(scene.log, GROUP, id="0", mkstream=True)
     assert await broken(scene.running) == {}, "the maps were rebuilt a moment ago: something was lost"
-    await scene.sql("UPDATE reservation.epoch SET raised_at = now() - interval '1 day'")
+    await scene.sql("UPDATE reservation.epochs SET raised_at = now() - interval '1 day'")
     found = await broken(scene.running)
     assert found.keys() == {LOG}
     assert "is beyond the log's end 0-0" in found[LOG]

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from kernel.clock import ManualClock
-from kernel.ids import new_hold_id, new_showtime_id
+from kernel.ids import PARTITIONS, new_hold_id, new_showtime_id
 from reservation.inventory_memory import MemoryInventory
 from reservation.live import SeatMaps
 from reservation.packing import plane_of, seats_in
@@ -57,7 +57,7 @@ class Scene:
     def __init__(self) -> None:
         self.clock = ManualClock(datetime.now(UTC))
         self.inventory = MemoryInventory(clock_ms=lambda: NOW_MS)
-        self.scripts: Any = SimpleNamespace(epoch=1)
+        self.scripts: Any = SimpleNamespace(epochs=[1] * PARTITIONS)
         self.maps = SeatMaps(self.inventory, self.scripts, self.clock, hold_ttl_ms=TTL_MS, winds_itself=False)
         self.showtime_id = new_showtime_id()
         self.free = iter(range(SEATS))
@@ -184,7 +184,7 @@ async def test_a_new_epoch_is_a_snapshot_for_everybody_and_ends_what_could_be_re
     await fan.look()
     before = fan.tag
 
-    scene.scripts.epoch = 2
+    scene.scripts.epochs = [2] * PARTITIONS
     await scene.tick()
 
     await fan.look()
