@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-engines test-fast test-lua test-races lint format mutants simulate simulate-long bench bench-quick bench-page load lock openapi schema settings audit doctor clean
+.PHONY: help run test test-engines test-fast test-lua test-races lint format mutants simulate simulate-long bench bench-quick bench-page load lock openapi schema settings drill audit doctor clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -107,6 +107,9 @@ schema: $(VENV)/.installed ## write migrations/schema.sql
 
 settings: $(VENV)/.installed ## write docs/settings.md
 	$(BIN)/python -m entrypoints.settings_page > docs/settings.md
+
+drill: $(VENV)/.installed ## destroy everything while it sells, bring it back from its backup, count (minutes)
+	$(BIN)/python -m entrypoints.drill
 
 audit: $(VENV)/.installed ## prove the promises on the running service
 	$(BIN)/seatrush audit

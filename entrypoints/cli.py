@@ -19,6 +19,7 @@ import typer
 from rich.table import Table
 
 from entrypoints.audit.command import register as register_audit
+from entrypoints.backups import register as register_backups
 from entrypoints.console import (
     BAD_SETTINGS,
     DOWN,
@@ -47,6 +48,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_e
 seed_app = typer.Typer(no_args_is_help=True, help="Put data in.")
 app.add_typer(seed_app, name="seed")
 register_selling(app)
+register_backups(app)
 
 # Processes
 

@@ -134,6 +134,13 @@ def judge_postgres(facts: PostgresFacts) -> Iterator[Check]:
         f"{facts.encoding}, LC_CTYPE {facts.character_type}, trigrams {trigrams}",
         "create the database with LC_CTYPE C.UTF-8: otherwise search finds no Chinese title",
     )
+    kept = ", ".join(f"{size / 1024**2:,.0f} MiB for {slot}" for slot, size in facts.abandoned_slots.items())
+    yield found(
+        "postgres_slots",
+        not facts.abandoned_slots,
+        f"log is kept for receivers that are away: {kept}" if kept else "log is kept for nobody who is away",
+        "start them again, or end them (`seatrush backup --stop-following`): it grows until the disk is full",
+    )
     yield _clock("postgres_clock", facts.clock_skew_s)
 
 

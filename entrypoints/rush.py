@@ -139,7 +139,7 @@ async def rehearse(
     api = Api(base_url, connections_max=IN_FLIGHT_MAX + 8, meter=meter)
     try:
         epochs, began_s = await _epochs(platform), time.monotonic()
-        sale, before = await _sale_of(showtime_id, api, meter)
+        sale, before = await sale_of(showtime_id, api, meter)
         crowd = Crowd(sale, draw_fans(plan), [session.access_token for session in sessions])
         progress = Progress(sale, _lag_of_log(platform, showtime_id))
         async with _told_to_stop() as stop, progress.shown_on(Console(stderr=True), board=board):
@@ -186,7 +186,7 @@ def _rehearsal_hall() -> str:
     return "\n".join(",".join(row) for row in rows)
 
 
-async def _sale_of(showtime_id: str, api: Api, meter: Meter) -> tuple[Sale, Picture]:
+async def sale_of(showtime_id: str, api: Api, meter: Meter) -> tuple[Sale, Picture]:
     """The sale as the API shows it, and its seat map before the rush."""
     from loadtest.rush import Hall, History, Sale, look_at_map
 

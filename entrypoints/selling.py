@@ -85,8 +85,8 @@ def showtime_add(
     if orphan_rule not in {"off", "lenient", "strict"}:
         fail("--orphan-rule is off, lenient or strict", USAGE)
     rule: OrphanRule = orphan_rule  # type: ignore[assignment]
-    begins = _instant(starts_at, "--starts-at")
-    opens = _instant(opens_at, "--opens-at")
+    begins = instant_of(starts_at, "--starts-at")
+    opens = instant_of(opens_at, "--opens-at")
     imported = read_layout(layout, as_json)
 
     async def add(platform: Platform) -> str:
@@ -139,7 +139,7 @@ async def add_showtime(
     return showtime_id
 
 
-def _instant(text: str | None, option: str) -> datetime | None:
+def instant_of(text: str | None, option: str) -> datetime | None:
     if text is None:
         return None
     try:

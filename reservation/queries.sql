@@ -51,6 +51,21 @@ JOIN reservation.former_servers f USING (partition, server);
 UPDATE reservation.epochs SET server = $3::text
 WHERE partition = ANY ($1::smallint[]) AND server = $2::text;
 
+-- name: has_an_epoch
+-- Whether this database was ever migrated.
+SELECT to_regclass('reservation.epochs') IS NOT NULL;
+
+-- name: raise_epochs_after_restore
+-- What Redis has may be of a later epoch than a database made again from a backup, so counting on from there could
+-- name one that was given already. Milliseconds since 1970 are ahead of every count, and of every restore before.
+WITH raised AS (
+  UPDATE reservation.epochs
+  SET epoch = greatest(epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint),
+      reason = $1::text, raised_at = now(), opened_at = NULL
+  RETURNING epoch
+)
+SELECT max(epoch) FROM raised;
+
 -- name: lock_rebuild
 -- One rebuild at a time, until the transaction ends.
 SELECT pg_advisory_xact_lock(hashtext('seatrush.rebuild'));

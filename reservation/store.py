@@ -132,6 +132,12 @@ class ReservationStore:
         """A server goes by another name."""
         await self._database.execute(_SQL["rename_server"], [*partitions], before, now)
 
+    async def raise_epochs_after_restore(self, reason: str) -> int | None:
+        """Epochs that were never given, for a database out of a backup: the highest; None where there is none."""
+        if not await self._database.fetchval(_SQL["has_an_epoch"]):
+            return None
+        return int(await self._database.fetchval(_SQL["raise_epochs_after_restore"], reason))
+
     @asynccontextmanager
     async def rebuild_lock(self) -> AsyncIterator[RebuildLock]:
         """Keep every other rebuild waiting; PostgreSQL lets go when this process dies."""

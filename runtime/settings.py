@@ -46,6 +46,10 @@ class Settings(BaseSettings):
         pattern="^postgres(ql)?://",
         description="PostgreSQL to use; without it an embedded one starts.",
     )
+    backup_url: SecretStr | None = Field(
+        None,
+        description="PostgreSQL as a role that may replicate, for `seatrush backup`; else `DATABASE_URL`.",
+    )
     redis_url: str | None = Field(
         None,
         alias="REDIS_URL",

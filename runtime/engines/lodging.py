@@ -98,6 +98,19 @@ def postgres_base(data_dir: Path) -> Path:
     return data_dir if recorded is None else Path(str(recorded["path"]))
 
 
+def account_in(folder: Path) -> Account | None:
+    """As whom PostgreSQL works in a folder below this one: its owner, or, where that is root, somebody else.
+
+    None for an ordinary user, who works as himself. Raises EngineError.
+    """
+    if os.geteuid() != 0:
+        return None
+    account = _choose_account() if folder.stat().st_uid == 0 else _owner_of(folder)
+    if not can_enter(folder, account):
+        raise EngineError(f"user {account.name} cannot reach {folder}")
+    return account
+
+
 def make_data_dir(data_dir: Path) -> None:
     """Make the data folder; one we make can be passed through, not listed, by other users."""
     if not data_dir.exists():

@@ -50,7 +50,7 @@ class PostgresFacts:
     """What PostgreSQL says about itself.
 
     `trigrams` is None where the extension is missing; `migrations` are the checksums by version of those that
-    ran, None where there never were any.
+    ran, None where there never were any. `abandoned_slots`: bytes of log kept for receivers that are away.
     """
 
     version: str
@@ -65,6 +65,7 @@ class PostgresFacts:
     in_recovery: bool
     read_only: bool
     migrations: Mapping[int, str] | None
+    abandoned_slots: Mapping[str, int]
     clock_skew_s: float
 
 
@@ -146,6 +147,11 @@ async def probe_postgres(url: str) -> PostgresFacts:
         if await connection.fetchval("SELECT to_regclass('seatrush.migrations')") is not None:
             ran = await connection.fetch("SELECT version, checksum FROM seatrush.migrations")
             migrations = {row["version"]: row["checksum"] for row in ran}
+        abandoned = await connection.fetch(
+            "SELECT slot_name, CASE WHEN NOT pg_is_in_recovery() THEN"
+            " pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint END AS bytes"
+            " FROM pg_replication_slots WHERE NOT active AND NOT temporary ORDER BY slot_name"
+        )
     except (
         OSError,
         TimeoutError,
@@ -169,6 +175,7 @@ async def probe_postgres(url: str) -> PostgresFacts:
         in_recovery=row["in_recovery"],
         read_only=row["read_only"] == "on",
         migrations=migrations,
+        abandoned_slots={slot["slot_name"]: slot["bytes"] or 0 for slot in abandoned},
         clock_skew_s=skew_s,
     )
 
