@@ -15,7 +15,9 @@ from checkout.refunds import RefundService
 from checkout.requests_redis import RequestGuard
 from checkout.routes import operations
 from checkout.service import OrderService
+from checkout.set_back import set_back
 from checkout.store import CheckoutStore
+from checkout.throttle import Throttle
 from checkout.ticket_code import TicketReader, TicketSigner
 from checkout.writer import LogLag, OrderWriter, WriterStore
 
@@ -33,9 +35,11 @@ __all__ = [
     "PaymentService",
     "RefundService",
     "RequestGuard",
+    "Throttle",
     "TicketReader",
     "TicketSigner",
     "WriterStore",
     "operations",
     "owners",
+    "set_back",
 ]

@@ -25,6 +25,8 @@ from reservation import ReturnableState, SeatInventory
 
 INTERVAL_S: Final = 0.5
 CONFIRM_AFTER_S: Final = 3.0  # a sale is usually back from the log within milliseconds
+CONFIRM_PAUSE_S_MAX: Final = 60.0
+PATIENT_MAX: Final = 8_000  # sales waited for at once: more would only make the logs longer
 HOUSEKEEPING_S: Final = 3_600.0
 AT_ONCE_MAX: Final = 8  # items of one job under way: a slow gateway is asked about several payments
 
@@ -59,6 +61,8 @@ class Completers:
         self._payments = payments
         self._refunds = refunds
         self._fulfilment = fulfilment
+        #: Paid orders whose sale was put on the log here: when it may be again, and the pause after that.
+        self._sold: dict[str, tuple[float, float]] = {}
 
     async def run(self) -> None:
         """Every job on its own, until cancelled: a gateway that hangs keeps no seat from sale."""
@@ -147,9 +151,20 @@ class Completers:
         return len(waiting)
 
     async def confirm_paid(self) -> int:
-        """Drive paid orders to their end."""
-        waiting = await self._store.paid_unconfirmed(CONFIRM_AFTER_S)
-        await self._each(waiting, "confirm_paid", self._fulfilment.confirm)
+        """Drive paid orders to their end.
+
+        A sale that is on the log is there until it is written, unless the server lost it: while the order
+        writer is away, an order's sale is put there again after pauses that grow to a minute.
+        """
+        now_s = asyncio.get_running_loop().time()
+        self._sold = {one: when for one, when in self._sold.items() if now_s < when[0] + CONFIRM_PAUSE_S_MAX}
+        patient = [order_id for order_id, (again_at_s, _) in self._sold.items() if now_s < again_at_s]
+        if len(patient) >= PATIENT_MAX:
+            return 0
+        waiting = await self._store.paid_unconfirmed(CONFIRM_AFTER_S, patient)
+        for order_id in await self._each(waiting, "confirm_paid", self._fulfilment.confirm):
+            _, pause_s = self._sold.get(order_id, (0.0, CONFIRM_AFTER_S))
+            self._sold[order_id] = now_s + pause_s, min(2 * pause_s, CONFIRM_PAUSE_S_MAX)
         return len(waiting)
 
     async def send_refunds(self) -> int:
@@ -159,5 +174,6 @@ class Completers:
         return len(waiting)
 
     async def drop_old_keys(self) -> int:
-        """Forget idempotency keys past their time."""
+        """Forget idempotency keys past their time, and what claims were held against then."""
+        await self._store.drop_old_fences(limits.idempotency_days)
         return await self._store.drop_old_request_keys(limits.idempotency_days)

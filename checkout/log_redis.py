@@ -30,6 +30,8 @@ SILENCE_S: Final = 5.0
 _PARTITION_OF: Final[dict[bytes, int]] = {log_key(p).encode(): p for p in range(PARTITIONS)}
 #: What a server says that is there and will not do it now; anywhere in the text, because pipelines add words.
 _TROUBLE: Final = ("BUSY ", "LOADING ", "MISCONF ", "NOREPLICAS ", "MASTERDOWN ", "CLUSTERDOWN ", "OOM ")
+#: What a server says of a log that is not there, or of a group.
+_GONE: Final = ("NOGROUP ", "no such key", "requires the key to exist")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -255,6 +257,88 @@ class OrderLog:
             return [(0, 0)]
         places = [*given, pending["min"]] if pending["min"] else given
         return [log_position(place.decode()) for place in places]
+
+    @_honest
+    async def acknowledged_after(self, positions: Mapping[int, str]) -> dict[int, str]:
+        """One entry of each log that was given out and acknowledged beyond its position, if one is found.
+
+        It is looked for where it would be: at the end of what was given out, and right behind the position.
+        The ends are read first and what is pending of them afterwards, so what is found not to be pending was
+        acknowledged. Three trips at most, one as long as nothing lies beyond the positions.
+        """
+        ends = {
+            partition: last
+            for partition, last in (await self._ends()).items()
+            if log_position(last) > log_position(positions.get(partition, "0-0"))
+        }
+        pipeline = self._redis.pipeline(transaction=False)
+        for partition, last in ends.items():
+            after = positions.get(partition, "0-0")
+            pipeline.xpending_range(log_key(partition), GROUP, min=last, max=last, count=1)
+            pipeline.xpending_range(log_key(partition), GROUP, min=f"({after}", max="+", count=1)
+        pending = await pipeline.execute(raise_on_error=False) if ends else []
+        found: dict[int, str] = {}
+        gaps: list[int] = []
+        for (partition, last), at_end, behind in zip(ends.items(), pending[::2], pending[1::2], strict=True):
+            if _is_gone(at_end) or _is_gone(behind):
+                continue
+            if not at_end:
+                found[partition] = last
+            elif behind:
+                gaps.append(partition)
+                first = behind[0]["message_id"].decode()
+                pipeline.xrange(
+                    log_key(partition), min=f"({positions.get(partition, '0-0')}", max=f"({first}", count=1
+                )
+        for partition, entries in zip(gaps, await pipeline.execute() if gaps else [], strict=True):
+            if entries:
+                found[partition] = entries[0][0].decode()
+        return found
+
+    async def _ends(self) -> dict[int, str]:
+        """The last entry anybody was given, by partition; without a group nobody was given anything."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for partition in range(PARTITIONS):
+            pipeline.xinfo_groups(log_key(partition))
+        return {
+            partition: group["last-delivered-id"].decode()
+            for partition, groups in enumerate(await pipeline.execute(raise_on_error=False))
+            if not _is_gone(groups)
+            for group in groups
+            if group["name"] == GROUP.encode()
+        }
+
+    @_honest
+    async def give_out_again(self, positions: Mapping[int, str]) -> list[int]:
+        """Give out once more what lies beyond these positions, whoever has acknowledged it.
+
+        Answers the partitions whose log may begin later than that, because it was trimmed.
+        """
+        pipeline = self._redis.pipeline(transaction=False)
+        for partition, log_id in positions.items():
+            pipeline.xgroup_setid(log_key(partition), GROUP, log_id)
+            pipeline.xinfo_stream(log_key(partition))
+        replies = await pipeline.execute(raise_on_error=False)
+        short = []
+        for (partition, log_id), done, log in zip(
+            positions.items(), replies[::2], replies[1::2], strict=True
+        ):
+            if _is_gone(done) or _is_gone(log):
+                continue  # the server has lost what it had, and begins anew
+            first = log["first-entry"]
+            begins_later = not first or log_position(first[0].decode()) > log_position(log_id)
+            if begins_later and log["entries-added"] > log["length"]:
+                short.append(partition)
+        return short
+
+
+def _is_gone(reply: object) -> bool:
+    """Whether a reply says that there is no such log, or no group. Raises what else it says."""
+    if not isinstance(reply, Exception):
+        return False
+    if isinstance(reply, ResponseError) and any(word in str(reply) for word in _GONE):
+        return True
+    raise reply
 
 
 def _by_stream(reply: Any) -> list[tuple[bytes, Any]]:

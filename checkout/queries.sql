@@ -21,15 +21,58 @@ SELECT partition, log_id FROM checkout.writer_positions;
 -- Which of these orders PostgreSQL has.
 SELECT order_id FROM checkout.orders WHERE order_id = ANY ($1::text[]);
 
+-- name: raise_fence
+-- Claims of these partitions must be of these epochs at least. Waits for every batch that has looked at the fence.
+UPDATE checkout.claim_fence
+SET epochs = ARRAY(
+  SELECT greatest(was.epoch, risen.epoch)
+  FROM unnest(epochs) WITH ORDINALITY AS was (epoch, place)
+  LEFT JOIN unnest($1::smallint[], $2::bigint[]) AS risen (partition, epoch) ON risen.partition + 1 = was.place
+  ORDER BY was.place);
+
+-- name: note_fence
+-- The instant from which on nothing older was written, read by the clock: this transaction began before.
+INSERT INTO checkout.fence_history (partition, epoch, raised_at)
+SELECT partition, epoch, clock_timestamp() FROM unnest($1::smallint[], $2::bigint[]) AS risen (partition, epoch)
+ON CONFLICT DO NOTHING;
+
+-- name: await_claims
+-- Claims that are counted as owners before they are orders, until these epochs are over.
+INSERT INTO checkout.awaited_claims (order_id, epoch, counted_at)
+SELECT order_id, epoch, clock_timestamp() FROM unnest($1::text[], $2::bigint[]) AS counted (order_id, epoch)
+WHERE NOT EXISTS (SELECT FROM checkout.orders o WHERE o.order_id = counted.order_id)
+ON CONFLICT DO NOTHING;
+
+-- name: drop_old_fences
+-- What claims are held against is kept thirty days: longer than any log, and as long as an audit asks. Both with one
+-- look at the time: no fence outlives a claim that was let through it.
+WITH gone AS (
+  DELETE FROM checkout.fence_history WHERE raised_at < now() - make_interval(days => $1::int)
+)
+DELETE FROM checkout.awaited_claims WHERE counted_at < now() - make_interval(days => $1::int);
+
+-- name: showtimes_with_owners
+-- Showtimes somebody may own seats of, from one to the next in the index of owners.
+WITH RECURSIVE owned AS (
+  (SELECT showtime_id FROM checkout.seat_claims WHERE owned ORDER BY showtime_id LIMIT 1)
+  UNION ALL
+  SELECT (SELECT c.showtime_id FROM checkout.seat_claims c
+          WHERE c.owned AND c.showtime_id > before.showtime_id ORDER BY c.showtime_id LIMIT 1)
+  FROM owned before WHERE before.showtime_id IS NOT NULL
+)
+SELECT showtime_id FROM owned WHERE showtime_id IS NOT NULL
+UNION SELECT showtime_id FROM checkout.orders WHERE state = 'paid';
+
 -- name: owners
--- Everybody who owns seats now, for a rebuild; with late payments whose sale is on its way to us.
+-- Everybody who owns seats of these showtimes now, for a rebuild; with late payments whose sale is on its way to us.
 SELECT c.showtime_id, c.order_id, o.account_id, o.pay_by,
        bool_or(c.state = 'sold') AS sold, array_agg(c.seat_index ORDER BY c.seat_index) AS seats
 FROM checkout.seat_claims c JOIN checkout.orders o USING (order_id)
-WHERE c.owned
-   OR (c.state = 'released' AND o.state = 'paid' AND NOT EXISTS (
-         SELECT FROM checkout.seat_claims other
-         WHERE other.showtime_id = c.showtime_id AND other.seat_index = c.seat_index AND other.owned))
+WHERE c.showtime_id = ANY ($1::text[])
+  AND (c.owned
+       OR (c.state = 'released' AND o.state = 'paid' AND NOT EXISTS (
+             SELECT FROM checkout.seat_claims other
+             WHERE other.showtime_id = c.showtime_id AND other.seat_index = c.seat_index AND other.owned)))
 GROUP BY c.showtime_id, c.order_id, o.account_id, o.pay_by;
 
 -- name: find_orders
@@ -153,7 +196,7 @@ WITH told AS (
   UPDATE checkout.payments p SET state = 'captured', captured_at = now()
   FROM taken WHERE p.payment_id = taken.payment_id
 ), paid AS (
-  UPDATE checkout.orders o SET state = 'paid', paid_at = now()
+  UPDATE checkout.orders o SET state = 'paid', paid_at = now(), end_reason = NULL
   FROM taken WHERE o.order_id = taken.order_id
 ), posted AS (
   INSERT INTO checkout.ledger_entries (transaction_id, line, account, amount, currency, order_id, payment_id)
@@ -293,10 +336,10 @@ WHERE order_id = $1::text AND state = 'confirmed'
                   WHERE r.order_id = $1::text AND r.reason = 'asked' AND r.state <> 'completed');
 
 -- name: expire_orders
--- Claims past their deadline end; PostgreSQL's clock is the judge.
+-- Claims past their deadline end; PostgreSQL's clock is the judge. Not those whose payment was lost.
 WITH due AS (
   SELECT order_id FROM checkout.orders
-  WHERE state = 'pending_payment' AND pay_by < now()
+  WHERE state = 'pending_payment' AND pay_by < now() AND end_reason IS NULL
   ORDER BY pay_by LIMIT 500 FOR UPDATE SKIP LOCKED
 ), released AS (
   UPDATE checkout.seat_claims c SET state = 'released'
@@ -327,9 +370,9 @@ FROM unnest($1::text[], $2::timestamptz[]) AS done (order_id, given_up_at)
 WHERE o.order_id = done.order_id AND o.seats_given_up_at = done.given_up_at;
 
 -- name: paid_unconfirmed
--- Paid orders whose sale has not come back from the log.
+-- Paid orders whose sale has not come back from the log, but for those that are waited for.
 SELECT order_id FROM checkout.orders
-WHERE state = 'paid' AND paid_at < now() - make_interval(secs => $1::float8)
+WHERE state = 'paid' AND paid_at < now() - make_interval(secs => $1::float8) AND order_id <> ALL ($2::text[])
 ORDER BY paid_at LIMIT 200;
 
 -- name: payments_to_ask

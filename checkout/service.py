@@ -4,13 +4,16 @@ One order per hold is a fact of naming: the order's id is the hold's tail. So a 
 second worker all meet in one script call, and the log entry carries everything the order will ever be:
 the seats with their frozen prices, the deadline, even the answer its buyer is given.
 
+The deadline is reckoned by the seat store's clock, which judged the hold: a worker's own may be an hour
+off, and its orders would be over at birth, or keep their seats for more than an hour.
+
 Success is said only after the writer's commit; what takes longer than a breath is 202 with a link.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from checkout import errors
@@ -19,7 +22,7 @@ from checkout.domain import Order, OrderLine, RequestKey, Ticket
 from checkout.entries import Claim, encode
 from checkout.store import CheckoutStore
 from kernel import limits
-from kernel.clock import Clock, from_ms, to_ms
+from kernel.clock import from_ms, to_ms
 from kernel.errors import IdempotencyKeyReused, NotFound, SeatRushError
 from kernel.ids import hold_id_of, is_id, order_id_of
 from kernel.money import Money, total
@@ -48,7 +51,7 @@ class OrderService:
         commits: Commits,
         prices_of: PriceList,
         epoch_of: Callable[[str], int],
-        clock: Clock,
+        now_ms: Callable[[str], Awaitable[int]],
         *,
         claim_ttl_ms: int,
     ) -> None:
@@ -58,7 +61,7 @@ class OrderService:
         self._commits = commits
         self._prices_of = prices_of
         self._epoch_of = epoch_of
-        self._clock = clock
+        self._now_ms = now_ms
         self._claim_ttl = timedelta(milliseconds=claim_ttl_ms)
 
     async def place(
@@ -73,7 +76,8 @@ class OrderService:
         order_id = order_id_of(hold_id)
         if hold.state != "held":
             return await self._placed_before(account_id, hold)
-        order = await self._order_of(account_id, order_id, hold)
+        now = from_ms(await self._now_ms(hold.showtime.showtime_id))
+        order = await self._order_of(account_id, order_id, hold, now + self._claim_ttl)
         expected = self._commits.expect(order_id, order.pay_by)
         try:
             fresh = await self._inventory.claim(
@@ -121,7 +125,7 @@ class OrderService:
             raise NotFound()
         return ticket
 
-    async def _order_of(self, account_id: str, order_id: str, hold: Hold) -> Order:
+    async def _order_of(self, account_id: str, order_id: str, hold: Hold, pay_by: datetime) -> Order:
         showtime = hold.showtime
         prices = await self._prices_of(showtime.showtime_id)
         seats = [showtime.hall.layout.seats[seat] for seat in hold.seats]
@@ -135,7 +139,7 @@ class OrderService:
             account_id=account_id,
             state="pending_payment",
             total=total((prices[seat.area_id] for seat in seats), currency),
-            pay_by=_whole_ms(self._clock.now() + self._claim_ttl),
+            pay_by=pay_by,
             lines=lines,
         )
 
@@ -153,10 +157,15 @@ class OrderService:
         return Placed(await self.find(account_id, order_id), committed=outcome is not None)
 
     async def _why_refused(self, order_id: str, pay_by: datetime | None) -> SeatRushError:
-        """An order of that name with another deadline is an older one; its hold's key was used again."""
+        """An order of that name with another deadline is an older one; its hold's key was used again.
+
+        A claim from behind the fence came too late: a recovery had not known of it.
+        """
         order = await self._store.find_order(order_id)
         if order is not None and pay_by is not None and order.pay_by != pay_by:
             return IdempotencyKeyReused("This hold's key had become an order before; hold with a fresh key.")
+        if order is not None and order.end_reason == HoldLost.code.name:
+            return HoldLost()
         return errors.SeatTaken()
 
     async def _claiming(self, account_id: str, order_id: str) -> Order:
@@ -166,16 +175,8 @@ class OrderService:
             raise NotFound() from None
         if hold.state == "held":
             raise NotFound()
-        order = await self._order_of(account_id, order_id, hold)
-        return Order(
-            order.order_id,
-            order.showtime_id,
-            account_id,
-            "claiming",
-            order.total,
-            from_ms(hold.expires_at_ms),
-            order.lines,
-        )
+        order = await self._order_of(account_id, order_id, hold, from_ms(hold.expires_at_ms))
+        return replace(order, state="claiming")
 
 
 def _claim(order: Order, epoch: int, request: RequestKey, answer: bytes) -> Claim:
@@ -192,8 +193,3 @@ def _claim(order: Order, epoch: int, request: RequestKey, answer: bytes) -> Clai
         fingerprint=request.fingerprint,
         answer=answer.decode(),
     )
-
-
-def _whole_ms(instant: datetime) -> datetime:
-    """Cut to milliseconds: the same instant in the answer, on the log and in PostgreSQL."""
-    return instant.replace(microsecond=instant.microsecond // 1000 * 1000)

@@ -7,7 +7,7 @@ of a payment) is gathered: all who come at the same time share a statement (`run
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 
@@ -26,7 +26,7 @@ from checkout.rows import (
     refund_of,
 )
 from kernel.clock import to_ms
-from kernel.ids import hold_id_of
+from kernel.ids import hold_id_of, partition_of
 from kernel.money import Money
 from reservation import Possession
 from runtime.gathering import Gathering
@@ -112,6 +112,10 @@ class CheckoutStore:
 
     async def drop_old_request_keys(self, days: int) -> int:
         return rows_changed(await self._database.execute(_SQL["drop_old_request_keys"], days))
+
+    async def drop_old_fences(self, days: int) -> int:
+        """Forget which claims rebuilds waited for, and when the fence rose, so many days ago."""
+        return rows_changed(await self._database.execute(_SQL["drop_old_fences"], days))
 
     # Payments.
 
@@ -348,8 +352,9 @@ class CheckoutStore:
             _SQL["mark_freed"], [order.order_id for order in orders], [order.given_up_at for order in orders]
         )
 
-    async def paid_unconfirmed(self, older_than_s: float) -> list[str]:
-        rows = await self._database.fetch(_SQL["paid_unconfirmed"], older_than_s)
+    async def paid_unconfirmed(self, older_than_s: float, but_not: Sequence[str] = ()) -> list[str]:
+        """Paid orders whose sale has not come back from the log, some of them, the oldest first."""
+        rows = await self._database.fetch(_SQL["paid_unconfirmed"], older_than_s, list(but_not))
         return [row["order_id"] for row in rows]
 
     async def oldest_open(self) -> dict[str, float]:
@@ -359,9 +364,26 @@ class CheckoutStore:
 
     # Rebuild.
 
-    async def owners(self) -> list[Possession]:
-        """Everybody who owns seats."""
-        rows = await self._database.fetch(_SQL["owners"])
+    async def close_books(self, epochs: Mapping[int, int], awaited: Mapping[str, int]) -> None:
+        """From now on no claim of these partitions becomes an order that is older than its partition's epoch.
+
+        Except those awaited, each until the epoch it is named with is over. Waits for batches under way, so
+        that whoever looks for owners afterwards sees theirs. Raises PersistenceUnavailable.
+        """
+        risen = (list(epochs), list(epochs.values()))
+        async with self.transaction() as connection:
+            await connection.execute(_SQL["raise_fence"], *risen)
+            await connection.execute(_SQL["note_fence"], *risen)
+            if awaited:
+                await connection.execute(_SQL["await_claims"], list(awaited), list(awaited.values()))
+
+    async def owners(self, partitions: Container[int]) -> list[Possession]:
+        """Everybody who owns seats of these partitions."""
+        rows = await self._database.fetch(_SQL["showtimes_with_owners"])
+        showtime_ids = [row["showtime_id"] for row in rows]
+        rows = await self._database.fetch(
+            _SQL["owners"], [one for one in showtime_ids if partition_of(one) in partitions]
+        )
         return [
             Possession(
                 showtime_id=row["showtime_id"],

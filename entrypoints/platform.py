@@ -160,7 +160,12 @@ class Platform:
     @cached_property
     def hold_service(self) -> reservation.ReservationService:
         return reservation.ReservationService(
-            self.inventory, self.halls, self.maps, self.clock, hold_ttl_ms=self.settings.hold_ttl_ms
+            self.inventory,
+            self.halls,
+            self.maps,
+            self.clock,
+            hold_ttl_ms=self.settings.hold_ttl_ms,
+            admit=self.throttle.admit,
         )
 
     @cached_property
@@ -172,9 +177,14 @@ class Platform:
     @cached_property
     def rebuilder(self) -> reservation.Rebuilder:
         async def owners(epochs: Mapping[int, int]) -> Mapping[str, Sequence[reservation.Possession]]:
-            return await checkout.owners(self.checkout_store, self.order_log)
+            return await checkout.owners(self.checkout_store, self.order_log, epochs)
 
-        return reservation.Rebuilder(self.reservation_store, self.inventory, self.scripts, owners, self.clock)
+        async def lacking() -> Sequence[int]:
+            return await checkout.set_back(self.checkout_store, self.order_log)
+
+        return reservation.Rebuilder(
+            self.reservation_store, self.inventory, self.scripts, owners, lacking, self.clock
+        )
 
     @cached_property
     def reaper(self) -> reservation.Reaper:
@@ -215,6 +225,10 @@ class Platform:
         return checkout.LogLag(self.order_log)
 
     @cached_property
+    def throttle(self) -> checkout.Throttle:
+        return checkout.Throttle(self.log_lag)
+
+    @cached_property
     def fulfilment(self) -> checkout.Fulfilment:
         return checkout.Fulfilment(self.checkout_store, self.inventory, new_id)
 
@@ -250,7 +264,7 @@ class Platform:
             self.commits,
             self.programme.prices_of,
             lambda showtime_id: self.scripts.epochs[partition_of(showtime_id)],
-            self.clock,
+            self.inventory.now_ms,
             claim_ttl_ms=self.settings.claim_ttl_ms,
         )
 

@@ -168,6 +168,7 @@ async def serve(
     platform.freed_news.start()
     health = _health(platform)
     measurements = platform.measurements("api")
+    measurements.add(platform.throttle.readings)
     app = build(platform, health, measurements)
     await _sell_while_fit(platform.fitness, app)
     runner = Runner(app)
@@ -187,6 +188,7 @@ async def serve(
         warming,
         asyncio.create_task(platform.epoch.follow()),
         asyncio.create_task(platform.fitness.follow()),
+        asyncio.create_task(platform.log_lag.follow()),
         asyncio.create_task(measurements.publish()),
         asyncio.create_task(ending.asked.wait()),
         asyncio.create_task(ending.hastened.wait()),

@@ -44,6 +44,9 @@ writer_block_ms: Final = 500
 writer_rest_ms: Final = 50  # between two reads without a backlog: how long one order may wait for others
 writer_claim_idle_ms: Final = 10_000  # well above a batch's commit: a living writer is never robbed
 log_retention_ms: Final = 24 * 60 * 60 * 1000  # kept behind PostgreSQL, so a rollback can be fed again
+backlog_entries_calm: Final = 20_000  # five batches: up to here a writer catches up by itself
+backlog_entries_max: Final = 200_000  # some 140 MB of claims, then no new holds; far below what a server has
+backlog_retry_ms_max: Final = 30_000  # a hold refused for that is asked for again within half a minute
 
 # Money
 idempotency_days: Final = 30

@@ -130,6 +130,19 @@ CREATE TABLE catalogue.showtimes (
     CONSTRAINT showtimes_seat_count_check CHECK ((seat_count > 0))
 );
 
+CREATE TABLE checkout.awaited_claims (
+    order_id text NOT NULL,
+    epoch bigint NOT NULL,
+    counted_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE checkout.claim_fence (
+    one boolean DEFAULT true NOT NULL,
+    epochs bigint[] NOT NULL,
+    CONSTRAINT claim_fence_epochs_check CHECK ((cardinality(epochs) = 64)),
+    CONSTRAINT claim_fence_one_check CHECK (one)
+);
+
 CREATE TABLE checkout.dead_letters (
     partition smallint NOT NULL,
     log_id text NOT NULL,
@@ -138,6 +151,13 @@ CREATE TABLE checkout.dead_letters (
     reason text NOT NULL,
     put_aside_at timestamp with time zone DEFAULT now() NOT NULL,
     resolved_at timestamp with time zone
+);
+
+CREATE TABLE checkout.fence_history (
+    partition smallint NOT NULL,
+    epoch bigint NOT NULL,
+    raised_at timestamp with time zone NOT NULL,
+    CONSTRAINT fence_history_partition_check CHECK (((partition >= 0) AND (partition <= 63)))
 );
 
 CREATE TABLE checkout.gateway_events (
@@ -399,8 +419,17 @@ ALTER TABLE ONLY catalogue.showtime_prices
 ALTER TABLE ONLY catalogue.showtimes
     ADD CONSTRAINT showtimes_pkey PRIMARY KEY (showtime_id);
 
+ALTER TABLE ONLY checkout.awaited_claims
+    ADD CONSTRAINT awaited_claims_pkey PRIMARY KEY (order_id, epoch);
+
+ALTER TABLE ONLY checkout.claim_fence
+    ADD CONSTRAINT claim_fence_pkey PRIMARY KEY (one);
+
 ALTER TABLE ONLY checkout.dead_letters
     ADD CONSTRAINT dead_letters_pkey PRIMARY KEY (partition, log_id);
+
+ALTER TABLE ONLY checkout.fence_history
+    ADD CONSTRAINT fence_history_pkey PRIMARY KEY (partition, epoch);
 
 ALTER TABLE ONLY checkout.gateway_events
     ADD CONSTRAINT gateway_events_pkey PRIMARY KEY (gateway, event_id);

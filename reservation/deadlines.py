@@ -52,6 +52,14 @@ class Deadlines:
             return WHENEVER
         return int(now_s * 1_000 + known[0])
 
+    def server_ms(self, key: str) -> int | None:
+        """What the clock of the key's node shows, or a little less; None when nobody knows.
+
+        Raises SeatsUnavailable when no node has the key.
+        """
+        latest_ms = self.latest_ms(key)
+        return None if latest_ms == WHENEVER else int(latest_ms) - limits.redis_deadline_ms
+
     def read(self, key: str, server_ms: int) -> None:
         """The key's node has just said what its clock shows. Raises SeatsUnavailable when no node has it."""
         now_s = self._monotonic_s()

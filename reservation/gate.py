@@ -9,7 +9,9 @@ closes the gate of its own partitions and of no others:
   was demoted and promoted again has kept them, and the data says what its successor was told;
 * it knows the scripts of the epoch; where only these are gone nothing was lost, and they are loaded again;
 * PostgreSQL is where it was, or further (`PlaceInTime`): a database that was restored, or whose standby took
-  over, may lack what was acknowledged, and then every map is to be made anew from what it does have.
+  over, may lack what was acknowledged, and then every map is to be made anew from what it does have. Now and
+  then it is also asked whether it has everything the logs were acknowledged for (`Lacking`), because a mark
+  is gone with the server that had it.
 
 A server that was replaced and comes back as it was is left alone, whoever speaks to it: two reapers that see
 two primaries would otherwise rebuild against each other for ever. Once it has taken its successor's data it
@@ -23,7 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -34,6 +36,9 @@ from reservation.keys import PLACE_KEY, epoch_key
 from reservation.store import GateBook, PlaceInTime, ReservationStore
 from runtime.redis_link import Link, ScriptRunner, Server, server_at
 
+#: Of so many looks one compares the logs with what PostgreSQL has of them: some hundred commands.
+LOOK_BACK_EVERY: Final = 20
+Lacking = Callable[[], Awaitable[Collection[int]]]
 #: What keeps us from asking one server; the others are asked all the same.
 _AWAY: Final = (SeatsUnavailable, Overloaded, InventoryRebuilding)
 _log = logging.getLogger(__name__)
@@ -70,11 +75,17 @@ class _Told(NamedTuple):
 
 
 class Gate:
-    """Looks, and mends what costs nothing to mend."""
+    """Looks, and mends what costs nothing to mend.
 
-    def __init__(self, store: ReservationStore, scripts: ScriptRunner) -> None:
+    `lacking` is asked now and then for the partitions of which PostgreSQL lacks what was acknowledged.
+    """
+
+    def __init__(self, store: ReservationStore, scripts: ScriptRunner, lacking: Lacking) -> None:
         self._store = store
         self._scripts = scripts
+        self._lacking = lacking
+        self._looks = 0
+        self._found_lacking: Collection[int] = ()
         self._warned: set[int] = set()
 
     async def look(self) -> Findings:
@@ -93,6 +104,9 @@ class Gate:
         for (before, now), partitions in renamed.items():
             await self._store.rename_server(partitions, before, now)
         places = [one.place for one in told if one.place is not None]
+        for partition in await self._ask_what_is_lacking():
+            if partition in found.servers.keys() - found.replaced:
+                found.shut.setdefault(partition, "PostgreSQL lacks what was acknowledged")
         if book.place is not None and any(book.place.is_set_back_from(place) for place in places):
             found.is_set_back = True
             found.shut |= dict.fromkeys(found.servers.keys() - found.replaced, "PostgreSQL was set back")
@@ -111,6 +125,17 @@ class Gate:
     async def forget_place(self) -> None:
         """PostgreSQL is where it is now; the next look leaves a new mark. Raises what the link raises."""
         await self._scripts.command("DEL", PLACE_KEY)
+
+    def forget_what_was_lacking(self) -> None:
+        """A rebuild has had it given again; the next look asks anew."""
+        self._looks, self._found_lacking = 0, ()
+
+    async def _ask_what_is_lacking(self) -> Collection[int]:
+        if self._looks % LOOK_BACK_EVERY == 0:
+            with suppress(*_AWAY):
+                self._found_lacking = await self._lacking()
+        self._looks += 1
+        return self._found_lacking
 
     def links(self, partitions: Collection[int]) -> dict[Link, list[int]]:
         """These partitions by the link to their server; without those that have none."""

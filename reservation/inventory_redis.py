@@ -245,6 +245,14 @@ class RedisInventory:
         state, expires_at_ms, seats = _granted(reply, "hold")
         return HoldState(state.decode(), expires_at_ms, unpack_numbers(seats))
 
+    async def now_ms(self, showtime_id: str) -> int:
+        """What the clock shows that judges a showtime's holds; one look at its map where nobody knows.
+
+        Raises Refused, InventoryRebuilding, SeatsUnavailable.
+        """
+        known = None if self._deadlines is None else self._deadlines.server_ms(keys_of(showtime_id).showtime)
+        return (await self.read_map(showtime_id)).now_ms if known is None else known
+
     async def sweep(self, showtime_id: str, *, holds_max: int, now_ms: int | None = None) -> Swept:
         keys = keys_of(showtime_id)
         _, freed, handled = await self._run(

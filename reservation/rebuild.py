@@ -30,7 +30,7 @@ from kernel import limits
 from kernel.clock import Clock, to_ms
 from kernel.errors import InventoryRebuilding, SeatsUnavailable
 from kernel.ids import PARTITIONS, partition_of
-from reservation.gate import Findings, Gate
+from reservation.gate import Findings, Gate, Lacking
 from reservation.keys import epoch_key, keys_of, showtimes_key
 from reservation.ports import Possession, SeatInventory
 from reservation.store import RebuildLock, ReservationStore, Sale
@@ -39,8 +39,8 @@ from runtime.redis_link import ScriptRunner
 _ALL: Final = frozenset(range(PARTITIONS))
 _log = logging.getLogger(__name__)
 
-#: Asks the order side who owns what in these partitions, by showtime. From then on no order is taken that was
-#: made in an older epoch than these and is not in the answer.
+#: Asks the order side who owns what, by showtime, of partitions that are made anew under these epochs. It
+#: closes its books of them, so they must be shut: an older claim it does not name will never be an order.
 Owners = Callable[[Mapping[int, int]], Awaitable[Mapping[str, Sequence[Possession]]]]
 
 
@@ -74,14 +74,16 @@ class Rebuilder:
         inventory: SeatInventory,
         scripts: ScriptRunner,
         owners: Owners,
+        lacking: Lacking,
         clock: Clock,
     ) -> None:
+        """`lacking`: see `Gate`."""
         self._store = store
         self._inventory = inventory
         self._scripts = scripts
         self._owners = owners
         self._clock = clock
-        self._gate = Gate(store, scripts)
+        self._gate = Gate(store, scripts, lacking)
 
     async def gate_is_open(self) -> bool:
         """Whether every partition may be believed. Raises PersistenceUnavailable."""
@@ -175,4 +177,5 @@ class Rebuilder:
         await lock.note_opened(epochs, servers)
         if found.is_set_back:
             await self._gate.forget_place()
+        self._gate.forget_what_was_lacking()
         await self._scripts.run_many("open_partition", [((epoch_key(one),), ()) for one in epochs])

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal, NoReturn
@@ -69,13 +69,22 @@ class ReservationService:
     """Holds of fans."""
 
     def __init__(
-        self, inventory: SeatInventory, halls: Halls, maps: SeatMaps, clock: Clock, *, hold_ttl_ms: int
+        self,
+        inventory: SeatInventory,
+        halls: Halls,
+        maps: SeatMaps,
+        clock: Clock,
+        *,
+        hold_ttl_ms: int,
+        admit: Callable[[], None] = lambda: None,
     ) -> None:
+        """`admit` raises Overloaded when no hold should be asked for now."""
         self._inventory = inventory
         self._halls = halls
         self._maps = maps
         self._clock = clock
         self._hold_ttl_ms = hold_ttl_ms
+        self._admit = admit
 
     async def hold_named(
         self, account_id: str, showtime_id: str, labels: Sequence[str], idempotency_key: str
@@ -83,7 +92,7 @@ class ReservationService:
         """Hold seats by their labels, all or none. Nothing is awaited for a loser of a rush.
 
         Raises UnknownSeat, DuplicateSeat, TooManySeats, ValidationFailed (half a couple seat),
-        SeatTaken, SoldOut, OrphanSeat, SeatLimitExceeded, SaleNotOpen, SaleClosed, HoldExpired.
+        SeatTaken, SoldOut, OrphanSeat, SeatLimitExceeded, SaleNotOpen, SaleClosed, HoldExpired, Overloaded.
         """
         came_s = self._clock.monotonic_s()
         showtime = self._halls.at_hand(showtime_id, came_s)
@@ -282,6 +291,7 @@ class ReservationService:
         best: bool = False,
     ) -> Hold:
         """One script call. A pick of ours already leaves no single that could be avoided."""
+        self._admit()
         if best or showtime.sale.orphan_rule == "off":
             rule, touched, area = _NO_RULE
         else:

@@ -133,7 +133,7 @@ class ReservationStore:
         await self._database.execute(_SQL["rename_server"], [*partitions], before, now)
 
     async def raise_epochs_after_restore(self, reason: str) -> int | None:
-        """Epochs that were never given, for a database out of a backup: the highest; None where there is none."""
+        """Epochs that were never given, for a database out of a backup: the highest. None where none is."""
         if not await self._database.fetchval(_SQL["has_an_epoch"]):
             return None
         return int(await self._database.fetchval(_SQL["raise_epochs_after_restore"], reason))

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from checkout.entries import Claim, Confirm, Entry
 from checkout.log_redis import LogEntry, log_position
 from kernel.clock import from_ms
+from kernel.ids import partition_of
 
 OrderRow = tuple[str, str, str, int, str, str, int, datetime]
 LineRow = tuple[str, int, str, str, int]
@@ -44,6 +45,8 @@ class Batch:
     repeats: list[Claim] = field(default_factory=list)
     confirms: list[str] = field(default_factory=list)
     positions: dict[int, str] = field(default_factory=dict)
+    #: The least epoch among the claims of each partition.
+    oldest: dict[int, int] = field(default_factory=dict)
     orders: list[OrderRow] = field(default_factory=list)
     lines: list[LineRow] = field(default_factory=list)
     seats: list[SeatRow] = field(default_factory=list)
@@ -75,6 +78,9 @@ class Batch:
         return True
 
     def _lay_out(self, claims: Sequence[Claim]) -> None:
+        for claim in claims:
+            partition = partition_of(claim.showtime_id)
+            self.oldest[partition] = min(claim.epoch, self.oldest.get(partition, claim.epoch))
         self.orders += [
             (
                 claim.order_id,

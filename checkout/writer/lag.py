@@ -26,6 +26,9 @@ class LogLag:
     def __init__(self, log: OrderLog) -> None:
         self._log = log
         self.seen: Backlog | None = None
+        #: By how many entries a second it shrank between the last two looks; less than 0 where it grew.
+        self.falling_per_s = 0.0
+        self._seen_at_s = 0.0
 
     async def follow(self) -> None:
         """Look every `LOOK_EVERY_S` until cancelled."""
@@ -36,12 +39,19 @@ class LogLag:
     async def look(self) -> None:
         """Look now."""
         try:
-            self.seen = await self._log.backlog()
+            before, self.seen = self.seen, await self._log.backlog()
+            self._pace(before)
         except SeatsUnavailable:
             self.seen = None
         except Exception:  # noqa: BLE001 (looking on must not end the work)
             _log.exception("how far the order log is behind cannot be said")
             self.seen = None
+
+    def _pace(self, before: Backlog | None) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if before is not None and self.seen is not None and now_s > self._seen_at_s:
+            self.falling_per_s = (before.entries - self.seen.entries) / (now_s - self._seen_at_s)
+        self._seen_at_s = now_s
 
     def readings(self) -> Iterator[Reading]:
         """The source of these numbers."""

@@ -20,10 +20,11 @@ from typing import Final
 
 from checkout.entries import Claim, Entry
 from checkout.log_redis import LogEntry, OrderLog
+from checkout.set_back import feed_again
 from checkout.writer.batch import Batch, Item
 from checkout.writer.counts import WriterCounts
 from checkout.writer.intake import Intake, Load
-from checkout.writer.store import EntryRefused, WriterStore
+from checkout.writer.store import EntryRefused, ServerChanged, WriterStore
 from checkout.writer.weather import in_any_weather
 from kernel import limits
 from kernel.clock import Clock, to_ms
@@ -56,10 +57,29 @@ class OrderWriter:
         self._intake = Intake(log, self.counts)
 
     async def run(self) -> None:
-        """Write until cancelled. What was read and not written is given out again to the next start."""
+        """Write until cancelled. What was read and not written is given out again to the next start.
+
+        Whoever answers in PostgreSQL's place may be older than what was acknowledged to the log: so at first,
+        and whenever another server answers, it is looked for, and nothing is written before it is known. A
+        batch of later entries would move the position past those that are missing, and nobody would see them.
+        """
+        await in_any_weather(self._log.ensure_groups)
+        while True:
+            await in_any_weather(self._meet_postgres)
+            try:
+                await self._follow()
+            except ServerChanged as change:
+                _log.warning("order writer begins anew: %s", change)
+                await asyncio.sleep(limits.writer_block_ms / 1_000)  # two may answer by turns for a while
+
+    async def _meet_postgres(self) -> None:
+        await self._store.meet_server()
+        await feed_again(self._store, self._log)
+
+    async def _follow(self) -> None:
+        """Write what there is and what comes. Raises ServerChanged."""
         reading: asyncio.Task[list[Load]] | None = None
         try:
-            await in_any_weather(self._log.ensure_groups)
             while loads := await self._intake.own_pending():
                 if not await self._write_all(loads):
                     break  # only entries that somebody newer must write
@@ -76,9 +96,13 @@ class OrderWriter:
                 if task is not None:
                     task.cancel()
                     await asyncio.wait([task])
+            self._settling = None
 
     async def write(self, entries: Sequence[LogEntry]) -> list[LogEntry]:
-        """Make PostgreSQL have these entries; answers those that are settled for good."""
+        """Make PostgreSQL have these entries; answers those that are settled for good.
+
+        Raises ServerChanged.
+        """
         return await self._write_all(await self._intake.prepare(entries))
 
     async def _write_all(self, loads: Sequence[Load]) -> list[LogEntry]:

@@ -3,7 +3,9 @@
 -- is there stays as it is, with everything of it. Paid orders whose sale arrived are confirmed: their claims
 -- are sold (a late one is arbitrated here again), every seat gets its ticket, whose id follows from order and
 -- seat, and what was open becomes income. The index on seats is the arbiter. Each log's position moves with
--- it. Asked for all or nothing, it divides by zero when something is no news, and nothing has happened.
+-- it. It divides by zero, and nothing has happened, when a partition's oldest claim is behind the fence, when another
+-- server answers than the one that is named, and, asked for all or nothing, when something is no news. The fence is
+-- looked at last and held until the commit: its rise waits for us, or we see it.
 WITH fresh AS (
   INSERT INTO checkout.orders (order_id, showtime_id, account_id, epoch, state, currency, total, pay_by)
   SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::bigint[],
@@ -50,10 +52,38 @@ WITH fresh AS (
   WHERE string_to_array(excluded.log_id, '-')::bigint[]
       > string_to_array(checkout.writer_positions.log_id, '-')::bigint[]
 )
-SELECT 1 / (NOT $26::boolean OR (cardinality(written.claims) = cardinality($1::text[])
-                                 AND cardinality(written.confirms) = cardinality($23::text[])))::int AS plain,
+SELECT 1 / ((NOT $26::boolean OR (cardinality(written.claims) = cardinality($1::text[])
+                                  AND cardinality(written.confirms) = cardinality($23::text[])))
+            AND ($29::text = '' OR $29::text = (
+                 SELECT oid || ' ' || extract(epoch FROM pg_postmaster_start_time())
+                 FROM pg_database WHERE datname = current_database()))
+            AND NOT EXISTS (
+                 SELECT FROM unnest($27::smallint[], $28::bigint[]) AS oldest (partition, epoch)
+                 WHERE oldest.epoch < (SELECT epochs FROM checkout.claim_fence FOR SHARE)[oldest.partition + 1]))::int
+         AS plain,
        written.claims, written.confirms
 FROM (SELECT ARRAY(SELECT order_id FROM fresh) AS claims, ARRAY(SELECT order_id FROM confirmed) AS confirms) AS written;
+
+-- name: this_server
+-- Which PostgreSQL this is: whoever puts older data in the place of newer ones starts a server or makes a database.
+SELECT oid || ' ' || extract(epoch FROM pg_postmaster_start_time()) AS server
+FROM pg_database WHERE datname = current_database();
+
+-- name: lock_fence
+-- The epoch a claim must have at least, by partition, kept from rising until this transaction ends; what it says
+-- of claims that are excepted is looked up by the next statement, which sees what was committed with it.
+SELECT epochs,
+       (SELECT oid || ' ' || extract(epoch FROM pg_postmaster_start_time())
+        FROM pg_database WHERE datname = current_database()) AS server
+FROM checkout.claim_fence FOR SHARE;
+
+-- name: late_claims
+-- Of claims that are behind the fence, each with its epoch, those that are no news (an order was made of them
+-- before) are repeats, and those a rebuild counted as owners when it raised it are awaited; the others are late.
+SELECT late.order_id
+FROM unnest($1::text[], $2::bigint[]) AS late (order_id, fence)
+WHERE NOT EXISTS (SELECT FROM checkout.orders o WHERE o.order_id = late.order_id)
+  AND NOT EXISTS (SELECT FROM checkout.awaited_claims a WHERE a.order_id = late.order_id AND a.epoch = late.fence);
 
 -- name: known_claims
 -- Orders that were there before their claim came, and the deadline that tells one claim from another.
@@ -102,5 +132,8 @@ INSERT INTO checkout.order_lines (order_id, seat_index, label, area_id, amount)
 SELECT * FROM unnest($1::text[], $2::int[], $3::text[], $4::text[], $5::bigint[]);
 
 -- name: mark_unfulfillable
--- A sale PostgreSQL refused: its order is cancelled and refunded by the completer.
-UPDATE checkout.orders SET end_reason = $2::text WHERE order_id = $1::text AND state = (SELECT 'paid');
+-- A sale PostgreSQL refused: its order is cancelled and refunded by the completer. A sale is only ever put on the
+-- log of an order that was paid; one that waits for its payment has lost that with a PostgreSQL that was set back. It
+-- does not end for want of it: the money is at the gateway, and a person finds the entry among those put aside.
+UPDATE checkout.orders SET end_reason = CASE state WHEN 'paid' THEN $2::text ELSE 'payment_lost' END
+WHERE order_id = $1::text AND (state = (SELECT 'paid') OR state = (SELECT 'pending_payment'));

@@ -13,6 +13,11 @@ straight into the tables; when one of its orders is there already, the transacti
 writes the batch. COPY into a temporary table and INSERT from there was refused: every row is written twice
 to be spared a second try that hardly ever comes.
 
+Either way the transaction looks at the fence of claims (docs/adr/0017), which rises when seat maps are made
+anew, and keeps it where it is until it has committed. It costs no trip: the last statement looks, and what it
+does not like is the judge's again. A claim of an epoch that is over becomes an order only when the rebuild
+waited for it.
+
 However many orders a batch carries, it costs a fixed number of round trips and one fsync.
 """
 
@@ -20,15 +25,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeAlias
 
 from checkout.entries import Claim, Confirm
 from checkout.writer.batch import Batch
 from kernel.clock import from_ms
+from kernel.ids import partition_of
 from runtime.postgres import Connection, Database, DivisionByZero, Record, UniqueViolation
 from runtime.queries import load_queries
 
 _SQL = load_queries(__file__)
+
+#: Claims that are no news, and what the last statement has still to hold against the fence.
+Written: TypeAlias = tuple[Sequence[Claim], dict[int, int]]
 
 #: From here on COPY is cheaper than the statement, measured (docs/adr/0009).
 COPY_ORDERS_MIN: Final = 100
@@ -59,18 +68,29 @@ class EntryRefused(ValueError):
         self.reason = reason
 
 
+class ServerChanged(Exception):
+    """Another PostgreSQL answers than the one this writer met: it may not have what was acknowledged."""
+
+
 class WriterStore:
     """The statements of the order writer. `copy_orders_min` is the batch from which COPY is tried."""
 
     def __init__(self, database: Database, *, copy_orders_min: int = COPY_ORDERS_MIN) -> None:
         self._database = database
         self._copy_orders_min = copy_orders_min
+        #: Which PostgreSQL is written to; any, while nobody has asked.
+        self._server = ""
+
+    async def meet_server(self) -> None:
+        """Write from now on to the PostgreSQL that answers now, and to no other."""
+        self._server = str(await self._database.fetchval(_SQL["this_server"]))
 
     async def write(self, batch: Batch) -> set[str]:
         """Commit a batch, all of it or nothing; answers its claims that had been refused before.
 
         Raises EntryRefused, or one of runtime.postgres.DATA_ERRORS, when an entry cannot be written;
-        kernel PersistenceUnavailable when PostgreSQL cannot be reached (the outcome is then unknown).
+        ServerChanged; kernel PersistenceUnavailable when PostgreSQL cannot be reached (the outcome is then
+        unknown).
         """
         if len(batch.orders) < self._copy_orders_min:
             if not batch.repeats and await self._write_at_once(batch):
@@ -81,40 +101,50 @@ class WriterStore:
             except UniqueViolation as error:
                 if error.constraint_name not in _ALREADY_THERE:
                     raise
-        return await self._write(batch, self._insert_claims)
+            except DivisionByZero:
+                pass  # the fence, or another server
+        return await self._write(batch, self._judge_claims)
 
     async def _write_at_once(self, batch: Batch) -> bool:
         """Commit a batch that is all news in one trip. False when it is not, and nothing is written."""
         try:
-            await self._database.fetchrow(_SQL["write_batch"], *_words(batch), True)
+            await self._database.fetchrow(_SQL["write_batch"], *_words(batch, True, self._server))
         except DivisionByZero:
             return False
         return True
 
     async def _write(
-        self, batch: Batch, write_claims: Callable[[Connection, Batch], Awaitable[Sequence[Claim]]]
+        self, batch: Batch, write_claims: Callable[[Connection, Batch], Awaitable[Written]]
     ) -> set[str]:
         """Claims first, then what may depend on them; whatever was no news is looked at."""
         refused: set[str] = set()
         async with self._database.transaction() as connection:
-            if batch.orders:
-                known = await write_claims(connection, batch)
-                if known:
-                    refused = await self._check_known(connection, known)
-            rest = Batch(confirms=batch.confirms, positions=batch.positions)
-            done = await _write_batch(connection, rest)
+            known, oldest = await write_claims(connection, batch)
+            if known:
+                refused = await self._check_known(connection, known)
+            rest = Batch(confirms=batch.confirms, positions=batch.positions, oldest=oldest)
+            done = await self._write_some(connection, rest)
             left = set(batch.confirms).difference(done["confirms"])
             if left:
                 await self._check_unconfirmed(connection, left)
         return refused
+
+    async def _write_some(self, connection: Connection, batch: Batch) -> Record:
+        """Write what is news of a batch; answers the order ids of the `claims` and `confirms` that were."""
+        row = await connection.fetchrow(_SQL["write_batch"], *_words(batch, False, self._server))
+        assert row is not None, "one row, whatever was written"
+        return row
 
     async def positions(self) -> dict[int, str]:
         """How far PostgreSQL has each partition's log."""
         rows = await self._database.fetch(_SQL["positions"])
         return {row["partition"]: row["log_id"] for row in rows}
 
-    async def _copy_claims(self, connection: Connection, batch: Batch) -> Sequence[Claim]:
-        """Write claims that are all news. Raises UniqueViolation for one that is not."""
+    async def _copy_claims(self, connection: Connection, batch: Batch) -> Written:
+        """Write claims that are all news; whether they are late is for the last statement to say.
+
+        Raises UniqueViolation for one that is no news.
+        """
         for table, columns, rows in (
             ("orders", _ORDERS, batch.orders),
             ("order_lines", _LINES, batch.lines),
@@ -124,13 +154,37 @@ class WriterStore:
             await connection.copy_records_to_table(
                 table, schema_name="checkout", columns=columns, records=rows
             )
-        return batch.repeats
+        return batch.repeats, batch.oldest
 
-    async def _insert_claims(self, connection: Connection, batch: Batch) -> Sequence[Claim]:
-        """Write claims that are news; answers those that are not."""
-        done = await _write_batch(connection, replace(batch, confirms=[], positions={}))
+    async def _judge_claims(self, connection: Connection, batch: Batch) -> Written:
+        """Write claims that are news and not late; answers those that are no news. Raises EntryRefused."""
+        await self._refuse_late(connection, batch, await self._lock_fence(connection))
+        if not batch.orders:
+            return [], {}
+        done = await self._write_some(connection, replace(batch, confirms=[], positions={}, oldest={}))
         fresh = set(done["claims"])
-        return [claim for claim in batch.claims.values() if claim.order_id not in fresh] + batch.repeats
+        return [claim for claim in batch.claims.values() if claim.order_id not in fresh] + batch.repeats, {}
+
+    async def _lock_fence(self, connection: Connection) -> Sequence[int]:
+        """The epoch a claim must have, by partition, until the transaction ends. Raises ServerChanged."""
+        row = await connection.fetchrow(_SQL["lock_fence"])
+        assert row is not None, "the fence is one row from its migration on"
+        if self._server not in {"", row["server"]}:
+            raise ServerChanged(f"{row['server']} answers, and {self._server} is written to")
+        fence: Sequence[int] = row["epochs"]
+        return fence
+
+    async def _refuse_late(self, connection: Connection, batch: Batch, fence: Sequence[int]) -> None:
+        """No claim from behind the fence that is news, unless a rebuild counted it as an owner."""
+        late = [
+            (claim.order_id, least)
+            for claim in batch.claims.values()
+            if claim.epoch < (least := fence[partition_of(claim.showtime_id)])
+        ]
+        if late:
+            row = await connection.fetchrow(_SQL["late_claims"], *_columns(late, ("order_id", "fence")))
+            if row is not None:
+                raise EntryRefused(row["order_id"], "hold_lost")
 
     async def _check_known(self, connection: Connection, claims: Sequence[Claim]) -> set[str]:
         """Claims whose order is there: repeats, told from a hold key used again after its order ended.
@@ -162,9 +216,10 @@ class WriterStore:
         """Put one entry aside with its reason (`message` is None when it cannot be read).
 
         A refused claim ends as a cancelled order; a refused sale leaves its order to be cancelled and
-        refunded. `aside` is partition, log id, kind and the entry's bytes.
+        refunded. `aside` is partition, log id, kind and the entry's bytes. Raises ServerChanged.
         """
         async with self._database.transaction() as connection:
+            await self._lock_fence(connection)
             await connection.execute(_SQL["put_aside"], *aside, reason)
             if isinstance(message, Claim):
                 await self._refuse_claim(connection, message, reason)
@@ -191,15 +246,8 @@ class WriterStore:
             await connection.execute(_SQL["give_up_again"], claim.order_id)
 
 
-async def _write_batch(connection: Connection, batch: Batch) -> Record:
-    """Write what is news of a batch; answers the order ids of the `claims` and `confirms` that were."""
-    row = await connection.fetchrow(_SQL["write_batch"], *_words(batch), False)
-    assert row is not None, "one row, whatever was written"
-    return row
-
-
-def _words(batch: Batch) -> tuple[Sequence[object], ...]:
-    """A batch as arrays, one a column."""
+def _words(batch: Batch, all_or_nothing: bool, server: str) -> tuple[object, ...]:
+    """What `write_batch` is given: a batch as arrays, one a column, and what it is written under."""
     return (
         *_columns(batch.orders, _ORDERS),
         *_columns(batch.lines, _LINES),
@@ -208,6 +256,10 @@ def _words(batch: Batch) -> tuple[Sequence[object], ...]:
         batch.confirms,
         list(batch.positions),
         list(batch.positions.values()),
+        all_or_nothing,
+        list(batch.oldest),
+        list(batch.oldest.values()),
+        server,
     )
 
 

@@ -352,6 +352,29 @@ SELECT 0::bigint AS counted, count(*) AS offenders,
        (array_agg(sentence ORDER BY sentence))[1:100] AS sentences
 FROM offenders;
 
+-- name: showtimes_with_orders
+-- Showtimes anybody ever ordered for: their partitions follow from their ids, outside.
+SELECT DISTINCT showtime_id FROM checkout.orders WHERE $1::text IS NULL OR showtime_id = $1::text;
+
+-- name: no_order_came_past_the_fence
+-- No claim that was older than its partition's fence became an order, unless the rebuild that raised it had counted
+-- it. Judged by when the transaction began that wrote the order: whoever began before the fence rose is not judged.
+WITH offenders AS (
+  SELECT format('order %s of epoch %s was written after its partition was made anew in epoch %s, which did not '
+                'wait for it', o.order_id, o.epoch, fence.epoch) AS sentence
+  FROM checkout.orders o
+  JOIN unnest($2::text[], $3::smallint[]) AS place (showtime_id, partition) USING (showtime_id)
+  CROSS JOIN LATERAL (
+    SELECT h.epoch FROM checkout.fence_history h
+    WHERE h.partition = place.partition AND h.raised_at < o.created_at ORDER BY h.epoch DESC LIMIT 1) fence
+  WHERE o.epoch < fence.epoch AND ($1::text IS NULL OR o.showtime_id = $1::text)
+    AND EXISTS (SELECT FROM checkout.seat_claims c WHERE c.order_id = o.order_id)  -- else it was refused
+    AND NOT EXISTS (SELECT FROM checkout.awaited_claims a WHERE a.order_id = o.order_id AND a.epoch = fence.epoch)
+)
+SELECT 0::bigint AS counted, count(*) AS offenders,
+       (array_agg(sentence ORDER BY sentence))[1:100] AS sentences
+FROM offenders;
+
 -- name: open_dead_letters
 -- Entries that could not be written and nobody has resolved.
 SELECT partition, log_id, data, reason,

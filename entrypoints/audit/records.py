@@ -22,6 +22,7 @@ from entrypoints.audit.entries import Claim, Confirm, Entry, read_entry
 from entrypoints.audit.findings import Patience, Seen
 from entrypoints.audit.sources import Sources
 from kernel import states
+from kernel.ids import partition_of
 from runtime.postgres import Connection, Database, Record
 from runtime.queries import load_queries
 
@@ -49,6 +50,7 @@ async def prove_records(database: Database, showtime_id: str | None) -> Seen:
     async with _snapshot(database) as connection:
         for statement, check in _PROOFS.items():
             await _prove(connection, seen, check, statement, showtime_id)
+        await _prove_fence(connection, seen, showtime_id)
         words = [list(table) for table in _WORDS]
         await _prove(connection, seen, "states_are_legal", "states_are_legal", showtime_id, *words)
     return seen
@@ -108,6 +110,22 @@ async def _prove(connection: Connection, seen: Seen, check: str, statement: str,
     for sentence in sentences:
         seen.suspect(check, statement, sentence)
     seen.unnamed[check] += row["offenders"] - len(sentences)
+
+
+async def _prove_fence(connection: Connection, seen: Seen, showtime_id: str | None) -> None:
+    """I12: what was of an epoch that was over became no order, but for what was waited for."""
+    rows = await connection.fetch(SQL["showtimes_with_orders"], showtime_id)
+    showtime_ids = [row["showtime_id"] for row in rows]
+    partitions = [partition_of(one) for one in showtime_ids]
+    await _prove(
+        connection,
+        seen,
+        "epochs_agree",
+        "no_order_came_past_the_fence",
+        showtime_id,
+        showtime_ids,
+        partitions,
+    )
 
 
 def _unaccounted(letter: Record, message: Entry | None, state_of: Mapping[str, str]) -> str | None:

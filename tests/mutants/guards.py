@@ -10,6 +10,8 @@ _CHECKOUT: Final = "integration/checkout/"
 _WRITER: Final = f"{_CHECKOUT}test_order_writer.py::"
 _CONTRACT: Final = "contract/test_seat_inventory.py::"
 _STEPS: Final = "integration/reservation/test_rebuild_steps.py::"
+_CLAIMS: Final = f"{_CHECKOUT}test_claim_fence.py::"
+_SET_BACK: Final = f"{_CHECKOUT}test_set_back.py::"
 
 _SCRIPTS: Final = (
     Mutant(
@@ -143,8 +145,8 @@ _GATE: Final = (
     Mutant(
         "a rebuild asks PostgreSQL for owners and not the log",
         "checkout/owners.py",
-        "    for partition in range(PARTITIONS):\n",
-        "    for partition in range(0):\n",
+        "    for partition in epochs:\n",
+        "    for partition in ():\n",
         (f"{_CHECKOUT}test_owners.py::test_a_rebuild_with_the_writer_standing_still_keeps_every_seat",),
     ),
 )
@@ -216,6 +218,55 @@ _ORDERS: Final = (
     ),
 )
 
+_FENCE: Final = (
+    Mutant(
+        "a claim of an epoch that is over becomes an order",
+        "checkout/writer/store.py",
+        '                raise EntryRefused(row["order_id"], "hold_lost")\n',
+        "                pass\n",
+        (f"{_CLAIMS}test_a_claim_that_surfaces_after_its_epoch_is_over_is_refused",),
+    ),
+    Mutant(
+        "the fence is read and not kept where it is",
+        "checkout/writer/queries.sql",
+        "(SELECT epochs FROM checkout.claim_fence FOR SHARE)",
+        "(SELECT epochs FROM checkout.claim_fence)",
+        (f"{_CLAIMS}test_the_fence_waits_for_a_batch_that_has_looked_at_it",),
+    ),
+    Mutant(
+        "a claim that was waited for once is let through for good",
+        "checkout/writer/queries.sql",
+        " AND a.epoch = late.fence)",
+        ")",
+        (f"{_CLAIMS}test_a_claim_only_an_earlier_rebuild_knew_of_is_refused",),
+    ),
+    Mutant(
+        "owners are asked for before the fence is raised",
+        "checkout/owners.py",
+        "    await store.close_books(epochs, counted)\n\n"
+        "    known = await store.known_orders(list(claims)) if claims else set()\n"
+        "    found = await store.owners(epochs)\n",
+        "    known = await store.known_orders(list(claims)) if claims else set()\n"
+        "    found = await store.owners(epochs)\n"
+        "    await store.close_books(epochs, counted)\n",
+        (f"{_CLAIMS}test_the_fence_waits_for_a_batch_that_has_looked_at_it",),
+    ),
+    Mutant(
+        "a PostgreSQL that was set back is not given its logs again",
+        "checkout/owners.py",
+        "    await feed_again(store, log)\n",
+        "",
+        (f"{_SET_BACK}test_after_a_rebuild_every_acknowledged_order_exists_again",),
+    ),
+    Mutant(
+        "a writer writes to whatever PostgreSQL answers",
+        "checkout/writer/loop.py",
+        "        await self._store.meet_server()\n",
+        "",
+        (f"{_SET_BACK}test_a_writer_whose_postgresql_is_exchanged_writes_nothing_past_the_gap",),
+    ),
+)
+
 _MONEY: Final = (
     Mutant(
         "a webhook is answered before it is committed",
@@ -271,4 +322,4 @@ _MONEY: Final = (
     ),
 )
 
-GUARDS: Final = (*_SCRIPTS, *_GATE, *_ORDERS, *_MONEY)
+GUARDS: Final = (*_SCRIPTS, *_GATE, *_ORDERS, *_FENCE, *_MONEY)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from checkout.domain import Order
 from checkout.entries import Claim, decode
-from kernel.ids import showtime_of
+from kernel.ids import partition_of, showtime_of
 from reservation.replica import YOUNG_S
 from tests.simulation.postgres import Row
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.simulation.house import House
 
 #: Why an entry may be put aside; anything else would be weather taken for a bad entry.
-REASONS: Final = frozenset({"seat_taken", "hold_key_reused", "invalid_state"})
+REASONS: Final = frozenset({"seat_taken", "hold_key_reused", "invalid_state", "hold_lost"})
 
 #: How old a picture may be from which a worker refuses: a repeat that is quicker, on another worker, is
 #: refused by one who has not heard of its hold yet.
@@ -103,6 +103,7 @@ class Books:
             if letter["reason"] not in REASONS:
                 self._wrong("I10", f"an entry was put aside: {letter['reason']}")
         self._judge_limits(owned)
+        self._judge_fence()
 
     def _judge_told(self) -> None:
         orders = self._house.postgres.tables["orders"]
@@ -182,6 +183,22 @@ class Books:
         for account_id, count in counts.items():
             if count > self._house.buyer_seats_max:
                 self._wrong("I11", f"{account_id} owns {count} seats of {self._house.buyer_seats_max}")
+
+    def _judge_fence(self) -> None:
+        """I12: what was of an epoch that was over became no order, but for what was waited for."""
+        tables = self._house.postgres.tables
+        for order in self._rows("orders"):
+            if not self._of(order["order_id"], "seat_claims"):
+                continue
+            partition = partition_of(order["showtime_id"])
+            risen = [
+                row["epoch"]
+                for row in self._rows("fence_history")
+                if row["partition"] == partition and row["raised_at"] < order["created_at"]
+            ]
+            fence = max(risen, default=0)
+            if order["epoch"] < fence and (order["order_id"], fence) not in tables["awaited_claims"]:
+                self._wrong("I12", f"{order['order_id']} of epoch {order['epoch']} came past fence {fence}")
 
     # Once it is quiet
 

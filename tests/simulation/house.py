@@ -69,7 +69,6 @@ PRICE: Final = Money(4990, "CNY")
 SETTLED_WITHIN_S: Final = 400.0
 _COUNT_PARTITIONS: Final = (
     "checkout.log_redis",
-    "checkout.owners",
     "reservation.rebuild",
     "reservation.reaper",
 )
@@ -178,11 +177,14 @@ class Role:
         async def starts_at(showtime_id: str) -> datetime | None:
             return world.now + timedelta(days=7)
 
+        async def now_ms(showtime_id: str) -> int:
+            return world.now_ms
+
         async def prices_of(showtime_id: str) -> Mapping[str, Money]:
             return dict.fromkeys((area.area_id for area in house.layout.areas), PRICE)
 
-        async def who_owns() -> Mapping[str, Sequence[Possession]]:
-            return await owners(store, self.log)
+        async def who_owns(epochs: Mapping[int, int]) -> Mapping[str, Sequence[Possession]]:
+            return await owners(store, self.log, epochs)
 
         self.commits = Commits(nodes, store)
         self.orders = OrderService(
@@ -192,7 +194,7 @@ class Role:
             self.commits,
             prices_of,
             lambda: int(self.runner.epoch),
-            clock,
+            now_ms,
             claim_ttl_ms=house.claim_ttl_ms,
         )
         self.refunds = RefundService(store, gateways, starts_at, clock)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from checkout import Commits, Completers, OrderWriter
@@ -18,6 +19,7 @@ from kernel.errors import PersistenceUnavailable
 from kernel.ids import hold_id_of
 from reservation.inventory_memory import MemoryInventory
 from tests.simulation import seats
+from tests.simulation.postgres import Row, View
 
 if TYPE_CHECKING:
     from tests.simulation.house import House
@@ -33,6 +35,18 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
         yield
     finally:
         setattr(owner, name, before)
+
+
+@contextmanager
+def _nobody_looks_back() -> Iterator[None]:
+    """Nobody asks whether PostgreSQL has what was acknowledged: what heals more than it was made for."""
+
+    async def nothing(*_: Any) -> list[int]:
+        return []
+
+    owners, loop = import_module("checkout.owners"), import_module("checkout.writer.loop")
+    with _replaced(owners, "feed_again", nothing), _replaced(loop, "feed_again", nothing):
+        yield
 
 
 @contextmanager
@@ -56,7 +70,7 @@ def settle_before_commit(house: House) -> Iterator[None]:
         await in_any_weather(lambda: self._log.settle(load.entries, [], []))
         return await write(self, load)
 
-    with _replaced(OrderWriter, "_write", settle_and_write):
+    with _nobody_looks_back(), _replaced(OrderWriter, "_write", settle_and_write):
         yield
 
 
@@ -127,7 +141,7 @@ def group_from_the_end(house: House) -> Iterator[None]:
         return await create(self, key, group, id="$", mkstream=mkstream)
 
     create = seats.Redis.xgroup_create
-    with _replaced(seats.Redis, "xgroup_create", xgroup_create):
+    with _nobody_looks_back(), _replaced(seats.Redis, "xgroup_create", xgroup_create):
         yield
 
 
@@ -159,6 +173,18 @@ def scripts_load_themselves(house: House) -> Iterator[None]:
     yield
 
 
+@contextmanager
+def no_claim_fence(house: House) -> Iterator[None]:
+    """A claim of any epoch becomes an order."""
+
+    def shares(self: View, table: str, *key: Any) -> Row:
+        return {**share(self, table, *key), "epochs": [0] * 64}
+
+    share = View.shares
+    with _replaced(View, "shares", shares):
+        yield
+
+
 ALL: Final[tuple[Mutant, ...]] = (
     acknowledge_before_commit,
     settle_before_commit,
@@ -170,4 +196,5 @@ ALL: Final[tuple[Mutant, ...]] = (
     fresh_refund_key,
     no_epoch_check,
     scripts_load_themselves,
+    no_claim_fence,
 )

@@ -45,6 +45,9 @@ KEYS: Final[dict[str, tuple[str, ...]]] = {
     "gateway_events": ("gateway", "event_id"),
     "dead_letters": ("partition", "log_id"),
     "writer_positions": ("partition",),
+    "claim_fence": ("one",),
+    "awaited_claims": ("order_id", "epoch"),
+    "fence_history": ("partition", "epoch"),
     "layouts": ("layout_id",),
     "inventories": ("showtime_id",),
     "epoch": ("one",),
@@ -100,6 +103,7 @@ class Transaction:
     writes: dict[str, dict[Key, Row | None]] = field(default_factory=dict)
     entries: dict[str, dict[Key, Key | None]] = field(default_factory=dict)
     held: dict[tuple[str, Key], None] = field(default_factory=dict)
+    shared: dict[tuple[str, Key], None] = field(default_factory=dict)
     waits_for: Transaction | None = None
     is_over: bool = False
 
@@ -117,6 +121,10 @@ class View:
         self._server = server
         self._transaction = transaction
         self.now = transaction.began_at
+
+    def clock(self) -> datetime:
+        """The time, not that of the transaction's beginning."""
+        return self._server.now()
 
     def get(self, table: str, *key: Any) -> Row | None:
         """A row by its key."""
@@ -145,13 +153,26 @@ class View:
     def holds(self, table: str, key: Key, *, skip: bool = False) -> bool:
         """Hold a row until the transaction ends. With `skip`, False when somebody else does."""
         holder = self._server.holders.get((table, key))
-        if holder is not None and holder is not self._transaction:
-            if skip:
-                return False
-            raise Blocked(holder)
+        sharers = self._server.sharers.get((table, key), {}).values()
+        for other in (holder, *sharers):
+            if other is not None and other is not self._transaction:
+                if skip:
+                    return False
+                raise Blocked(other)
         self._server.holders[table, key] = self._transaction
         self._transaction.held[table, key] = None
         return True
+
+    def shares(self, table: str, *key: Any) -> Row:
+        """A row by its key, kept as it is until the transaction ends (FOR SHARE)."""
+        holder = self._server.holders.get((table, key))
+        if holder is not None and holder is not self._transaction:
+            raise Blocked(holder)
+        self._server.sharers.setdefault((table, key), {})[id(self._transaction)] = self._transaction
+        self._transaction.shared[table, key] = None
+        row = self.get(table, *key)
+        assert row is not None
+        return row
 
     def locked(self, table: str, *key: Any, skip: bool = False) -> Row | None:
         """A row by its key, held."""
@@ -225,10 +246,12 @@ class Postgres:
         self.now = now
         self._wrong = wrong
         self.tables: dict[str, dict[Key, Row]] = {table: {} for table in KEYS}
+        self.tables["claim_fence"][(True,)] = {"one": True, "epochs": [0] * 64}
         self.entries: dict[str, dict[Key, Key]] = {
             name: {} for indexes in INDEXES.values() for name in indexes
         }
         self.holders: dict[tuple[str, Key], Transaction] = {}
+        self.sharers: dict[tuple[str, Key], dict[int, Transaction]] = {}
         self.open: dict[int, Transaction] = {}
         self.dropped: set[str] = set()
         self.is_away = False
@@ -338,6 +361,8 @@ class Postgres:
         for held in transaction.held:
             if self.holders.get(held) is transaction:
                 del self.holders[held]
+        for shared in transaction.shared:
+            del self.sharers[shared][id(transaction)]
         transaction.ended.set()
 
     def crash(self) -> None:

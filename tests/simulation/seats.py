@@ -63,6 +63,7 @@ class Stream:
     entries: dict[LogId, bytes] = field(default_factory=dict)
     last: LogId = (0, 0)
     group: Group | None = None
+    added: int = 0
 
 
 @dataclass
@@ -164,6 +165,7 @@ class SeatServer:
         now_ms = self.world.now_ms
         stream.last = (now_ms, 0) if now_ms > stream.last[0] else (stream.last[0], stream.last[1] + 1)
         stream.entries[stream.last] = data
+        stream.added += 1
         readers, self._readers = self._readers, []
         for reader in readers:
             reader.set()
@@ -236,6 +238,32 @@ _PARTITION_OF: Final = {
 }
 
 
+def _groups(server: SeatServer, key: str) -> list[dict[str, Any]]:
+    """XINFO GROUPS. Raises ResponseError."""
+    found = _stream(server, key).group
+    return [] if found is None else [{"name": b"writers", "last-delivered-id": _name(found.last)}]
+
+
+def _stream(server: SeatServer, key: str) -> Stream:
+    stream = server.memory.streams.get(_PARTITION_OF[key])
+    if stream is None:
+        raise ResponseError("no such key")
+    return stream
+
+
+def _after(position: str) -> LogId:
+    """The least id in a range that begins there; behind it when it is excluded."""
+    at = log_position(position.removeprefix("("))
+    return (at[0], at[1] + 1) if position.startswith("(") else at
+
+
+def _is_until(at: LogId, position: str) -> bool:
+    if position == "+":
+        return True
+    last = log_position(position.removeprefix("("))
+    return at < last if position.startswith("(") else at <= last
+
+
 class Redis:
     """The plain client: what goes wrong on the way is a broken connection."""
 
@@ -306,14 +334,7 @@ class Redis:
         return await self._ask("rebuild", "xpending", work)
 
     async def xinfo_groups(self, key: str) -> Any:
-        def work() -> Any:
-            stream = self._server.memory.streams.get(_PARTITION_OF[key])
-            if stream is None:
-                raise ResponseError("no such key")
-            found = stream.group
-            return [] if found is None else [{"name": b"writers", "last-delivered-id": _name(found.last)}]
-
-        return await self._ask("rebuild", "xinfo_groups", work)
+        return await self._ask("rebuild", "xinfo_groups", lambda: _groups(self._server, key))
 
     async def xtrim(self, key: str, *, minid: str, approximate: bool) -> int:
         def work() -> int:
@@ -392,9 +413,56 @@ class _Pipeline:
 
         self._work.append(work)
 
-    async def execute(self) -> list[Any]:
-        work = self._work
-        answer = await self._redis._ask(self._phase, "pipeline", lambda: [one() for one in work])
+    def xinfo_groups(self, key: str) -> None:
+        self._phase = "rebuild"
+        self._work.append(lambda: _groups(self._server, key))
+
+    def xinfo_stream(self, key: str) -> None:
+        def work() -> Any:
+            stream = _stream(self._server, key)
+            first = next(iter(stream.entries), None)
+            entry = None if first is None else _entry(stream, first)
+            return {"first-entry": entry, "entries-added": stream.added, "length": len(stream.entries)}
+
+        self._work.append(work)
+
+    def xgroup_setid(self, key: str, group: str, log_id: str) -> None:
+        def work() -> None:
+            self._server.group(_PARTITION_OF[key])[1].last = log_position(log_id)
+
+        self._work.append(work)
+
+    def xpending_range(self, key: str, group: str, *, min: str, max: str, count: int) -> None:
+        def work() -> Any:
+            _, found = self._server.group(_PARTITION_OF[key])
+            ids = sorted(at for at in found.pending if at >= _after(min) and _is_until(at, max))
+            return [{"message_id": _name(at)} for at in ids[:count]]
+
+        self._work.append(work)
+
+    def xrange(self, key: str, *, min: str, max: str, count: int) -> None:
+        def work() -> Any:
+            stream = _stream(self._server, key)
+            ids = [at for at in stream.entries if at >= _after(min) and _is_until(at, max)]
+            return [_entry(stream, at) for at in ids[:count]]
+
+        self._work.append(work)
+
+    async def execute(self, *, raise_on_error: bool = True) -> list[Any]:
+        work, self._work = self._work, []
+
+        def one_by_one() -> list[Any]:
+            replies: list[Any] = []
+            for one in work:
+                try:
+                    replies.append(one())
+                except ResponseError as error:
+                    if raise_on_error:
+                        raise
+                    replies.append(error)
+            return replies
+
+        answer = await self._redis._ask(self._phase, "pipeline", one_by_one)
         assert isinstance(answer, list)
         return answer
 

@@ -25,6 +25,9 @@ ORDERS: Final = load_queries(checkout.store.__file__)
 WRITER: Final = load_queries(checkout.writer.store.__file__)
 SEATS: Final = load_queries(reservation.store.__file__)
 
+#: Which PostgreSQL this is; it is never another one.
+SERVER: Final = "16384 1"
+
 #: By statement: the phase it belongs to, its name, and what it does.
 HANDLERS: Final[dict[str, tuple[str, str, Handler]]] = {}
 
@@ -50,8 +53,20 @@ def write_batch(v: View, *words: Any) -> list[Row]:
     lines = _rows_of(words[8:13], "order_id seat_index label area_id amount")
     seats = _rows_of(words[13:17], "order_id showtime_id seat_index state")
     answers = _rows_of(words[17:22], "account_id key fingerprint status body")
-    confirms, partitions, log_ids, all_or_nothing = words[22:26]
+    confirms, partitions, log_ids, all_or_nothing, of, oldest, server = words[22:29]
     fresh = [order["order_id"] for order in orders if v.add("orders", _new_order(v, order))]
+    paid = [v.locked("orders", order_id) or {} for order_id in dict.fromkeys(confirms)]
+    confirmed = [
+        v.change("orders", order, state="confirmed", confirmed_at=v.now)
+        for order in paid
+        if order.get("state") == "paid"
+    ]
+    is_short = all_or_nothing and (len(fresh), len(confirmed)) != (len(orders), len(confirms))
+    fence = v.shares("claim_fence", True)["epochs"]
+    is_late = any(epoch < fence[partition] for partition, epoch in zip(of, oldest, strict=True))
+    if is_short or is_late or server not in {"", SERVER}:
+        raise asyncpg.DivisionByZeroError("division by zero")
+    # What no answer is made of is done after the answer.
     for line in lines:
         if line["order_id"] in fresh:
             v.put("order_lines", line)
@@ -61,17 +76,10 @@ def write_batch(v: View, *words: Any) -> list[Row]:
     for order, answer in zip(orders, answers, strict=True):
         if order["order_id"] in fresh:
             v.add("idempotency_keys", {**answer, "created_at": v.now})
-    confirmed = []
-    for order_id in dict.fromkeys(confirms):
-        order = v.locked("orders", order_id) or {}
-        if order.get("state") == "paid":
-            v.change("orders", order, state="confirmed", confirmed_at=v.now)
-            confirmed.append(order_id)
-            _sell(v, order)
+    for order in confirmed:
+        _sell(v, order)
     _move_positions(v, partitions, log_ids)
-    if all_or_nothing and (len(fresh), len(confirmed)) != (len(orders), len(confirms)):
-        raise asyncpg.DivisionByZeroError("division by zero")
-    return [{"plain": 1, "claims": fresh, "confirms": confirmed}]
+    return [{"plain": 1, "claims": fresh, "confirms": [order["order_id"] for order in confirmed]}]
 
 
 def _new_order(v: View, order: Row) -> Row:
@@ -147,6 +155,25 @@ def _move_positions(v: View, partitions: Sequence[int], log_ids: Sequence[str]) 
     return moved
 
 
+@_means(WRITER, "this_server", "write")
+def this_server(v: View) -> list[Row]:
+    return [{"server": SERVER}]
+
+
+@_means(WRITER, "lock_fence", "write")
+def lock_fence(v: View) -> list[Row]:
+    return [{"epochs": v.shares("claim_fence", True)["epochs"], "server": SERVER}]
+
+
+@_means(WRITER, "late_claims", "write")
+def late_claims(v: View, order_ids: Sequence[str], fence: Sequence[int]) -> list[Row]:
+    return [
+        {"order_id": order_id}
+        for order_id, epoch in zip(order_ids, fence, strict=True)
+        if v.get("orders", order_id) is None and v.get("awaited_claims", order_id, epoch) is None
+    ]
+
+
 @_means(WRITER, "known_claims", "write")
 def known_claims(v: View, order_ids: Sequence[str]) -> list[Row]:
     return [row for row in v.all("orders") if row["order_id"] in order_ids]
@@ -204,9 +231,9 @@ def insert_lines(v: View, *columns: Any) -> int:
 @_means(WRITER, "mark_unfulfillable", "write")
 def mark_unfulfillable(v: View, order_id: str, reason: str) -> int:
     order = v.locked("orders", order_id)
-    if order is None or order["state"] != "paid":
+    if order is None or order["state"] not in {"paid", "pending_payment"}:
         return 0
-    v.change("orders", order, end_reason=reason)
+    v.change("orders", order, end_reason=reason if order["state"] == "paid" else "payment_lost")
     return 1
 
 
@@ -231,11 +258,54 @@ for _table in ("orders", "order_lines", "seat_claims", "idempotency_keys"):
 # Orders
 
 
+@_means(ORDERS, "raise_fence", "rebuild")
+def raise_fence(v: View, partitions: Sequence[int], epochs: Sequence[int]) -> int:
+    row = v.locked("claim_fence", True) or {}
+    risen = list(row["epochs"])
+    for partition, epoch in zip(partitions, epochs, strict=True):
+        risen[partition] = max(risen[partition], epoch)
+    v.change("claim_fence", row, epochs=risen)
+    return 1
+
+
+@_means(ORDERS, "note_fence", "rebuild")
+def note_fence(v: View, partitions: Sequence[int], epochs: Sequence[int]) -> int:
+    rows = _rows_of((partitions, epochs), "partition epoch")
+    return sum(v.add("fence_history", {**row, "raised_at": v.clock()}) for row in rows)
+
+
+@_means(ORDERS, "await_claims", "rebuild")
+def await_claims(v: View, order_ids: Sequence[str], epochs: Sequence[int]) -> int:
+    rows = _rows_of((order_ids, epochs), "order_id epoch")
+    news = [row for row in rows if v.get("orders", row["order_id"]) is None]
+    return sum(v.add("awaited_claims", {**row, "counted_at": v.clock()}) for row in news)
+
+
+@_means(ORDERS, "drop_old_fences")
+def drop_old_fences(v: View, days: int) -> int:
+    before = v.now - timedelta(days=days)
+    old = [row for row in v.all("awaited_claims") if row["counted_at"] < before]
+    for row in old:
+        v.drop("awaited_claims", row)
+    for row in [row for row in v.all("fence_history") if row["raised_at"] < before]:
+        v.drop("fence_history", row)
+    return len(old)
+
+
+@_means(ORDERS, "showtimes_with_owners", "rebuild")
+def showtimes_with_owners(v: View) -> list[Row]:
+    owned = {claim["showtime_id"] for claim in v.all("seat_claims") if _is_owned(claim)}
+    owned |= {order["showtime_id"] for order in v.all("orders") if order["state"] == "paid"}
+    return [{"showtime_id": showtime_id} for showtime_id in sorted(owned)]
+
+
 @_means(ORDERS, "owners", "rebuild")
-def owners(v: View) -> list[Row]:
+def owners(v: View, showtime_ids: Sequence[str]) -> list[Row]:
     owned = {(c["showtime_id"], c["seat_index"]) for c in v.all("seat_claims") if _is_owned(c)}
     found: dict[str, Row] = {}
     for claim in v.all("seat_claims"):
+        if claim["showtime_id"] not in showtime_ids:
+            continue
         order = v.get("orders", claim["order_id"]) or {}
         late = claim["state"] == "released" and order["state"] == "paid"
         if not _is_owned(claim) and not (late and (claim["showtime_id"], claim["seat_index"]) not in owned):
@@ -420,7 +490,7 @@ def take_captures(v: View, *columns: Any) -> list[Row]:
         if is_plain:
             payment, order = taken[name]
             v.change("payments", payment, state="captured", captured_at=v.now)
-            v.change("orders", order, state="paid", paid_at=v.now)
+            v.change("orders", order, state="paid", paid_at=v.now, end_reason=None)
             _post(
                 v,
                 f"capture:{payment['payment_id']}",
@@ -644,6 +714,7 @@ def mark_refunded(v: View, order_id: str) -> int:
 @_means(ORDERS, "expire_orders", "expire")
 def expire_orders(v: View) -> list[Row]:
     due = [o for o in v.all("orders") if o["state"] == "pending_payment" and o["pay_by"] < v.now]
+    due = [order for order in due if order["end_reason"] is None]
     ended = []
     for order in sorted(due, key=lambda one: one["pay_by"])[:500]:
         if not v.holds("orders", (order["order_id"],), skip=True):
@@ -684,9 +755,10 @@ def mark_freed(v: View, order_ids: Sequence[str], given_up_at: Sequence[datetime
 
 
 @_means(ORDERS, "paid_unconfirmed")
-def paid_unconfirmed(v: View, older_than_s: float) -> list[Row]:
+def paid_unconfirmed(v: View, older_than_s: float, but_not: Sequence[str]) -> list[Row]:
     before = v.now - timedelta(seconds=older_than_s)
     rows = [o for o in v.all("orders") if o["state"] == "paid" and o["paid_at"] < before]
+    rows = [row for row in rows if row["order_id"] not in but_not]
     return sorted(rows, key=lambda row: row["paid_at"])[:200]
 
 

@@ -28,6 +28,7 @@ from checkout.rows import Capture
 from checkout.writer.batch import Batch, Item
 from checkout.writer.store import EntryRefused
 from kernel.clock import to_ms
+from kernel.ids import partition_of
 from kernel.money import Money
 from reservation import log_key
 from runtime.postgres import DATA_ERRORS, Database
@@ -41,6 +42,7 @@ from tests.support.engines import DatabaseMaker
 from tests.support.platform import migrated
 
 SHOWTIME = "sho_0000000000"
+PARTITION = partition_of(SHOWTIME)
 OPERATIONS = 120
 #: Of these tables every row is compared in the end.
 TABLES = (
@@ -56,6 +58,9 @@ TABLES = (
     "gateway_events",
     "dead_letters",
     "writer_positions",
+    "claim_fence",
+    "awaited_claims",
+    "fence_history",
 )
 
 
@@ -153,6 +158,7 @@ class Script:
         self.payments: list[tuple[str, str]] = []
         self.entries = 0
         self.numbers = 0
+        self.epoch = 1
 
     def number(self) -> int:
         self.numbers += 1
@@ -166,25 +172,28 @@ class Script:
 
     def batch(self) -> Callable[[Side], Batch]:
         """New claims, claims again, the same order under another deadline, sales."""
-        described: list[tuple[str, str, int, tuple[int, ...], int]] = []
+        described: list[tuple[str, str, int, tuple[int, ...], int, int]] = []
         for _ in range(self.dice.choice([1, 1, 2, 4])):
             kind = self.dice.choice(["new", "new", "again", "reused", "sale"])
             if kind == "new" or not self.claims:
                 seat_count = self.dice.choice([1, 2])
                 chosen = tuple(sorted(self.dice.sample(range(12), seat_count)))
                 self.claims.append((f"ord_{self.number():026d}", self.dice.choice([-5, 5, 5, 5]), chosen))
-                described.append(("claim", *self.claims[-1], self.next_entry()))
+                described.append(("claim", *self.claims[-1], self.an_epoch(), self.next_entry()))
             else:
                 order_id, hours, chosen = self.dice.choice(self.claims)
                 if kind == "reused":
                     hours = 7
-                described.append(
-                    ("sale" if kind == "sale" else "claim", order_id, hours, chosen, self.next_entry())
-                )
+                kind = "sale" if kind == "sale" else "claim"
+                described.append((kind, order_id, hours, chosen, self.an_epoch(), self.next_entry()))
         return lambda side: Batch.of(
-            Item(LogEntry(entry % 2, f"{entry}-0", b""), _message(side, kind, order_id, hours, chosen))
-            for kind, order_id, hours, chosen, entry in described
+            Item(LogEntry(entry % 2, f"{entry}-0", b""), _message(side, kind, order_id, hours, chosen, epoch))
+            for kind, order_id, hours, chosen, epoch, entry in described
         )
+
+    def an_epoch(self) -> int:
+        """Sometimes one that is over."""
+        return self.dice.choice([self.epoch, self.epoch, self.epoch, self.epoch - 1])
 
     def next_entry(self) -> int:
         self.entries += 1
@@ -206,6 +215,12 @@ class Script:
             await side.writer.refuse(
                 message, "seat_taken", {0: f"{number}-0"}, (0, f"{number}-0", "claim", b"x")
             )
+
+        epoch = self.epoch + 1
+        awaited = {f"ord_{self.numbers + ahead:026d}": epoch for ahead in (1, 2, 4)} | {order_id: epoch}
+
+        async def close(side: Side) -> Any:
+            await side.store.close_books({PARTITION: epoch, (PARTITION + 1) % 64: 5}, awaited)
 
         dice_kind = dice.choice(["claim", "sale"])
 
@@ -282,8 +297,8 @@ class Script:
                 await side.store.find_payment(payment_id),
                 await side.store.find_refund(refund_id),
                 await side.store.positions(),
-                sorted(await side.store.owners(), key=lambda one: one.hold_id)
-                and sorted((o.hold_id, o.state, o.seats) for o in await side.store.owners()),
+                sorted(await side.store.owners(range(64)), key=lambda one: one.hold_id)
+                and sorted((o.hold_id, o.state, o.seats) for o in await side.store.owners(range(64))),
                 sorted(await side.store.paid_unconfirmed(5.0)),
                 sorted(await side.store.unprocessed_events()),
             ]
@@ -309,22 +324,26 @@ class Script:
         if dice.random() < 0.4:
             batch = self.batch()
             return lambda side: side.writer.write(batch(side))
-        once = (aside, capture_long, event, cancel, free, expire, keep)
+        once = (aside, capture_long, event, cancel, free, expire, keep, close)
         twice = (add_payment, open_payment, capture_short, refund, settle, look, ask, wait)
         chosen = dice.choice((*once, *twice, *twice))
+        if chosen is close:
+            self.epoch = epoch
         if chosen is add_payment:
             self.payments.append((f"pay_{number}", order_id))
         return chosen
 
 
-def _message(side: Side, kind: str, order_id: str, hours: int, chosen: tuple[int, ...]) -> Claim | Confirm:
+def _message(
+    side: Side, kind: str, order_id: str, hours: int, chosen: tuple[int, ...], epoch: int = 1
+) -> Claim | Confirm:
     if kind == "sale":
         return Confirm(order_id=order_id, showtime_id=SHOWTIME)
     return Claim(
         order_id=order_id,
         showtime_id=SHOWTIME,
         account_id="acc_a",
-        epoch=1,
+        epoch=epoch,
         currency="CNY",
         total=100 * len(chosen),
         pay_by_ms=to_ms(side.at(hours)),
@@ -393,6 +412,22 @@ def test_a_twin_without_the_owner_index_is_told_from_postgresql(make_database: D
 # The log
 
 
+VERBS = (
+    "add",
+    "add",
+    "read",
+    "own",
+    "settle",
+    "settle",
+    "claim",
+    "unsettled",
+    "trim",
+    "groups",
+    "acked",
+    "again",
+)
+
+
 @pytest.fixture
 def two_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
     """The log of a small world."""
@@ -426,15 +461,14 @@ def test_the_twin_of_the_log_gives_out_what_valkey_gives_out(valkey_url: str, se
     try:
         for number in range(1, 200):
             slot, partition = dice.choice(["writer-1", "writer-2"]), dice.randrange(seats.PARTITIONS)
-            verb = dice.choice(
-                ["add", "add", "read", "own", "settle", "claim", "unsettled", "trim", "groups"]
-            )
+            verb = dice.choice(VERBS)
             position = f"{dice.randint(0, number)}-0"
             if verb == "add":
                 outcome(loop, redis.xadd(log_key(partition), {"data": f"{number}"}, id=f"{number}-0"))
                 stream = server.stream(partition)
                 stream.last = (number, 0)
                 stream.entries[stream.last] = f"{number}".encode()
+                stream.added += 1
                 continue
             count = dice.choice([1, 3, 100])
             batch = dice.sample(given, min(len(given), 2))
@@ -446,6 +480,8 @@ def test_the_twin_of_the_log_gives_out_what_valkey_gives_out(valkey_url: str, se
                 "unsettled": lambda log, p=partition, at=position: log.read_unsettled(p, at),
                 "trim": lambda log, p=partition, at=position: log.trim({p: at}, 10**15),
                 "groups": lambda log: log.ensure_groups(),
+                "acked": lambda log, p=partition, at=position: log.acknowledged_after({p: at}),
+                "again": lambda log, p=partition, at=position: log.give_out_again({p: at}),
             }
             expected = outcome(loop, verbs[verb](reals[slot]))
             found = outcome(world.loop, verbs[verb](twins[slot]))

@@ -19,6 +19,7 @@ from kernel.ids import new_hold_id, order_id_of, partition_of
 from reservation import epoch_key, log_key
 from tests.integration.audit.scenes import QUICK, Sold, broken, sold
 from tests.support.platform import RunningPlatform
+from tests.support.shop import until
 
 LOG = "order_log_is_written"
 
@@ -280,3 +281,60 @@ async def test_an_order_of_an_epoch_that_has_not_been_is_found(scene: Sold) -> N
     found = await broken(scene.running)
     assert found.keys() == {"epochs_agree"}
     assert f"order {scene.order_id} was claimed in epoch 5" in found["epochs_agree"]
+
+
+# Past the fence: the rebuild the platform began with raised it to epoch 1
+
+
+async def test_an_order_that_came_past_the_fence_is_found(scene: Sold) -> None:
+    await scene.sql("UPDATE checkout.orders SET epoch = 0")
+    assert await broken(scene.running) == {
+        "epochs_agree": f"order {scene.order_id} of epoch 0 was written after its partition was made anew in"
+        " epoch 1, which did not wait for it"
+    }
+
+
+@pytest.mark.parametrize(
+    "lawful",
+    [
+        "INSERT INTO checkout.awaited_claims SELECT order_id, 1, now() FROM checkout.orders",
+        "UPDATE checkout.orders SET epoch = 1",
+        "UPDATE checkout.orders SET created_at = created_at - interval '2 hours'",
+        "DELETE FROM checkout.fence_history"
+        " WHERE partition IN (SELECT partition FROM checkout.writer_positions)",
+    ],
+    ids=["waited for", "of the new epoch", "written before", "of another partition"],
+)
+async def test_an_order_the_fence_let_through_is_not(scene: Sold, lawful: str) -> None:
+    await scene.sql("UPDATE checkout.orders SET epoch = 0")
+    await scene.sql(lawful)
+    assert await broken(scene.running) == {}
+
+
+async def test_an_order_only_an_earlier_rebuild_waited_for_is_found(scene: Sold) -> None:
+    await scene.sql("UPDATE checkout.orders SET epoch = -1")
+    await scene.sql(
+        "INSERT INTO checkout.fence_history SELECT partition, 0, raised_at - interval '1 hour'"
+        " FROM checkout.fence_history"
+    )
+    await scene.sql("INSERT INTO checkout.awaited_claims SELECT order_id, 0, now() FROM checkout.orders")
+    found = await broken(scene.running)
+    assert found.keys() == {"epochs_agree"}
+    assert "made anew in epoch 1" in found["epochs_agree"]
+
+
+async def test_a_late_claim_that_was_refused_is_no_offence(scene: Sold) -> None:
+    late = new_order(scene)
+    await put(scene, a_claim(scene, late).replace(b'"epoch":1', b'"epoch":0'))
+    scene.running.start("writer", "completers")
+
+    async def is_over() -> bool:
+        told = "SELECT count(*) FROM checkout.orders WHERE order_id = $1 AND seats_freed_at IS NOT NULL"
+        return bool(await scene.value(told, late))
+
+    await until(is_over)
+    await scene.running.stop()
+    assert (
+        await scene.value("SELECT end_reason FROM checkout.orders WHERE order_id = $1", late) == "hold_lost"
+    )
+    assert await broken(scene.running) == {}

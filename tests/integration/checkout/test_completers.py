@@ -8,7 +8,6 @@ between its two stores, the payment goes all the way, the completer goes on.
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ import pytest
 from checkout import OrderService
 from checkout.schemas import order_bytes
 from kernel import limits
-from kernel.clock import ManualClock, SystemClock
 from kernel.errors import SeatsUnavailable
 from kernel.ids import partition_of, showtime_of
 from tests.support.shop import Shop, until
@@ -24,8 +22,8 @@ from tests.support.shop import Shop, until
 PAY_BY_S = limits.claim_ttl_ms / 1_000
 
 
-def orders_with(shop: Shop, *, claim_ttl_ms: int, clock: Any = None) -> OrderService:
-    """The order service with another time to pay, or another clock."""
+def orders_with(shop: Shop, *, claim_ttl_ms: int) -> OrderService:
+    """The order service with another time to pay."""
     platform = shop.platform
     return OrderService(
         platform.checkout_store,
@@ -34,7 +32,7 @@ def orders_with(shop: Shop, *, claim_ttl_ms: int, clock: Any = None) -> OrderSer
         platform.commits,
         platform.programme.prices_of,
         lambda showtime_id: platform.scripts.epochs[partition_of(showtime_id)],
-        clock or SystemClock(),
+        platform.inventory.now_ms,
         claim_ttl_ms=claim_ttl_ms,
     )
 
@@ -70,8 +68,7 @@ async def test_a_claim_that_is_written_after_its_deadline_ends_at_once(shop: Sho
     """The order writer was away for longer than the fan had; the control beside it has time left."""
     await shop.tidy()
     fan, showtime_id = shop.fan(), await shop.showtime()
-    behind = ManualClock(SystemClock().now() - timedelta(milliseconds=limits.claim_ttl_ms + 5_000))
-    orders = orders_with(shop, claim_ttl_ms=limits.claim_ttl_ms, clock=behind)
+    orders = orders_with(shop, claim_ttl_ms=-5_000)
     overdue = await place(shop, orders, fan, await shop.hold(fan, showtime_id, "D5"))
     on_time = await shop.order(fan, showtime_id, "E5")
     assert await shop.platform.completers.expire_orders() == 1

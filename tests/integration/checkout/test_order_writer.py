@@ -637,18 +637,20 @@ async def test_while_postgres_is_away_everything_waits_and_nothing_is_put_aside(
 
 async def test_a_log_that_lost_everything_is_followed_from_its_new_beginning(shop: Shop) -> None:
     lost, kept = claim_of(new_showtime_id(), 1), claim_of(new_showtime_id(), 1)
-    writer = shop.writer()
+    flushed = False
 
-    async def flushed() -> bool:
-        await asyncio.sleep(0.1)  # the writer is blocked in its read by now
-        await shop.platform.redis.flushall()
-        await feed(shop, kept)  # before anybody has made the groups again
-        return True
+    async def followed() -> bool:
+        nonlocal flushed
+        if not flushed:
+            await asyncio.sleep(0.1)  # the writer is blocked in its read by now
+            await shop.platform.redis.flushall()
+            await feed(shop, kept)  # before anybody has made the groups again
+            flushed = True
+        return await are_orders(shop, [kept.order_id])()
 
     await feed(shop, lost)
     await shop.platform.redis.flushall()
-    await run_until(writer, flushed)
-    await run_until(writer, are_orders(shop, [kept.order_id]))
+    await run_until(shop.writer(), followed)
     assert await shop.store.find_order(lost.order_id) is None  # it was never acknowledged to anybody
     await shop.platform.rebuilder.rebuild("the test flushed it")
 

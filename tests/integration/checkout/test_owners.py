@@ -16,7 +16,7 @@ import pytest
 from checkout import GROUP, WriterStore, owners
 from checkout.entries import ENTRY_VERSION, encode
 from checkout.writer.store import Batch
-from kernel.ids import hold_id_of, new_showtime_id, partition_of
+from kernel.ids import PARTITIONS, hold_id_of, new_showtime_id, partition_of
 from reservation import Possession, log_key
 from reservation.errors import SeatTaken
 from tests.support.inventories import make_forget
@@ -25,7 +25,9 @@ from tests.support.shop import Shop, claim_of, feed
 
 async def asked(shop: Shop, showtime_id: str) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Who owns what at a showtime: state and seats by order. Fails when an order is named twice."""
-    found: Sequence[Possession] = (await owners(shop.store, shop.platform.order_log)).get(showtime_id, ())
+    epochs = dict.fromkeys(range(PARTITIONS), max(shop.platform.scripts.epochs))
+    by_showtime = await owners(shop.store, shop.platform.order_log, epochs)
+    found: Sequence[Possession] = by_showtime.get(showtime_id, ())
     by_order = {f"ord_{one.hold_id[4:]}": (str(one.state), one.seats) for one in found}
     assert len(by_order) == len(found), "an owner is seen twice"
     return by_order
@@ -79,7 +81,7 @@ async def test_what_was_written_and_not_acknowledged_is_seen_once(shop: Shop) ->
     await shop.writer().write(entries)
 
 
-@pytest.mark.parametrize("moment", ["positions", "known_orders", "owners"])
+@pytest.mark.parametrize("moment", ["positions", "close_books", "known_orders", "owners"])
 async def test_a_claim_written_while_we_ask_is_seen_once(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
@@ -103,13 +105,13 @@ async def test_asking_postgres_first_would_lose_a_claim(shop: Shop) -> None:
     showtime_id = await shop.showtime()
     claim = claim_of(showtime_id, 7)
     await feed(shop, claim)
-    found = {one.hold_id for one in await shop.store.owners()}
+    found = {one.hold_id for one in await shop.store.owners(range(PARTITIONS))}
     await shop.write()
     partition = partition_of(showtime_id)
     position = (await shop.store.positions())[partition]
     found |= {entry.data.decode() for entry in await shop.log().read_unsettled(partition, position)}
     assert not any(claim.order_id[4:] in one for one in found)
-    assert hold_id_of(claim.order_id) in {one.hold_id for one in await shop.store.owners()}
+    assert hold_id_of(claim.order_id) in {one.hold_id for one in await shop.store.owners(range(PARTITIONS))}
 
 
 async def test_a_long_tail_is_seen_to_its_end(shop: Shop) -> None:

@@ -58,7 +58,9 @@ async def test_a_backup_and_its_restore_are_told_to_people(selling: Selling) -> 
         engine = postgres_engine_in(data_dir, dies_with_us=True)
         await engine.start()
         assert await told_in(engine) == sold
-        assert await ask(engine.url, "SELECT max(reason) FROM reservation.epochs") == f"restored from {folder}"
+        assert (
+            await ask(engine.url, "SELECT max(reason) FROM reservation.epochs") == f"restored from {folder}"
+        )
         await engine.stop()
 
 
