@@ -35,6 +35,7 @@ BENCHES: Final = (
     "redis_client",
     "hold_script",
     "memory",
+    "rebuild",
 )
 
 

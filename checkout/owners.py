@@ -13,6 +13,9 @@ An entry of the tail that is written in between is seen in PostgreSQL, and what 
 always wins over its entry, also when it learnt of it just now. A PostgreSQL that was set back is given its
 logs again first (`checkout/set_back.py`), so that what it lost is on the tail. Confirmations are not fenced:
 they are about orders PostgreSQL has.
+
+The tail is read at once, PostgreSQL some showtimes at a time, for a statement about a million seats comes
+near its deadline. No order belongs to two showtimes, so each of them has its own third step.
 """
 
 from __future__ import annotations
@@ -23,17 +26,16 @@ from checkout.entries import UNDECODABLE, Claim, EntryTooNew, decode
 from checkout.log_redis import OrderLog
 from checkout.set_back import NOWHERE, feed_again
 from checkout.store import CheckoutStore
-from kernel.ids import hold_id_of, order_id_of, partition_of
-from reservation import Possession
+from kernel.ids import hold_id_of, partition_of
+from reservation import OwnersOf, Possession
 
 
-async def owners(
-    store: CheckoutStore, log: OrderLog, epochs: Mapping[int, int]
-) -> Mapping[str, Sequence[Possession]]:
-    """Every possession by showtime, of the partitions that are made anew, each under its new epoch.
+async def owners(store: CheckoutStore, log: OrderLog, epochs: Mapping[int, int]) -> OwnersOf:
+    """Closes the books of the partitions that are made anew, each under its new epoch.
 
-    Whoever asks has shut them. Raises SeatsUnavailable, PersistenceUnavailable: nothing is lost then, and the
-    same may be asked again, or under a newer epoch.
+    The answer tells every possession at some showtimes of theirs. Whoever asks has shut them. Raises
+    SeatsUnavailable, PersistenceUnavailable: nothing is lost then, and the same may be asked again, or under
+    a newer epoch.
     """
     await feed_again(store, log)
     claims = await _on_the_way(store, log, epochs)
@@ -41,13 +43,21 @@ async def owners(
     await store.close_books(epochs, counted)
 
     known = await store.known_orders(list(claims)) if claims else set()
-    found = await store.owners(epochs)
-    known |= {order_id_of(possession.hold_id) for possession in found}
-    found += [_possession(claim) for order_id, claim in claims.items() if order_id not in known]
-    by_showtime: dict[str, list[Possession]] = {}
-    for possession in found:
-        by_showtime.setdefault(possession.showtime_id, []).append(possession)
-    return by_showtime
+    on_their_way: dict[str, list[Possession]] = {}
+    for order_id, claim in claims.items():
+        if order_id not in known:
+            on_their_way.setdefault(claim.showtime_id, []).append(_possession(claim))
+
+    async def owners_of(showtime_ids: Sequence[str]) -> Mapping[str, Sequence[Possession]]:
+        found: dict[str, list[Possession]] = {showtime_id: [] for showtime_id in showtime_ids}
+        for possession in await store.owners(showtime_ids):
+            found[possession.showtime_id].append(possession)
+        for showtime_id in on_their_way.keys() & found.keys():
+            written = {possession.hold_id for possession in found[showtime_id]}
+            found[showtime_id] += [one for one in on_their_way[showtime_id] if one.hold_id not in written]
+        return found
+
+    return owners_of
 
 
 async def _on_the_way(store: CheckoutStore, log: OrderLog, epochs: Mapping[int, int]) -> dict[str, Claim]:

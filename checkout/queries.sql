@@ -51,29 +51,24 @@ WITH gone AS (
 )
 DELETE FROM checkout.awaited_claims WHERE counted_at < now() - make_interval(days => $1::int);
 
--- name: showtimes_with_owners
--- Showtimes somebody may own seats of, from one to the next in the index of owners.
-WITH RECURSIVE owned AS (
-  (SELECT showtime_id FROM checkout.seat_claims WHERE owned ORDER BY showtime_id LIMIT 1)
-  UNION ALL
-  SELECT (SELECT c.showtime_id FROM checkout.seat_claims c
-          WHERE c.owned AND c.showtime_id > before.showtime_id ORDER BY c.showtime_id LIMIT 1)
-  FROM owned before WHERE before.showtime_id IS NOT NULL
-)
-SELECT showtime_id FROM owned WHERE showtime_id IS NOT NULL
-UNION SELECT showtime_id FROM checkout.orders WHERE state = 'paid';
-
 -- name: owners
--- Everybody who owns seats of these showtimes now, for a rebuild; with late payments whose sale is on its way to us.
-SELECT c.showtime_id, c.order_id, o.account_id, o.pay_by,
-       bool_or(c.state = 'sold') AS sold, array_agg(c.seat_index ORDER BY c.seat_index) AS seats
-FROM checkout.seat_claims c JOIN checkout.orders o USING (order_id)
-WHERE c.showtime_id = ANY ($1::text[])
-  AND (c.owned
-       OR (c.state = 'released' AND o.state = 'paid' AND NOT EXISTS (
-             SELECT FROM checkout.seat_claims other
-             WHERE other.showtime_id = c.showtime_id AND other.seat_index = c.seat_index AND other.owned)))
-GROUP BY c.showtime_id, c.order_id, o.account_id, o.pay_by;
+-- Everybody who owns seats of some showtimes now, for a rebuild; with late payments whose sale is on its way to us.
+SELECT o.showtime_id, o.order_id, o.account_id, o.pay_by, c.sold, c.seats
+FROM (
+  SELECT owned.order_id, bool_or(owned.state = 'sold') AS sold, array_agg(owned.seat_index) AS seats
+  FROM (
+    SELECT order_id, state, seat_index FROM checkout.seat_claims
+    WHERE owned AND showtime_id = ANY ($1::text[])
+    UNION ALL
+    SELECT late.order_id, late.state, late.seat_index
+    FROM checkout.orders paid JOIN checkout.seat_claims late USING (order_id)
+    WHERE paid.state = 'paid' AND paid.showtime_id = ANY ($1::text[]) AND late.state = 'released'
+      AND NOT EXISTS (
+        SELECT FROM checkout.seat_claims other
+        WHERE other.showtime_id = late.showtime_id AND other.seat_index = late.seat_index AND other.owned)
+  ) AS owned
+  GROUP BY owned.order_id
+) AS c JOIN checkout.orders o USING (order_id);
 
 -- name: find_orders
 -- Some orders, whole. LATERAL … LIMIT keeps it a look-up by key: a join planned while the table is empty

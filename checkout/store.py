@@ -7,7 +7,7 @@ of a payment) is gathered: all who come at the same time share a statement (`run
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 
@@ -26,7 +26,7 @@ from checkout.rows import (
     refund_of,
 )
 from kernel.clock import to_ms
-from kernel.ids import hold_id_of, partition_of
+from kernel.ids import hold_id_of
 from kernel.money import Money
 from reservation import Possession
 from runtime.gathering import Gathering
@@ -377,23 +377,19 @@ class CheckoutStore:
             if awaited:
                 await connection.execute(_SQL["await_claims"], list(awaited), list(awaited.values()))
 
-    async def owners(self, partitions: Container[int]) -> list[Possession]:
-        """Everybody who owns seats of these partitions."""
-        rows = await self._database.fetch(_SQL["showtimes_with_owners"])
-        showtime_ids = [row["showtime_id"] for row in rows]
-        rows = await self._database.fetch(
-            _SQL["owners"], [one for one in showtime_ids if partition_of(one) in partitions]
-        )
+    async def owners(self, showtime_ids: Sequence[str]) -> list[Possession]:
+        """Everybody who owns seats at some showtimes."""
+        rows = await self._database.fetch(_SQL["owners"], list(showtime_ids))
         return [
             Possession(
-                showtime_id=row["showtime_id"],
-                hold_id=hold_id_of(row["order_id"]),
-                buyer_id=row["account_id"],
-                state="sold" if row["sold"] else "claimed",
-                pay_by_ms=to_ms(row["pay_by"]),
-                seats=tuple(row["seats"]),
+                showtime_id,
+                hold_id_of(order_id),
+                account_id,
+                "sold" if sold else "claimed",
+                to_ms(pay_by),
+                tuple(sorted(seats)),
             )
-            for row in rows
+            for showtime_id, order_id, account_id, pay_by, sold, seats in rows
         ]
 
     async def known_orders(self, order_ids: Sequence[str]) -> set[str]:

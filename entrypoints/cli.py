@@ -176,7 +176,13 @@ def reap_holds() -> None:
 
     settings = settings_or_fail()
     configure_logs(settings.log_level, "reaper")
-    with_platform(run_reap_holds, settings)
+
+    async def settled(platform: Platform) -> None:
+        _ = platform.reaper  # a rebuild has half a million owners in hand, and walks them over and over else
+        settle()
+        await run_reap_holds(platform)
+
+    with_platform(settled, settings)
 
 
 @app.command("sandbox-gateway")

@@ -176,7 +176,7 @@ class Platform:
 
     @cached_property
     def rebuilder(self) -> reservation.Rebuilder:
-        async def owners(epochs: Mapping[int, int]) -> Mapping[str, Sequence[reservation.Possession]]:
+        async def owners(epochs: Mapping[int, int]) -> reservation.OwnersOf:
             return await checkout.owners(self.checkout_store, self.order_log, epochs)
 
         async def lacking() -> Sequence[int]:

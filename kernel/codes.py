@@ -119,6 +119,8 @@ OUTCOMES: Final = frozenset(
         "swept",
         "map",
         "hold",
+        "restore_begun",
+        "records_added",
         "restored",
         "epoch_current",
         "partition_opened",

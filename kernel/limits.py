@@ -19,6 +19,16 @@ sweep_batch_max: Final = 100  # holds a sweep frees in one script call: well und
 alternatives_max: Final = 3  # a fan reads three offers, not ten
 best_available_tries_max: Final = 4  # picks that lose a race before the answer is a refusal
 
+# Seat maps made anew
+restore_records_per_call_max: Final = (
+    250  # and as many deadlines: half a millisecond of the server, some 30 KB
+)
+restore_calls_in_flight_max: Final = 16  # of one showtime; others' commands find their turn between them
+rebuild_seats_per_statement_max: Final = (
+    131_070  # of the halls whose owners are asked for together: two stadia
+)
+rebuild_statements_in_flight_max: Final = 3  # one is asked for, one worked out, one taken in by Redis
+
 # Requests
 body_bytes_max: Final = 64 * 1024
 json_depth_max: Final = 32

@@ -20,6 +20,7 @@ from reservation.packing import count_seats, plane_of, seats_in, unpack_numbers
 from reservation.ports import Phase, Possession, Refused, ReturnableState, SeatInventory, Terms
 from reservation.reaper import Reaper
 from reservation.rebuild import Rebuilder, Rebuilt
+from reservation.restoring import OwnersOf
 from reservation.routes import operations
 from reservation.sales import SalesService
 from reservation.service import BestAvailable, Hold, ReservationService
@@ -43,6 +44,7 @@ __all__ = [
     "LayoutIssue",
     "LayoutRejected",
     "OrphanRule",
+    "OwnersOf",
     "Phase",
     "Possession",
     "Reaper",

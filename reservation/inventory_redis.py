@@ -1,4 +1,7 @@
-"""The seat inventory on Redis: one script, one round trip per verb."""
+"""The seat inventory on Redis: one script, one round trip per verb.
+
+But for one that is no verb of a request: how a map is made anew is told in `restore_redis`.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,7 @@ from reservation.ports import (
     Swept,
     Terms,
 )
+from reservation.restore_redis import restore
 from runtime.redis_link import Argument, ScriptRunner
 
 _STATE_LETTERS: Final[dict[ReturnableState, str]] = {"claimed": "c", "sold": "s", "expired": "x"}
@@ -278,20 +282,14 @@ class RedisInventory:
         losses_until_ms: int,
         now_ms: int | None = None,
     ) -> tuple[int, int]:
-        keys = keys_of(terms.showtime_id)
-        owned: list[Argument] = []
-        for possession in possessions:
-            owned += (
-                possession.hold_id,
-                f"{possession.state[0]}:{possession.pay_by_ms}",
-                possession.buyer_id.encode() + b":" + pack_numbers(possession.seats),
-            )
-        _, _, kept, dropped = await self._run(
-            "restore_showtime",
-            (keys.showtime, keys.taken, keys.sold, keys.blocked, keys.expiry, keys.showtimes),
-            (*_terms(terms), pack_numbers(blocked), _instant(now_ms), losses_until_ms, *owned),
+        return await restore(
+            self._scripts,
+            terms,
+            blocked=blocked,
+            possessions=possessions,
+            losses_until_ms=losses_until_ms,
+            now_ms=now_ms,
         )
-        return kept, dropped
 
     async def _run_in_time(
         self,

@@ -9,11 +9,12 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from kernel.ids import partition_of
+from kernel.ids import SHOWTIME_TAIL_LENGTH, partition_of
 
 #: Where scripts announce that more may be had of a showtime (`lua/shared/announce_freed.lua`). A channel is
 #: no key: what is published on any node of a cluster is heard on all of them.
 FREED_CHANNEL: Final = "rsv:freed"
+_TAIL_FROM: Final = len("hld_") + SHOWTIME_TAIL_LENGTH
 
 
 #: Where PostgreSQL was when the gate was last looked at: system, timeline, bytes of its log (string).
@@ -28,6 +29,8 @@ class ShowtimeKeys(NamedTuple):
     sold: str
     blocked: str
     expiry: str
+    building: str
+    building_expiry: str
     log: str
     showtimes: str
     epoch: str
@@ -44,6 +47,8 @@ def keys_of(showtime_id: str) -> ShowtimeKeys:
         sold=f"{tag}:sold:{showtime_id}",
         blocked=f"{tag}:blocked:{showtime_id}",
         expiry=f"{tag}:expiry:{showtime_id}",
+        building=f"{tag}:building:{showtime_id}",
+        building_expiry=f"{tag}:building-expiry:{showtime_id}",
         log=log_key(partition),
         showtimes=showtimes_key(partition),
         epoch=epoch_key(partition),
@@ -53,6 +58,11 @@ def keys_of(showtime_id: str) -> ShowtimeKeys:
 def hold_prefix(showtime_id: str) -> str:
     """What the ids of a showtime's holds begin with; in its keys a hold is named by the rest, its tail."""
     return f"hld_{showtime_id.removeprefix('sho_')}"
+
+
+def tail_of(hold_id: str) -> str:
+    """What a hold is called in the keys of its showtime."""
+    return hold_id[_TAIL_FROM:]
 
 
 def log_key(partition: int) -> str:

@@ -36,9 +36,8 @@ class Terms:
     phase: Phase
 
 
-@dataclass(frozen=True, slots=True)
-class Possession:
-    """Seats PostgreSQL says somebody owns, for a rebuild."""
+class Possession(msgspec.Struct, frozen=True, gc=False):
+    """Seats PostgreSQL says somebody owns, for a rebuild, where there may be half a million."""
 
     showtime_id: str
     hold_id: str
@@ -225,4 +224,8 @@ class SeatInventory(Protocol):
         losses_until_ms: int,
         now_ms: int | None = None,
     ) -> tuple[int, int]:
-        """Build a showtime anew from what PostgreSQL owns; the answer is holds kept and dropped."""
+        """Build a showtime anew from what PostgreSQL owns; the answer is holds kept and dropped.
+
+        It is on sale when all of it is there, and until then what is there is as it was. Raises
+        InventoryRebuilding when a newer rebuild has been here.
+        """

@@ -6,8 +6,9 @@ safe to kill at any step and start again:
 
 1. raise the epochs, so nothing older is believed; make the new scripts known, and with them shut every
    partition and showtime, so that no script of any epoch changes a seat;
-2. ask who owns which seats: committed orders, and claims still on the log on their way to PostgreSQL;
-3. empty the sets of showtimes, and restore every showtime, keeping holds whose seats nobody owns;
+2. ask who owns which seats: claims still on the log on their way to PostgreSQL, then committed orders;
+3. empty the sets of showtimes, and restore every showtime, keeping holds whose seats nobody owns
+   (`restoring`, `restore_redis`);
 4. put down who serves the partitions, and write the epoch into each of them last.
 
 Shutting is written into the data. Making the server forget its scripts is one command and was the way before;
@@ -21,9 +22,8 @@ refused until it is over (`ReservationStore.no_rebuild`).
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from kernel import limits
@@ -32,16 +32,17 @@ from kernel.errors import InventoryRebuilding, SeatsUnavailable
 from kernel.ids import PARTITIONS, partition_of
 from reservation.gate import Findings, Gate, Lacking
 from reservation.keys import epoch_key, keys_of, showtimes_key
-from reservation.ports import Possession, SeatInventory
-from reservation.store import RebuildLock, ReservationStore, Sale
+from reservation.ports import SeatInventory
+from reservation.restoring import OwnersOf, restore_all
+from reservation.store import RebuildLock, ReservationStore
 from runtime.redis_link import ScriptRunner
 
 _ALL: Final = frozenset(range(PARTITIONS))
-_log = logging.getLogger(__name__)
 
-#: Asks the order side who owns what, by showtime, of partitions that are made anew under these epochs. It
-#: closes its books of them, so they must be shut: an older claim it does not name will never be an order.
-Owners = Callable[[Mapping[int, int]], Awaitable[Mapping[str, Sequence[Possession]]]]
+#: Asks the order side, which answers when it has closed its books of partitions that are made anew under
+#: these epochs; the rest it is asked for. They must be shut: an older claim it does not name will never be
+#: an order.
+Owners = Callable[[Mapping[int, int]], Awaitable[OwnersOf]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +55,6 @@ class Rebuilt:
     seats_owned: int
     holds_kept: int
     holds_dropped: int
-
-
-def _in_the_hall(sale: Sale, possessions: Sequence[Possession]) -> list[Possession]:
-    """One row about a seat that does not exist must not keep every gate closed."""
-    seat_count = sale.terms.seat_count
-    odd = [one.hold_id for one in possessions if max(one.seats, default=0) >= seat_count]
-    if odd:
-        _log.error("owners of seats that %s does not have: %s", sale.showtime_id, odd)
-    return [replace(one, seats=tuple(seat for seat in one.seats if seat < seat_count)) for one in possessions]
 
 
 class Rebuilder:
@@ -138,27 +130,26 @@ class Rebuilder:
         sales = [one for one in await self._store.all_sales() if partition_of(one.showtime_id) in epochs]
         blocked = await self._store.all_blocked()
         await self._shut(epochs, {sale.showtime_id for sale in sales})
-        owners = await self._owners(epochs)
+        owners_of = await self._owners(epochs)
 
         # What is no longer sold is not swept.
         await self._scripts.commands(*(("DEL", showtimes_key(partition)) for partition in epochs))
         is_first = all(epoch == 1 for epoch in epochs.values())
         losses_until_ms = 0 if is_first else to_ms(self._clock.now()) + limits.hold_lifetime_ms_max
-        kept = dropped = seats_owned = 0
-        for sale in sales:
-            possessions = _in_the_hall(sale, owners.get(sale.showtime_id, ()))
-            seats_owned += sum(len(possession.seats) for possession in possessions)
-            counts = await self._inventory.restore(
-                sale.terms,
-                blocked=blocked.get(sale.showtime_id, ()),
-                possessions=possessions,
-                losses_until_ms=losses_until_ms,
-            )
-            kept, dropped = kept + counts[0], dropped + counts[1]
+        restored = await restore_all(
+            self._inventory, sales, owners_of, blocked, losses_until_ms=losses_until_ms
+        )
         # What was paused or moved since it was read stays untold; the reaper tells it once the gate is open.
         await self._store.mark_opened(sales, self._scripts.epochs)
         await self._open(lock, found, epochs)
-        return Rebuilt(max(epochs.values(), default=0), len(epochs), len(sales), seats_owned, kept, dropped)
+        return Rebuilt(
+            max(epochs.values(), default=0),
+            len(epochs),
+            len(sales),
+            restored.seats_owned,
+            restored.holds_kept,
+            restored.holds_dropped,
+        )
 
     async def _shut(self, epochs: Mapping[int, int], showtime_ids: Collection[str]) -> None:
         """Partitions first, so no showtime is added; then each showtime PostgreSQL or the server knows of."""

@@ -5,8 +5,8 @@
   KEYS  1 epoch  string  the epoch of the partition's data, negative while it is being made
   RETURNS  partition_shut | inventory_rebuilding
   COST  2 commands ]]
-local known = tonumber(redis.call('GET', KEYS[1]) or '0')
-if known and math.abs(known) > tonumber(EPOCH) then
+-- include: is_newer
+if is_newer(redis.call('GET', KEYS[1]), EPOCH) then
   return { 'inventory_rebuilding' }
 end
 redis.call('SET', KEYS[1], '-' .. EPOCH)

@@ -5,11 +5,12 @@
   KEYS  1 showtime  hash  terms, holds by tail of their id, seats per buyer id
   RETURNS  showtime_shut | not_found | inventory_rebuilding
   COST  at most 2 commands ]]
+-- include: is_newer
 local known = redis.call('HGET', KEYS[1], 'epoch')
 if not known then
   return { 'not_found' }
 end
-if math.abs(tonumber(known) or 0) > tonumber(EPOCH) then
+if is_newer(known, EPOCH) then
   return { 'inventory_rebuilding' }
 end
 redis.call('HSET', KEYS[1], 'epoch', '-' .. EPOCH)

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from reservation.packing import pack_record
 from runtime.lua import load_scripts
-from tests.support.inventories import EPOCH, TTL_MS, Stage
+from tests.support.inventories import EPOCH, NOW_MS, TTL_MS, Stage
 
 Call = Callable[[Stage, list[int]], Awaitable[Awaitable[list[Any]]]]
 DEAREST: dict[str, Call] = {}
@@ -151,12 +152,36 @@ async def _sweep_expired(stage: Stage, seats: list[int]) -> Awaitable[list[Any]]
 
 
 @dearest
+async def _begin_restore(stage: Stage, seats: list[int]) -> Awaitable[list[Any]]:
+    await stage.open()
+    for seat in seats:
+        await stage.held([seat])
+    return stage.begin_restore()
+
+
+@dearest
+async def _add_records(stage: Stage, seats: list[int]) -> Awaitable[list[Any]]:
+    await stage.begin_restore()
+    names = [f"{seat:016}" for seat in seats]
+    return stage.add_records(dict.fromkeys(names, 1), dict.fromkeys(names, NOW_MS))
+
+
+@dearest
 async def _restore_showtime(stage: Stage, seats: list[int]) -> Awaitable[list[Any]]:
     await stage.open()
     for seat in seats:
         await stage.held([seat])
-    owned = [(stage.new_hold(), "s", stage.new_buyer(), [seat + 1]) for seat in seats]
-    return stage.restore(owned=owned)
+    version = (await stage.begin_restore())[2]
+    due = {f"{seat:016}": NOW_MS for seat in seats}
+    records = {f"{seat:016}": pack_record("h", NOW_MS, NOW_MS, [seat], "acc_a") for seat in seats}
+    await stage.add_records({**records, "acc_a": len(seats)}, due)
+    return stage.put_in_place(
+        version=version,
+        names=len(records) + 1,
+        deadlines=len(due),
+        held=seats,
+        blocked=[seat + 2 for seat in seats],
+    )
 
 
 def test_every_verb_has_its_dearest_call() -> None:
@@ -175,10 +200,7 @@ async def test_a_call_costs_no_more_commands_than_its_header_says(
 
     contract = load_scripts()[verb].contract
     assert reply[0] == contract.statuses[0], "this is not the dearest answer"
-    bound = _bound(verb, party)
-    if verb == "restore_showtime":
-        bound += 3  # one begun hundred of holds
-    assert ran.total() <= bound, dict(ran)
+    assert ran.total() <= _bound(verb, party), dict(ran)
 
 
 @pytest.mark.parametrize("party", [1, 10])
@@ -193,15 +215,14 @@ async def test_a_hold_nobody_contests_costs_six_commands(stage: Stage, party: in
 
 async def test_no_bound_is_given_away(stage: Stage) -> None:
     """A header that says more than its dearest call needs would let a command slip in unseen."""
-    verbs = sorted(DEAREST.keys() - {"restore_showtime"})
     needed = {}
-    for verb in verbs:
+    for verb in sorted(DEAREST):
         fresh = Stage(stage.runner, seats=400)
         fresh.now_ms = OWN_CLOCK
         _, ran = await _counted(fresh, await DEAREST[verb](fresh, [5]))
         needed[verb] = ran.total()
 
-    assert needed == {verb: _bound(verb, holds_max=1) for verb in verbs}
+    assert needed == {verb: _bound(verb, holds_max=1) for verb in needed}
 
 
 async def test_a_repeat_costs_two_commands(stage: Stage) -> None:
@@ -253,19 +274,3 @@ async def test_a_strict_refusal_costs_one_command_more(stage: Stage) -> None:
 
     assert reply[0] == "orphan_seat"
     assert ran.total() <= _bound("hold_seats") + 1, dict(ran)
-
-
-async def test_a_rebuild_of_many_holds_costs_three_commands_a_hundred(stage: Stage) -> None:
-    stage.seats = 1_000
-    owned = [(stage.new_hold(), "s", stage.new_buyer(), [seat]) for seat in range(450)]
-    await stage.open()
-    for seat in range(450, 900):
-        await stage.held([seat])
-
-    reply, ran = await _counted(stage, stage.restore(owned=owned))
-
-    assert reply[2:] == [450, 0]
-    assert ran.total() <= _bound("restore_showtime") + 3 * 9, dict(ran)
-    picture = await stage.picture()
-    assert len(picture.records) == len(picture.counters) == 900
-    assert picture.problems() == []

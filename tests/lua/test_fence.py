@@ -21,7 +21,9 @@ from tests.support.inventories import EPOCH, NOW_MS, Stage, declared_keys, make_
 UNKNOWN_EPOCH = EPOCH + 1_000
 #: Arguments that would be granted if the data were there.
 ARGUMENTS: dict[str, Sequence[Argument]] = {
+    "add_records": (2, "acc", 1),
     "begin_request": ("print", 1_000),
+    "begin_restore": (NOW_MS,),
     "block_seats": (pack_numbers([1]),),
     "claim_hold": ("hld", "acc", NOW_MS, NOW_MS, b"entry", ""),
     "confirm_hold": ("hld", "acc", b"entry", ""),
@@ -33,7 +35,7 @@ ARGUMENTS: dict[str, Sequence[Argument]] = {
     "read_hold": ("hld", "acc", NOW_MS),
     "read_map": ("", NOW_MS, ""),
     "release_hold": ("hld", "acc", NOW_MS),
-    "restore_showtime": ("sho", 40, 0, 0, 10, "open", b"", NOW_MS, 0),
+    "restore_showtime": ("sho", 40, 0, 0, 10, "open", 0, 1, bytes(5), bytes(5), b"", 0, 0),
     "return_seats": ("hld", b"", "csx"),
     "shut_partition": (),
     "shut_showtime": (),
@@ -41,8 +43,8 @@ ARGUMENTS: dict[str, Sequence[Argument]] = {
     "unblock_seats": (pack_numbers([1]),),
 }
 FENCED = sorted(verb for verb, script in load_scripts().items() if "EPOCH" in script.body)
-#: What makes the data of an epoch is not refused by data of another.
-BELIEVING = sorted(set(FENCED) - {"open_partition", "restore_showtime", "shut_partition", "shut_showtime"})
+#: What makes the data of an epoch is not refused by data of an older one.
+BELIEVING = sorted(set(FENCED) - {"begin_restore", "open_partition", "shut_partition", "shut_showtime"})
 
 
 async def _run(runner: ScriptRunner, stage: Stage, verb: str) -> None:
@@ -139,12 +141,17 @@ async def test_forgetting_the_scripts_closes_the_gate_for_everybody(
     await _run(runner, stage, "read_map")
 
 
-async def test_a_rebuild_takes_over_data_of_any_epoch(stage: Stage) -> None:
+@pytest.mark.parametrize("epoch", [EPOCH - 1, 1 - EPOCH, -EPOCH, "", "shut", None])
+async def test_a_rebuild_takes_over_data_of_any_older_epoch_and_what_was_shut_for_it(
+    stage: Stage, epoch: int | str | None
+) -> None:
     await stage.open()
     hold_id, buyer = await stage.held([1])
-    await stage.redis.hset(stage.keys.showtime, "epoch", EPOCH - 1)
+    await stage.redis.hdel(stage.keys.showtime, "epoch")
+    if epoch is not None:
+        await stage.redis.hset(stage.keys.showtime, "epoch", epoch)
 
-    assert (await stage.restore())[0] == "restored"
+    assert await stage.restore() == (1, 0)
 
     assert (await stage.read(hold_id, buyer))[0] == "hold"
     assert (await stage.picture()).problems() == []

@@ -206,7 +206,7 @@ async def test_with_memory_full_a_rebuild_opens_the_gate(full_stage: Stage) -> N
 
     assert await full_stage.ask("shut_partition") == ["partition_shut"]
     assert await full_stage.ask("shut_showtime") == ["showtime_shut"]
-    assert (await full_stage.restore())[2:] == [len(held), 0]
+    assert await full_stage.restore() == (len(held), 0)
     assert await full_stage.ask("open_partition") == ["partition_opened"]
 
     assert await full_stage.ask("read_epoch") == ["epoch_current"]
@@ -234,5 +234,5 @@ async def test_without_the_flag_nothing_could_end(small_server: str, verb: str) 
         await _full(stage)
         stage.now_ms += TTL_MS if verb == "sweep" else 0
 
-        with pytest.raises(OutOfMemoryError):
+        with pytest.raises((OutOfMemoryError, Overloaded)):
             await calls[verb]()

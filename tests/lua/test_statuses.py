@@ -425,12 +425,26 @@ async def _tidy_up(stage: Stage) -> Question:
 # Building anew.
 
 
+@reaches("begin_restore", "restore_begun")
+async def _begin_to_rebuild(stage: Stage) -> Question:
+    await stage.open()
+    await stage.held([3])
+    await stage.held([4, 5])
+    return Question(stage.begin_restore(), [NOW_MS, 3, 2])
+
+
+@reaches("add_records", "records_added")
+async def _build(stage: Stage) -> Question:
+    await stage.begin_restore()
+    return Question(stage.add_records({"acc_a": 1}, {"a" * 16: NOW_MS}), [])
+
+
 @reaches("restore_showtime", "restored")
 async def _rebuild(stage: Stage) -> Question:
     await stage.open()
     await stage.held([3])
-    await stage.held([4, 5])
-    return Question(stage.restore(owned=[(stage.new_hold(), "c", "acc_a", [5])]), [4, 1, 1])
+    await stage.begin_restore()
+    return Question(stage.put_in_place(version=2, names=0, deadlines=0), [3])
 
 
 # The epoch of a partition.
@@ -500,6 +514,9 @@ def _fenced(verb: str, call: Callable[[Stage, str, str], Awaitable[list[Any]]]) 
         return Question(call(stage, hold_id, "acc_a"), [])
 
 
+_fenced("begin_restore", lambda stage, _hold, _buyer: stage.begin_restore())
+_fenced("add_records", lambda stage, _hold, buyer: stage.add_records({buyer: 1}))
+_fenced("restore_showtime", lambda stage, _hold, _buyer: stage.put_in_place(version=1, names=0, deadlines=0))
 _fenced("open_showtime", lambda stage, _hold, _buyer: stage.open())
 _fenced("hold_seats", lambda stage, _hold, buyer: stage.hold(stage.new_hold(), buyer, [7]))
 _fenced("extend_hold", lambda stage, hold, buyer: stage.extend(hold, buyer))
@@ -517,7 +534,8 @@ _fenced("sweep_expired", lambda stage, _hold, _buyer: stage.sweep())
 @pytest.fixture
 async def fenced_stage(stage: Stage) -> Stage:
     """A stage on a server where a showtime may be restored under another epoch."""
-    await stage.redis.script_load(stage.scripts["restore_showtime"].text(OTHER_EPOCH))
+    for verb in ("begin_restore", "add_records", "restore_showtime"):
+        await stage.redis.script_load(stage.scripts[verb].text(OTHER_EPOCH))
     return stage
 
 

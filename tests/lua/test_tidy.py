@@ -273,13 +273,18 @@ class _Recorder:
         self.asked[verb] = keys, arguments
         granted = load_scripts()[verb].contract.statuses[0]
         payloads: dict[str, list[Any]] = {
+            "begin_restore": [1, 1, 0],
             "hold_seats": [1, 1],
             "read_map": [1, b"open", 0, 0, 8, 1, 0],
             "read_hold": [b"held", 1, b""],
             "sweep_expired": [1, 1],
-            "restore_showtime": [1, 1, 1],
         }
         return [granted, *payloads.get(verb, [1])]
+
+    async def run_many(
+        self, verb: str, calls: Sequence[tuple[Sequence[str], Sequence[Argument]]]
+    ) -> list[list[Any]]:
+        return [await self.run(verb, *call) for call in calls]
 
 
 @pytest.fixture
@@ -317,7 +322,7 @@ def test_the_adapter_gives_each_script_the_keys_its_header_names_in_that_order(
 def test_the_adapter_gives_each_script_as_many_arguments_as_its_header_numbers(
     asked: dict[str, tuple[Sequence[str], Sequence[Argument]]],
 ) -> None:
-    several = {"restore_showtime": 2}  # the last number stands for three arguments an owner
+    several = {"add_records": 3}  # the last number stands for pairs: the owner and how many seats he has
     for verb, (_, arguments) in asked.items():
         expected = load_scripts()[verb].contract.arguments + several.get(verb, 0)
         assert len(arguments) == expected, verb

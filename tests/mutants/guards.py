@@ -120,10 +120,24 @@ _GATE: Final = (
     Mutant(
         "a rebuild writes the epoch first",
         "reservation/rebuild.py",
-        "        owners = await self._owners(epochs)\n",
+        "        owners_of = await self._owners(epochs)\n",
         '        await self._scripts.commands(*(("SET", epoch_key(p), epochs[p]) for p in epochs))\n'
-        "        owners = await self._owners(epochs)\n",
+        "        owners_of = await self._owners(epochs)\n",
         (f"{_STEPS}test_a_rebuild_that_dies_at_any_step_leaves_no_gate_open_on_half_a_house",),
+    ),
+    Mutant(
+        "an older rebuild puts the pieces of a newer one in place",
+        "lua/seats/restore_showtime.lua",
+        "or redis.call('HGET', KEYS[6], 'epoch') ~= '-' .. EPOCH",
+        "or false",
+        ("lua/test_restore.py::test_an_older_rebuild_gives_way_to_a_newer_one_that_has_only_begun",),
+    ),
+    Mutant(
+        "a map is put in place that lacks a piece",
+        "lua/seats/restore_showtime.lua",
+        "or redis.call('HLEN', KEYS[6]) ~= tonumber(ARGV[12]) + 1",
+        "or false",
+        ("lua/test_restore.py::test_a_map_that_lost_a_piece_is_not_put_in_place",),
     ),
     Mutant(
         "a rebuild leaves the old gate open while it asks for the owners",
@@ -241,14 +255,10 @@ _FENCE: Final = (
         (f"{_CLAIMS}test_a_claim_only_an_earlier_rebuild_knew_of_is_refused",),
     ),
     Mutant(
-        "owners are asked for before the fence is raised",
+        "owners are asked for and the fence is not raised",
         "checkout/owners.py",
-        "    await store.close_books(epochs, counted)\n\n"
-        "    known = await store.known_orders(list(claims)) if claims else set()\n"
-        "    found = await store.owners(epochs)\n",
-        "    known = await store.known_orders(list(claims)) if claims else set()\n"
-        "    found = await store.owners(epochs)\n"
         "    await store.close_books(epochs, counted)\n",
+        "",
         (f"{_CLAIMS}test_the_fence_waits_for_a_batch_that_has_looked_at_it",),
     ),
     Mutant(

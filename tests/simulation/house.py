@@ -44,7 +44,7 @@ from kernel.money import Money
 from reservation import (
     EpochWatch,
     Halls,
-    Possession,
+    OwnersOf,
     Reaper,
     Rebuilder,
     ReservationService,
@@ -183,7 +183,7 @@ class Role:
         async def prices_of(showtime_id: str) -> Mapping[str, Money]:
             return dict.fromkeys((area.area_id for area in house.layout.areas), PRICE)
 
-        async def who_owns(epochs: Mapping[int, int]) -> Mapping[str, Sequence[Possession]]:
+        async def who_owns(epochs: Mapping[int, int]) -> OwnersOf:
             return await owners(store, self.log, epochs)
 
         self.commits = Commits(nodes, store)

@@ -297,8 +297,8 @@ class Script:
                 await side.store.find_payment(payment_id),
                 await side.store.find_refund(refund_id),
                 await side.store.positions(),
-                sorted(await side.store.owners(range(64)), key=lambda one: one.hold_id)
-                and sorted((o.hold_id, o.state, o.seats) for o in await side.store.owners(range(64))),
+                sorted(await side.store.owners([SHOWTIME]), key=lambda one: one.hold_id)
+                and sorted((o.hold_id, o.state, o.seats) for o in await side.store.owners([SHOWTIME])),
                 sorted(await side.store.paid_unconfirmed(5.0)),
                 sorted(await side.store.unprocessed_events()),
             ]

@@ -12,9 +12,10 @@ import re
 import secrets
 import struct
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, Literal
 
 import pytest_asyncio
 from redis.asyncio import Redis
@@ -22,7 +23,8 @@ from redis.asyncio import Redis
 from kernel.ids import HOLD_RANDOM_LENGTH, PARTITIONS, new_hold_id, new_showtime_id
 from reservation.keys import epoch_key, hold_prefix, keys_of
 from reservation.packing import pack_numbers, plane_of, seats_in, unpack_numbers
-from reservation.ports import Phase, Terms
+from reservation.ports import Phase, Possession, Terms
+from reservation.restore_redis import restore
 from runtime.lua import Script, load_scripts
 from runtime.redis_link import Argument, Nodes, ScriptRunner, connect
 
@@ -31,6 +33,7 @@ NOW_MS: Final = 1_800_000_000_000
 TTL_MS: Final = 60_000
 TOMBSTONE_MS: Final = 600_000
 
+_STATES: Final[dict[str, Literal["claimed", "sold"]]] = {"c": "claimed", "s": "sold"}
 _DECLARED_KEY: Final = re.compile(r"(\d+) (\w+) +(hash|string|zset|stream|set) ")
 
 
@@ -331,21 +334,55 @@ class Stage:
         losses_until_ms: int = 0,
         epoch: int = EPOCH,
         **changes: Any,
-    ) -> list[Any]:
-        """Build the map anew; `owned` is hold id, state letter, buyer, seats."""
-        terms = terms_of(self.showtime_id, **{"seats": self.seats, **changes})
-        arguments: list[Argument] = []
-        for hold_id, state, buyer, seats in owned:
-            arguments += hold_id, f"{state}:{NOW_MS}", buyer.encode() + b":" + pack_numbers(list(seats))
-        return await self.ask(
-            "restore_showtime",
-            *_terms(terms),
-            pack_numbers(list(blocked)),
-            self.now_ms,
-            losses_until_ms,
-            *arguments,
-            epoch=epoch,
+    ) -> tuple[int, int]:
+        """Build the map anew, step by step; `owned` is hold id, state letter, buyer, seats.
+
+        The answer is holds kept and dropped.
+        """
+        runner = ScriptRunner(self.redis, self.runner.nodes, self.scripts)
+        runner.adopt_epochs([epoch] * PARTITIONS)
+        return await restore(
+            runner,
+            terms_of(self.showtime_id, **{"seats": self.seats, **changes}),
+            blocked=list(blocked),
+            possessions=[
+                Possession(self.showtime_id, hold_id, buyer, _STATES[state], NOW_MS, tuple(seats))
+                for hold_id, state, buyer, seats in owned
+            ],
+            losses_until_ms=losses_until_ms,
+            now_ms=None if self.now_ms == "" else self.now_ms,
         )
+
+    async def begin_restore(self, *, epoch: int = EPOCH) -> list[Any]:
+        return await self.ask("begin_restore", self.now_ms, epoch=epoch)
+
+    async def add_records(
+        self,
+        names: Mapping[str, Argument] = MappingProxyType({}),
+        deadlines: Mapping[str, int] = MappingProxyType({}),
+        *,
+        epoch: int = EPOCH,
+    ) -> list[Any]:
+        """A piece: values by name, instants by tail."""
+        named = [word for pair in names.items() for word in pair]
+        due = [word for tail, at_ms in deadlines.items() for word in (at_ms, tail)]
+        return await self.ask("add_records", len(named), *named, *due, epoch=epoch)
+
+    async def put_in_place(
+        self,
+        *,
+        version: int,
+        names: int,
+        deadlines: int,
+        held: Iterable[int] = (),
+        blocked: Iterable[int] = (),
+        epoch: int = EPOCH,
+    ) -> list[Any]:
+        """The last step of a rebuild, of a map where nothing is sold."""
+        off_sale = plane_of(blocked, self.seats)
+        planes = (plane_of([*held, *blocked], self.seats), bytes(len(off_sale)), off_sale)
+        terms = _terms(terms_of(self.showtime_id, seats=self.seats))
+        return await self.ask("restore_showtime", *terms, 0, version, *planes, names, deadlines, epoch=epoch)
 
     async def log(self) -> list[dict[bytes, bytes]]:
         """Entries of the partition's log, this showtime's and its neighbours'."""

@@ -26,8 +26,8 @@ from tests.support.shop import Shop, claim_of, feed
 async def asked(shop: Shop, showtime_id: str) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Who owns what at a showtime: state and seats by order. Fails when an order is named twice."""
     epochs = dict.fromkeys(range(PARTITIONS), max(shop.platform.scripts.epochs))
-    by_showtime = await owners(shop.store, shop.platform.order_log, epochs)
-    found: Sequence[Possession] = by_showtime.get(showtime_id, ())
+    owners_of = await owners(shop.store, shop.platform.order_log, epochs)
+    found: Sequence[Possession] = (await owners_of([showtime_id]))[showtime_id]
     by_order = {f"ord_{one.hold_id[4:]}": (str(one.state), one.seats) for one in found}
     assert len(by_order) == len(found), "an owner is seen twice"
     return by_order
@@ -105,13 +105,13 @@ async def test_asking_postgres_first_would_lose_a_claim(shop: Shop) -> None:
     showtime_id = await shop.showtime()
     claim = claim_of(showtime_id, 7)
     await feed(shop, claim)
-    found = {one.hold_id for one in await shop.store.owners(range(PARTITIONS))}
+    found = {one.hold_id for one in await shop.store.owners([showtime_id])}
     await shop.write()
     partition = partition_of(showtime_id)
     position = (await shop.store.positions())[partition]
     found |= {entry.data.decode() for entry in await shop.log().read_unsettled(partition, position)}
     assert not any(claim.order_id[4:] in one for one in found)
-    assert hold_id_of(claim.order_id) in {one.hold_id for one in await shop.store.owners(range(PARTITIONS))}
+    assert hold_id_of(claim.order_id) in {one.hold_id for one in await shop.store.owners([showtime_id])}
 
 
 async def test_a_long_tail_is_seen_to_its_end(shop: Shop) -> None:

@@ -18,7 +18,7 @@ import pytest
 from entrypoints.platform import Platform
 from kernel.errors import InventoryRebuilding
 from kernel.ids import new_hold_id, new_id, new_showtime_id
-from reservation import Possession, keys_of
+from reservation import OwnersOf, keys_of
 from reservation.packing import seats_in
 from reservation.ports import Phase, Terms
 from reservation.store import Sale
@@ -33,7 +33,7 @@ def _while_rebuilding(
     """Have `act` done when the rebuild has read what is on sale, and has restored nothing yet."""
     owners = platform.rebuilder._owners
 
-    async def asked(epochs: Mapping[int, int]) -> Mapping[str, Sequence[Possession]]:
+    async def asked(epochs: Mapping[int, int]) -> OwnersOf:
         await act()
         return await owners(epochs)
 

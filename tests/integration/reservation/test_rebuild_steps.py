@@ -8,7 +8,7 @@ orders in the one moment that matters. Each control takes the order of the steps
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ import pytest_asyncio
 
 from kernel.errors import InventoryRebuilding
 from kernel.ids import new_hold_id, new_id
-from reservation import Possession
+from reservation import OwnersOf
 from reservation.inventory_redis import RedisInventory
 from reservation.keys import epoch_key
 from reservation.packing import seats_in
@@ -31,7 +31,7 @@ MINUTE_MS = 60_000
 #: Whose call is a step, and which of its methods are.
 STEPS = {
     "store": ("gate_book", "raise_epochs", "all_sales", "all_blocked", "mark_opened"),
-    "scripts": ("load", "run_many", "commands", "command"),
+    "scripts": ("load", "run", "run_many", "commands", "command"),
     "rebuilder": ("_owners",),
     "inventory": ("restore",),
 }
@@ -87,9 +87,9 @@ async def town(house: House) -> AsyncIterator[Town]:
 
 
 def _each_step(
-    town: Town, patch: pytest.MonkeyPatch, before: Callable[[str], None], after: Callable[[str], None]
+    town: Town, patch: pytest.MonkeyPatch, before: Callable[[str], int], after: Callable[[int], None]
 ) -> None:
-    """Have both called around every step of a rebuild."""
+    """Have both called around every step of a rebuild, steps within steps too; `before` numbers them."""
     platform = town.house.platform
     owners: dict[str, Any] = {
         "store": platform.reservation_store,
@@ -102,9 +102,9 @@ def _each_step(
 
             def around(step: str, call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
                 async def taken(*words: Any, **more: Any) -> Any:
-                    before(step)
+                    number = before(step)
                     answer = await call(*words, **more)
-                    after(step)
+                    after(number)
                     return answer
 
                 return taken
@@ -115,7 +115,7 @@ def _each_step(
 async def _steps_of_a_rebuild(town: Town) -> list[str]:
     taken: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        _each_step(town, patch, taken.append, lambda _: None)
+        _each_step(town, patch, lambda step: taken.append(step) or 0, lambda _: None)
         await town.house.platform.rebuilder.rebuild("test")
     return taken
 
@@ -124,13 +124,14 @@ async def _dies_at(town: Town, number: int, *, done: bool) -> None:
     """A rebuild whose process ends before its so-manieth step, or when that is done."""
     taken: list[str] = []
 
-    def come(step: str) -> None:
+    def come(step: str) -> int:
         taken.append(step)
         if len(taken) == number + 1 and not done:
             raise Died
+        return len(taken) - 1
 
-    def go(_: str) -> None:
-        if len(taken) == number + 1 and done:
+    def go(step: int) -> None:
+        if step == number and done:
             raise Died
 
     with pytest.MonkeyPatch.context() as patch:
@@ -166,7 +167,7 @@ async def test_with_the_epoch_written_first_a_gate_would_open_on_half_a_house(
     platform = town.house.platform
     owners = platform.rebuilder._owners
 
-    async def after_the_epoch(epochs: Mapping[int, int]) -> Mapping[str, Sequence[Possession]]:
+    async def after_the_epoch(epochs: Mapping[int, int]) -> OwnersOf:
         for partition, epoch in epochs.items():
             await platform.redis.set(epoch_key(partition), epoch)
         return await owners(epochs)
@@ -189,7 +190,7 @@ async def _order_after_the_owners_were_asked_for(town: Town, monkeypatch: pytest
     owners = platform.rebuilder._owners
     claimed: list[bool] = []
 
-    async def asked(epochs: Mapping[int, int]) -> Mapping[str, Sequence[Possession]]:
+    async def asked(epochs: Mapping[int, int]) -> OwnersOf:
         found = await owners(epochs)
         with suppress(InventoryRebuilding):
             claimed.append(

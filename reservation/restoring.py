@@ -1,0 +1,106 @@
+"""Every showtime made anew, a few halls at a time: PostgreSQL, this process and Redis work at once.
+
+Owners are asked for in statements about a bounded number of seats, so none of them comes near its deadline
+however much is sold, and what is in this process at once is bounded too. One statement is under way at a time
+(connections are few); meanwhile the answers before it are packed, or on their way to Redis.
+
+Nobody waits for a certain order, and nothing is open before all is done: whichever part fails ends the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from kernel import limits
+from reservation.ports import Possession, SeatInventory
+from reservation.store import Sale
+
+_log = logging.getLogger(__name__)
+
+#: Tells who owns what at some showtimes, by showtime, at the instant of asking.
+OwnersOf = Callable[[Sequence[str]], Awaitable[Mapping[str, Sequence[Possession]]]]
+
+
+@dataclass(slots=True)
+class Restored:
+    """What was put back."""
+
+    seats_owned: int = 0
+    holds_kept: int = 0
+    holds_dropped: int = 0
+
+
+async def restore_all(
+    inventory: SeatInventory,
+    sales: Sequence[Sale],
+    owners_of: OwnersOf,
+    blocked: Mapping[str, Sequence[int]],
+    *,
+    losses_until_ms: int,
+) -> Restored:
+    """Restore every showtime; `blocked` are house seats by showtime.
+
+    Raises what the stores raise; nothing is under way any more then.
+    """
+    restored = Restored()
+    left, asking = _few_halls(sales), asyncio.Lock()
+
+    async def restore_some() -> None:
+        while True:
+            async with asking:
+                some = next(left, None)
+                if some is None:
+                    return
+                owners = await owners_of([sale.showtime_id for sale in some])
+            for sale in some:
+                possessions = _in_the_hall(sale, owners.get(sale.showtime_id, ()))
+                kept, dropped = await inventory.restore(
+                    sale.terms,
+                    blocked=blocked.get(sale.showtime_id, ()),
+                    possessions=possessions,
+                    losses_until_ms=losses_until_ms,
+                )
+                restored.seats_owned += sum(len(one.seats) for one in possessions)
+                restored.holds_kept += kept
+                restored.holds_dropped += dropped
+
+    at_work = [asyncio.create_task(restore_some()) for _ in range(limits.rebuild_statements_in_flight_max)]
+    try:
+        await asyncio.gather(*at_work)
+    finally:
+        for task in at_work:
+            task.cancel()
+        await asyncio.gather(*at_work, return_exceptions=True)
+    return restored
+
+
+def _few_halls(sales: Sequence[Sale]) -> Iterator[list[Sale]]:
+    """All of them, at a time as many as one statement may ask about, and at least one."""
+    some: list[Sale] = []
+    seats = 0
+    for sale in sales:
+        if some and seats + sale.terms.seat_count > limits.rebuild_seats_per_statement_max:
+            yield some
+            some, seats = [], 0
+        some.append(sale)
+        seats += sale.terms.seat_count
+    if some:
+        yield some
+
+
+def _in_the_hall(sale: Sale, possessions: Sequence[Possession]) -> Sequence[Possession]:
+    """One row about a seat that does not exist must not keep every gate closed."""
+    seat_count = sale.terms.seat_count
+    odd = [one.hold_id for one in possessions if max(one.seats, default=0) >= seat_count]
+    if not odd:
+        return possessions
+    _log.error("owners of seats that %s does not have: %s", sale.showtime_id, odd)
+    return [
+        msgspec.structs.replace(one, seats=tuple(seat for seat in one.seats if seat < seat_count))
+        for one in possessions
+    ]
