@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-engines test-fast test-lua test-races lint format mutants simulate simulate-long bench bench-quick bench-page load lock openapi schema settings drill audit doctor clean
+.PHONY: help run test test-engines test-fast test-lua test-races lint format mutants simulate simulate-long chaos chaos-long bench bench-quick bench-page load lock openapi schema settings drill audit doctor clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,7 +21,7 @@ run: $(VENV)/.installed ## start everything on http://localhost:8080
 	@exec $(BIN)/seatrush up
 
 test: $(VENV)/.installed lint ## lint, then every test on real engines, also Debian's where found
-	$(BIN)/python -m pytest tests/unit tests/lua tests/contract tests/races tests/link tests/mutants tests/simulation
+	$(BIN)/python -m pytest tests/unit tests/lua tests/contract tests/races tests/link tests/mutants tests/simulation tests/adversity
 	$(BIN)/python -m pytest tests/integration tests/e2e tests/load
 	@$(MAKE) --no-print-directory test-engines
 
@@ -50,6 +50,12 @@ simulate: $(VENV)/.installed ## 20,000 histories in virtual time, and what met w
 
 simulate-long: $(VENV)/.installed ## a million of them
 	$(BIN)/python -m tests.simulation --seeds 1..1000000 --processes 2 --coverage
+
+chaos: $(VENV)/.installed ## break a throw-away instance in pairs of faults, ten rounds of 30 s
+	@$(BIN)/seatrush chaos --rounds 10 --seed $(or $(SEED),1)
+
+chaos-long: $(VENV)/.installed ## two hundred rounds (some hours), and docs/results/chaos.json
+	@$(BIN)/seatrush chaos --rounds 200 --seed $(or $(SEED),1) --results docs/results/chaos.json
 
 lint: $(VENV)/.installed ## ruff, mypy, import rows, Lua headers, named queries
 	$(BIN)/ruff check .

@@ -20,6 +20,7 @@ from rich.table import Table
 
 from entrypoints.audit.command import register as register_audit
 from entrypoints.backups import register as register_backups
+from entrypoints.chaos.command import chaos
 from entrypoints.console import (
     BAD_SETTINGS,
     DOWN,
@@ -267,6 +268,7 @@ def token(
 
 register_audit(app, with_platform)
 app.command()(rush)
+app.command()(chaos)
 
 
 @app.command()

@@ -7,13 +7,12 @@ over is one such group; the search succeeds at its first try on sound histories 
 where the dead ends become too many. Undecided is said, and is never taken for a proof.
 
 What happens by itself is made up here: a hold may expire from its deadline on, a claim lapse from its own;
-whatever was granted with an unknown outcome may end at any time. When seat maps were made anew meanwhile,
-holds may be lost from then on: no hold is promised to survive that, every order is.
+whatever was granted with an unknown outcome may end at any time. When seat maps forgot meanwhile, holds that
+were asked for until then may be lost from then on: no hold is promised to survive that, every order is.
 """
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -60,7 +59,7 @@ def judge(operations: Sequence[Operation], *, tries_max: int = TRIES_MAX) -> Jud
 
 def calls_of(operations: Sequence[Operation]) -> list[Call]:
     """The calls of one showtime: what clients asked, and what may have happened by itself."""
-    lost_from_s = min((one.asked_s for one in operations if one.what == "lost"), default=math.inf)
+    losses = [one for one in operations if one.what == "lost"]
     calls: list[Call] = []
     holds: dict[str, Operation] = {}
     until_s: dict[str, float] = {}
@@ -82,11 +81,15 @@ def calls_of(operations: Sequence[Operation]) -> list[Call]:
         instants = [until_s[hold_id]] if hold_id in until_s else []
         if held.answered_s is None:
             instants.append(held.asked_s)
-        if lost_from_s < math.inf:
-            instants.append(max(lost_from_s, held.asked_s))
+        instants += [max(loss.asked_s, held.asked_s) for loss in losses if _concerns(loss, held)]
         if instants:
             calls.append(Call("expire", hold_id, held.seats, min(instants)))
     return calls
+
+
+def _concerns(loss: Operation, held: Operation) -> bool:
+    """Whether a hold may be among what was forgotten."""
+    return loss.answered_s is None or held.asked_s <= loss.answered_s
 
 
 def _by_showtime(operations: Iterable[Operation]) -> dict[str, list[Operation]]:

@@ -19,7 +19,8 @@ CLOCKS_DIFFER_S: Final = 0.5
 
 #: hold: seats granted. extend: granted for longer. release: let go. claim: the hold became an order. sell:
 #: the order is confirmed. give_back: its seats came back. saw_taken, saw_free: a reading that was exact.
-#: lost: seat maps were made anew, so from `asked_s` on any hold may be gone (and no order); it has no seats.
+#: lost: seat maps forgot, so from `asked_s` on a hold asked for until `answered_s` may be gone, and no order;
+#: it has no seats.
 What = Literal["hold", "extend", "release", "claim", "sell", "give_back", "saw_taken", "saw_free", "lost"]
 
 
@@ -27,8 +28,8 @@ class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
     """What was asked about some seats, all of them together, and when that was answered.
 
     `hold_id` names the owner through all its phases (a reading has none); instants are seconds of one
-    monotonic clock. `answered_s` is None when the outcome is unknown. `until_s`: from when what was granted
-    (hold, extend, claim) may end by itself; None when it may not.
+    monotonic clock. `answered_s` is None when the outcome is unknown, or a loss has no end. `until_s`: from
+    when what was granted (hold, extend, claim) may end by itself; None when it may not.
     """
 
     what: What

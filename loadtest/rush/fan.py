@@ -95,6 +95,7 @@ class Evening:
         self._rng = random.Random(fan.seed + visit)  # noqa: S311 (a draw to repeat)
         self._keys = 0
         self._asked_s = 0.0  # when the last question left
+        self._booking: Booking | None = None  # the order it came to
         self._key_prefix = f"{sale.run_id}-{fan.number}-{visit}"
 
     async def spend(self, wish: Wish | None = None) -> Outcome:
@@ -164,6 +165,7 @@ class Evening:
             return step
         booking = self._sale.history.book(str(placed.body["order_id"]), self._token, held.seats)
         booking.state = str(placed.body["state"])
+        self._booking = booking
         looks, paid = 0, False
         while True:
             await asyncio.sleep(step.after_s)
@@ -197,8 +199,12 @@ class Evening:
         if url is None:
             return GiveUp("no_test_url")
         # Approving needs no key: the gateway's books settle a payment once, however often it is asked.
-        approval = await self._ask("approve", "POST", url, {"outcome": "approve"})
+        approval = await self._ask("approve", "POST", url, {"outcome": self._outcome()})
         return None if approval.status in {200, 202} else GiveUp(f"gateway_{approval.code}")
+
+    def _outcome(self) -> str:
+        """What the gateway is told to do with our money, in the sandbox's words."""
+        return "approve"
 
     async def _post(self, kind: str, path: str, body: dict[str, Any]) -> Answer:
         self._keys += 1

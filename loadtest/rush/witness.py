@@ -2,10 +2,10 @@
 
 The history (`history.py`) knows what each order came to; whether two people had a seat one after the other
 or at the same time is a question of instants. So here stands, for every hold that was granted, when it was
-asked for, when the answer came, until when it was promised, and the same for its release, its order and its
-sale. An answer that never came, or was a 5xx at any of its repeats, leaves the operation open: it may have
-had its effect. An order is a claim from the first answer that shows it to be kept for good, however late that
-is; a sale likewise.
+asked for, when the answer came, until when it was promised, and the same for its extension, its release, its
+order, its sale and its return. An answer that never came, or was a 5xx at any of its repeats, leaves the
+operation open: it may have had its effect. An order is a claim from the first answer that shows it to be kept
+for good, however late that is; a sale likewise.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ class Witness:
         self._unix_s = unix_s
         self._lives: dict[str, _Life] = {}
         self._hold_of: dict[str, str] = {}
-        self._lost_from_s: float | None = None
+        self._losses: list[tuple[float, float | None]] = []
 
-    def maps_were_remade(self, from_s: float) -> None:
-        """Seat maps were made anew at some instant since, and holds may have been lost."""
-        self._lost_from_s = from_s
+    def maps_were_remade(self, from_s: float, until_s: float | None = None) -> None:
+        """Seat maps were lost at some instant between these, and holds granted before may be gone."""
+        self._losses.append((from_s, until_s))
 
     def held(self, held: Held, asked_s: float, answer: Answer) -> None:
         """Seats were granted."""
@@ -67,10 +67,27 @@ class Witness:
         self._lives[held.hold_id] = _Life(held.seats, {"hold": step})
 
     def released(self, hold_id: str, asked_s: float, answer: Answer) -> None:
-        """Somebody asked to let go."""
-        if answer.status == 204 or answer.unsure:
+        """Somebody asked to let go.
+
+        A 404 says that the hold is gone and not by whom: where a connection broke, the HTTP library has asked
+        twice (DELETE may be repeated), and told us of the second answer only.
+        """
+        if answer.status in {204, 404} or answer.unsure:
             answered_s = self._monotonic_s() if answer.status == 204 else None
             self._lives[hold_id].steps["release"] = _Step(asked_s, answered_s)
+
+    def extended(self, hold_id: str, asked_s: float, answer: Answer) -> None:
+        """Somebody asked for more time."""
+        if answer.status == 200:
+            until_s = self._deadline(answer, "expires_at", asked_s)
+            self._lives[hold_id].steps["extend"] = _Step(asked_s, self._monotonic_s(), until_s)
+        elif answer.unsure:
+            self._lives[hold_id].steps["extend"] = _Step(asked_s)
+
+    def given_back(self, order_id: str, asked_s: float, answer: Answer) -> None:
+        """Somebody asked for the money back; done once an answer shows the order refunded."""
+        if answer.status == 202 or answer.unsure:
+            self._lives[self._hold_of[order_id]].steps["give_back"] = _Step(asked_s)
 
     def ordered(self, hold_id: str, asked_s: float, answer: Answer) -> None:
         """Somebody asked to make an order of a hold."""
@@ -89,9 +106,13 @@ class Witness:
     def seen(self, order_id: str, answer: Answer) -> None:
         """An answer showed an order; what it shows has happened by now."""
         state = answer.body.get("state")
-        if answer.status not in {200, 201, 202} or state not in _KEPT or order_id not in self._hold_of:
+        if answer.status not in {200, 201, 202} or order_id not in self._hold_of:
             return
         steps = self._lives[self._hold_of[order_id]].steps
+        if state == "refunded" and "give_back" in steps and steps["give_back"].answered_s is None:
+            steps["give_back"].answered_s = self._monotonic_s()
+        if state not in _KEPT:
+            return
         claim = steps["claim"]
         if claim.answered_s is None:
             claim.answered_s = self._monotonic_s()
@@ -109,8 +130,10 @@ class Witness:
             for hold_id, life in self._lives.items()
             for what, step in life.steps.items()
         ]
-        if self._lost_from_s is not None:
-            told.append(Operation("lost", "", (), self._lost_from_s, showtime_id=self._showtime_id))
+        told += [
+            Operation("lost", "", (), from_s, until_s, showtime_id=self._showtime_id)
+            for from_s, until_s in self._losses
+        ]
         return told
 
     def _deadline(self, answer: Answer, name: str, asked_s: float) -> float:

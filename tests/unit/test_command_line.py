@@ -41,6 +41,7 @@ VERBS: Final = {
     "seats block",
     "seats unblock",
     "rush",
+    "chaos",
     "audit",
     "backup",
     "restore",

@@ -48,6 +48,14 @@ def test_maps_made_anew_may_lose_holds_and_never_orders() -> None:
     assert judge([HELD, CLAIMED, OTHER, Operation("lost", "", (), 4.0)]).impossible
 
 
+def test_a_loss_that_ended_is_no_excuse_for_holds_asked_for_afterwards() -> None:
+    assert judge([HELD, OTHER, Operation("lost", "", (), 4.0, 4.5)]).impossible == ()
+    assert judge([HELD, OTHER, Operation("lost", "", (), -2.0, -1.0)]).impossible
+    assert judge([HELD, OTHER, Operation("lost", "", (), -2.0)]).impossible == ()
+    earlier_and_later = [Operation("lost", "", (), -2.0, -1.0), Operation("lost", "", (), 4.0, 4.5)]
+    assert judge([HELD, OTHER, *earlier_and_later]).impossible == ()
+
+
 def test_a_party_is_held_together_or_not_at_all() -> None:
     """Each seat by itself is explained: A1 was taken early in the interval, A2 late."""
     party = Operation("hold", "hld_1", ("A1", "A2"), 0.0, 10.0)

@@ -53,6 +53,7 @@ def test_a_deadline_nobody_told_promises_nothing(evening: Evening) -> None:
         (Answer(204, unsure=True), True, True),
         (Answer(503, unsure=True), True, False),
         (Answer(410, unsure=True), True, False),
+        (Answer(404), True, False),
         (Answer(410), False, False),
     ],
 )
@@ -114,3 +115,40 @@ def test_a_rebuild_is_told_with_everything_else(evening: Evening) -> None:
     assert evening.of("lost") is None
     evening.witness.maps_were_remade(90.0)
     assert evening.of("lost") == Operation("lost", "", (), 90.0, showtime_id="sho_1")
+
+
+def test_every_loss_is_told_with_its_end(evening: Evening) -> None:
+    evening.witness.maps_were_remade(90.0, 91.0)
+    evening.witness.maps_were_remade(95.0, 96.5)
+    losses = [one for one in evening.witness.operations() if one.what == "lost"]
+    assert [(one.asked_s, one.answered_s) for one in losses] == [(90.0, 91.0), (95.0, 96.5)]
+
+
+def test_an_extension_moves_the_deadline_is_open_or_was_refused(evening: Evening) -> None:
+    evening.witness.extended("hld_1", 99.5, Answer(410, {"code": "hold_expired"}))
+    assert evening.of("extend") is None
+    evening.witness.extended("hld_1", 99.5, Answer(503, unsure=True))
+    assert evening.of("extend") == Operation("extend", "hld_1", ("A1",), 99.5, showtime_id="sho_1")
+    evening.witness.extended("hld_1", 99.7, Answer(200, GRANTED.body))
+    until_s = 100.0 + 480.0 - CLOCKS_DIFFER_S
+    assert evening.of("extend") == Operation("extend", "hld_1", ("A1",), 99.7, 100.0, until_s, "sho_1")
+
+
+def test_seats_are_back_by_the_first_answer_that_shows_the_order_refunded(evening: Evening) -> None:
+    evening.witness.ordered("hld_1", 99.8, Answer(201, {"order_id": "ord_1", "state": "confirmed"}))
+    evening.witness.seen("ord_1", Answer(200, {"state": "refunded"}))
+    assert evening.of("give_back") is None, "nobody asked"
+    evening.witness.given_back("ord_1", 101.0, Answer(409, {"code": "refund_not_allowed"}))
+    assert evening.of("give_back") is None
+    evening.witness.given_back("ord_1", 102.0, Answer(202, {"state": "requested"}))
+    evening.witness.seen("ord_1", Answer(200, {"state": "confirmed"}))
+    back = evening.of("give_back")
+    assert back is not None
+    assert (back.asked_s, back.answered_s) == (102.0, None)
+    evening.now_s = 107.0
+    evening.witness.seen("ord_1", Answer(200, {"state": "refunded"}))
+    evening.now_s = 109.0
+    evening.witness.seen("ord_1", Answer(200, {"state": "refunded"}))
+    back = evening.of("give_back")
+    assert back is not None
+    assert (back.asked_s, back.answered_s) == (102.0, 107.0)

@@ -1,0 +1,85 @@
+"""`seatrush chaos`: real processes broken in pairs while people buy, and what its exit code says.
+
+Goal: a house that keeps its promises ends with 0, whatever was killed, wiped or cut off in the middle; one
+without a guard is found out. Method: short rounds on fixed seeds. The control runs PostgreSQL as people do
+who want it faster, without waiting for its disk: a kill takes back what that saved, and nothing but what
+clients were told can tell.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from entrypoints.chaos.faults import FAULTS
+from entrypoints.chaos.house import run_house
+from entrypoints.chaos.plan import Plan, Strike, draw_plan
+from entrypoints.chaos.run import play
+from loadtest.histories import load
+from runtime.paths import ROOT
+
+PAIR = ("redis-wiped", "writer-killed")
+
+
+@pytest.mark.timeout(300)
+def test_a_wiped_redis_and_a_killed_writer_cost_nobody_an_order(tmp_path: Path) -> None:
+    results, kept = tmp_path / "chaos.json", tmp_path / "kept"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "entrypoints.cli", "chaos", "--seed", "7", "--seconds", "12"),
+            *("--faults", ",".join(PAIR), "--results", str(results), "--keep", str(kept), "--json"),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (played,) = json.loads(done.stdout)["rounds"]
+    plan = draw_plan(7, 12, {kind: FAULTS[kind].lasts_s for kind in PAIR})
+    assert [(one["kind"], one["at_s"]) for one in played["plan"]] == [
+        (one.kind, one.at_s) for one in plan.strikes
+    ]
+    assert len(played["done"]) == len(plan.strikes) == 4
+    assert played["verdict"]["broken"] == []
+    assert played["people"]["bought"] > 20
+    assert played["verdict"]["orders"] >= played["people"]["bought"]
+    figures = json.loads(results.read_text())["figures"]
+    assert figures["strikes_by_kind"] == {"writer-killed": 2, "redis-wiped": 2}
+    assert (figures["runs"], figures["broken"], figures["distinct_pairs"]) == (1, 0, 1)
+    told = load(kept / "seed-7" / "history.ndjson")
+    assert len(told) == played["verdict"]["operations"]
+    assert any(one.what == "lost" and one.answered_s is not None for one in told)
+    assert (kept / "seed-7" / "log" / "reaper.log").stat().st_size > 0
+
+
+@pytest.mark.timeout(300)
+async def test_a_database_that_does_not_wait_for_its_disk_is_found_out_by_a_kill() -> None:
+    """The control: one setting away from the promise, and only what clients were told can tell."""
+    plan = Plan(1, 7.0, (Strike("postgres-killed", 5.0, 0.0, 1),))
+    async with run_house(
+        settings={"SEATRUSH_THROWAWAY_ENGINES": "true"},
+        postgres_options={"synchronous_commit": "off", "wal_writer_delay": "10s"},
+    ) as house:
+        played = await play(house, plan, say=lambda _: None, settles_within_s=8.0)
+    assert played.exit_code == 3
+    assert any("acknowledged and gone" in sentence for sentence in played.verdict.broken)
+
+
+def test_an_unknown_fault_is_a_usage_error_that_names_the_known_ones() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "entrypoints.cli", "chaos", "--faults", "earthquake"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "earthquake" in done.stderr
+    assert "redis-set-back" in done.stderr
