@@ -45,7 +45,7 @@ TICKET: Final[Table] = {
 CLAIM: Final[Table] = {
     "claimed": frozenset({"sold", "released"}),
     "sold": frozenset({"returned"}),
-    "released": frozenset(),
+    "released": frozenset({"sold"}),  # paid late, and its seats still free: the owner index is the arbiter
     "returned": frozenset(),
 }
 

@@ -138,7 +138,7 @@ class Replica:
         self._ids_wanted = False
         self._hold_ids: set[str] | None = None
         self._hold_ids_max = 0
-        self._asking: set[Asking] = set()  # holds on their way
+        self._asking: dict[Asking, None] = {}  # holds on their way, the first asked first
         self._asked_for = 0
         self._granted: set[str] = set()  # by this worker since the newest read was asked for
 
@@ -215,13 +215,13 @@ class Replica:
     def begin_asking(self, seats: int) -> Asking:
         """A hold of these seats is on its way through this worker; `end_asking` when it was answered."""
         asking = Asking(seats)
-        self._asking.add(asking)
+        self._asking[asking] = None
         self._asked_for |= seats
         return asking
 
     def end_asking(self, asking: Asking) -> None:
         """It was answered; whoever waited for that goes on."""
-        self._asking.remove(asking)
+        del self._asking[asking]
         self._asked_for &= ~asking.seats
         if asking.answered is not None:
             asking.answered.set_result(None)

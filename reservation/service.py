@@ -142,8 +142,7 @@ class ReservationService:
         if verdict != "ask":
             raise self._no_sale(replica, verdict)
         taken = (await self._maps.current(showtime_id, for_holding=True)).taken
-        repeated = replica.knows(hold_id) is not False
-        told = None if repeated else kept_for(replica, wish, replica.taken)
+        told = kept_for(replica, wish, replica.taken) if replica.knows(hold_id) is False else None
         if told and not replica.is_overdue(self._clock.monotonic_s()):
             raise told.error()
         seed = zlib.crc32(hold_id.encode())
@@ -154,7 +153,7 @@ class ReservationService:
                 taken = (await self._maps.current(showtime_id, for_holding=True)).taken
                 pick = _pick(showtime, taken, wish, seed, attempt)
             if pick is None:
-                if repeated:
+                if replica.knows(hold_id) is not False:  # asked now: a picture looked at since may have it
                     with suppress(NotFound, errors.HoldLost):
                         return await self._find_repeated(account_id, hold_id, wish)
                 raise keep(replica, showtime, wish, nothing_left(showtime, taken)).error()

@@ -109,6 +109,22 @@ async def test_data_of_another_epoch_is_left_exactly_as_it_is(
     assert await stage.picture() == before
 
 
+@pytest.mark.parametrize("found", [None, EPOCH - 1, -EPOCH - 1, "no number"])
+async def test_only_what_its_own_rebuild_has_shut_is_opened(stage: Stage, found: int | str | None) -> None:
+    key = stage.key("epoch")
+    await stage.redis.delete(key)  # what a wipe leaves of it
+    if found is not None:
+        await stage.redis.set(key, found)
+
+    assert await stage.ask("open_partition") == ["inventory_rebuilding"]
+    assert await stage.redis.get(key) == (None if found is None else str(found).encode())
+
+    await stage.redis.set(key, -EPOCH)
+    for _ in range(2):
+        assert await stage.ask("open_partition") == ["partition_opened"]
+    assert await stage.redis.get(key) == b"%d" % EPOCH
+
+
 async def test_a_showtime_is_not_taken_for_new_before_its_partition_is_of_the_epoch(stage: Stage) -> None:
     await stage.redis.set(stage.key("epoch"), EPOCH - 1)
     assert await stage.open() == ["inventory_rebuilding"]

@@ -464,6 +464,7 @@ async def _data_of_another_epoch(stage: Stage) -> Question:
 
 @reaches("open_partition", "partition_opened")
 async def _end_of_a_rebuild(stage: Stage) -> Question:
+    await stage.redis.set(stage.key("epoch"), -EPOCH)
     return Question(stage.ask("open_partition"), [])
 
 

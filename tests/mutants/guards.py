@@ -53,6 +53,16 @@ _SCRIPTS: Final = (
         ("lua/test_fence.py::test_data_of_another_epoch_is_left_exactly_as_it_is",),
     ),
     Mutant(
+        "a partition is opened whose data was wiped while it was made",
+        "lua/seats/open_partition.lua",
+        "if math.abs(known or 0) ~= tonumber(EPOCH) then",
+        "if known and math.abs(known) > tonumber(EPOCH) then",
+        (
+            "lua/test_fence.py::test_only_what_its_own_rebuild_has_shut_is_opened",
+            f"{_STEPS}test_maps_that_are_wiped_before_the_gate_opens_are_made_again",
+        ),
+    ),
+    Mutant(
         "a claim is made of a hold past its time",
         "lua/seats/claim_hold.lua",
         "if record.state == 'x' or record.expires_at_ms <= now then",

@@ -9,13 +9,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from typing import Final
 
 from tests.simulation import coverage
-from tests.simulation.house import Outcome, play
+from tests.simulation.playing import Played, outcomes
 
 FAILURES_SHOWN: Final = 5
 
@@ -31,40 +28,21 @@ def main() -> int:
     first, _, last = arguments.seeds.partition("..")
     seeds = range(int(first), int(last or first) + 1)
     began_s = time.perf_counter()
-    met: Counter[tuple[str, str]] = Counter()
-    failed: list[Outcome] = []
-    events = confirmed = 0
-    virtual_s = 0.0
-    for outcome in _played(seeds, arguments.processes):
-        met.update(outcome.met)
-        events += outcome.events
-        confirmed += outcome.confirmed
-        virtual_s += outcome.virtual_s
+    played = Played()
+    for outcome in outcomes(seeds, arguments.processes):
+        played.add(outcome)
         if arguments.tell:
             print(f"seed {outcome.seed}: {outcome.digest}")
             print(outcome.told())
-        if outcome.violations:
-            failed.append(outcome)
-            if len(failed) <= FAILURES_SHOWN and not arguments.tell:
-                print(outcome.told(), file=sys.stderr)
+        elif outcome.violations and len(played.failed) <= FAILURES_SHOWN:
+            print(outcome.told(), file=sys.stderr)
     took_s = time.perf_counter() - began_s
     if arguments.coverage:
-        print(coverage.table(met))
-    print(
-        f"{len(seeds)} seeds in {took_s:.1f} s: {len(seeds) / took_s:.1f} seeds/s, {events} events, "
-        f"{virtual_s / 3600:.1f} h of virtual time, {confirmed} sales, {len(failed)} failed"
-    )
-    for outcome in failed[FAILURES_SHOWN:]:
+        print(coverage.table(played.met))
+    print(f"{took_s:.1f} s, {len(seeds) / took_s:.1f} seeds/s: {played.told()}")
+    for outcome in played.failed[FAILURES_SHOWN:]:
         print(f"seed {outcome.seed}: {outcome.violations[0]}")
-    return 1 if failed else 0
-
-
-def _played(seeds: range, processes: int) -> Iterator[Outcome]:
-    if processes == 1:
-        yield from map(play, seeds)
-        return
-    with ProcessPoolExecutor(processes) as pool:
-        yield from pool.map(play, seeds, chunksize=20)
+    return 1 if played.failed else 0
 
 
 if __name__ == "__main__":

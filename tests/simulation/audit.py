@@ -16,16 +16,13 @@ from checkout.entries import Claim, decode
 from kernel.ids import partition_of, showtime_of
 from reservation.replica import YOUNG_S
 from tests.simulation.postgres import Row
+from tests.simulation.world import BEGINNING_MS
 
 if TYPE_CHECKING:
-    from tests.simulation.house import House
+    from tests.simulation.house import House, Role
 
 #: Why an entry may be put aside; anything else would be weather taken for a bad entry.
 REASONS: Final = frozenset({"seat_taken", "hold_key_reused", "invalid_state", "hold_lost"})
-
-#: How old a picture may be from which a worker refuses: a repeat that is quicker, on another worker, is
-#: refused by one who has not heard of its hold yet.
-PICTURE_MS: Final = int(YOUNG_S * 1_000)
 
 
 class Books:
@@ -72,15 +69,20 @@ class Books:
                     "I8", f"seat {claim['seat_index']} is owned by {claim['order_id']} and was held again"
                 )
 
-    def judge_refused_hold(self, hold_id: str, asked_ms: int) -> None:
-        """A repeat is answered with the hold it made, not with itself as somebody else's (I7)."""
+    def judge_refused_hold(self, worker: Role, hold_id: str, asked_s: float) -> None:
+        """A repeat is answered with the hold it made, not with itself as somebody else's (I7).
+
+        Whoever has not heard yet that its seats came free may think they are still another's.
+        """
         showtime = self._house.seats.memory.showtimes.get(showtime_of(hold_id))
         record = showtime.records.get(hold_id) if showtime else None
+        unheard = self._house.seats.unheard.get(worker.process, {}).values()
         if (
             record is not None
             and record.state == "held"
-            and record.created_at_ms < asked_ms - PICTURE_MS
+            and record.created_at_ms < 1_000 * asked_s + BEGINNING_MS
             and record.expires_at_ms > self._house.world.now_ms
+            and not any(told_s >= asked_s - YOUNG_S for told_s in unheard)
         ):
             self._wrong("I7", f"the repeat of {hold_id} was refused because of itself")
 
@@ -230,7 +232,8 @@ class Books:
         return found
 
     def _epoch(self) -> int:
-        return int(self._house.postgres.tables["epoch"][(True,)]["epoch"])
+        partition = partition_of(self._house.showtime_id)
+        return int(self._house.postgres.tables["epochs"][(partition,)]["epoch"])
 
     def judge_settled(self) -> None:
         """I6, I8, I9, I10 and I16."""

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from tests.simulation.house import House, Role
 
 ATTEMPTS_MAX: Final = 12
+#: Whoever was refused thinks about it for up to so long. A hall is sold out most of the time, and to ask ten
+#: times a second for what is gone costs a history half of its work and tries nothing new.
+REFUSED_PAUSE_S: Final = 0.6
 
 
 class GaveUp(Exception):
@@ -46,6 +49,7 @@ class Fan:
                 await self._visit()
             except SeatRushError as refusal:
                 self._world.note(self._account[-2:], "refused", refusal.code.name)
+                await self._pause(REFUSED_PAUSE_S)
             except GaveUp:
                 self._world.note(self._account[-2:], "gave up")
 
@@ -83,7 +87,7 @@ class Fan:
         if self._chance(0.3):
             await self._pause(self._house.hold_ttl_ms / 800)
         order_id = await self._order(hold.hold_id)
-        if self._chance(0.5):
+        if self._chance(0.7):
             await self._pay(order_id)
         if await self._is_confirmed(order_id) and self._chance(0.7):
             request = self._request()
@@ -97,24 +101,23 @@ class Fan:
     async def _hold(self) -> Any:
         """Seats by name, mostly those everybody wants, or the best there are."""
         seats, key = self._house.layout.seats, next(self._keys)
-        if self._chance(0.25):
-            wish = BestAvailable(self._dice.choice([1, 2]))
-            return await self._insist(
-                lambda worker: worker.holds.hold_best(self._account, self._house.showtime_id, wish, key)
-            )
+        account, showtime_id = self._account, self._house.showtime_id
+        best = BestAvailable(self._dice.choice([1, 2])) if self._chance(0.25) else None
         count = min(len(seats), self._dice.choice([1, 1, 2, 3]))
         first = min(self._dice.choice([0, 0, 1, 2, len(seats)]), len(seats) - count)
         labels = [seat.label for seat in seats[first : first + count]]
-        hold_id = hold_id_for(self._house.showtime_id, self._account, key)
+        hold_id = hold_id_for(showtime_id, account, key)
 
         async def hold(worker: Role) -> Any:
-            asked_ms = self._world.now_ms
-            self._world.note(self._account[-2:], "wants", hold_id, *labels)
+            asked_s = self._world.now_s
+            self._world.note(account[-2:], "wants", hold_id, *([best.count] if best else labels))
             try:
-                return await worker.holds.hold_named(self._account, self._house.showtime_id, labels, key)
+                if best:
+                    return await worker.holds.hold_best(account, showtime_id, best, key)
+                return await worker.holds.hold_named(account, showtime_id, labels, key)
             except SeatRushError as refusal:
                 if refusal.code.name in {"seat_taken", "sold_out", "seat_limit_exceeded"}:
-                    self._house.books.judge_refused_hold(hold_id, asked_ms)
+                    self._house.books.judge_refused_hold(worker, hold_id, asked_s)
                 raise
 
         held = await self._insist(hold)

@@ -5,26 +5,28 @@ does not know: scripts that are loaded or not, data that carries an epoch or not
 consumer group. All of it is one server's memory, so it is lost together, and comes back together as it was
 some time ago.
 
-`Redis` is as much of the plain client as the order log, the rebuild and the reaper use; `Runner`, `Nodes`
-and `Inventory` are what stands on the link.
+`Redis` is as much of the plain client as the order log uses; `Runner`, `Link`, `Nodes` and `Inventory` are
+what stands on the link, and `SeatServer.command` what the server makes of plain commands sent there.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import ResponseError
 
-from checkout.log_redis import log_position
+from checkout.log_redis import COMMITTED_CHANNEL, log_position
 from kernel.errors import InventoryRebuilding, SeatsUnavailable
 from kernel.ids import partition_of, showtime_of
-from reservation import epoch_key, log_key, showtimes_key
+from reservation import epoch_key, keys_of, log_key, showtimes_key
 from reservation.inventory_memory import MemoryInventory
+from reservation.keys import FREED_CHANNEL, PLACE_KEY
 from reservation.ports import Swept, Terms
 from tests.simulation.world import Lost, Process, Wire, World
 
@@ -46,6 +48,10 @@ _PHASES: Final = {
     "restore": "rebuild",
     "open_showtime": "rebuild",
 }
+
+
+#: Scripts after which more may be had than before, if they changed the map.
+_FREES: Final = frozenset({"release", "return_seats", "sweep", "open_showtime"})
 
 
 @dataclass
@@ -71,8 +77,10 @@ class Memory:
     """Everything a server has that is lost with it."""
 
     showtimes: dict[str, Any] = field(default_factory=dict)
+    #: Of showtimes and of partitions; negative while a rebuild makes it.
     epoch_of: dict[str, int] = field(default_factory=dict)
     epochs: dict[int, int] = field(default_factory=dict)
+    place: bytes | None = None
     listed: dict[int, dict[str, None]] = field(default_factory=dict)
     streams: dict[int, Stream] = field(default_factory=dict)
 
@@ -86,11 +94,16 @@ class SeatServer:
         self.scripts: set[int] = set()
         self.inventory = inventory(lambda: world.now_ms)
         self.is_away = False
+        #: How often it was started, which is its name.
+        self.starts = 1
         self.has_lost = False
         self.checks_epoch = True
         self.on_grant: Callable[[str, Sequence[int]], None] = lambda showtime_id, seats: None
-        self.listeners: dict[Callable[[bytes], None], Process] = {}
-        self._readers: list[asyncio.Event] = []
+        self.listeners: dict[tuple[str, Callable[[bytes], None]], Process] = {}
+        #: What came free and a process has not heard of: when it was told, by process.
+        self.unheard: dict[Process, dict[object, float]] = {}
+        #: Blocked reads: whether something came.
+        self._readers: list[asyncio.Future[bool]] = []
         self._adopt(self.memory)
 
     def _adopt(self, memory: Memory) -> None:
@@ -117,6 +130,7 @@ class SeatServer:
     def restart(self, memory: Memory) -> None:
         """Down and up again, with the data of some earlier instant; scripts are never kept."""
         self.has_lost = True
+        self.starts += 1
         self.scripts.clear()
         self._adopt(memory)
 
@@ -135,10 +149,14 @@ class SeatServer:
         known = memory.epoch_of.get(showtime_id)
         if verb == "open_showtime" and known is None:
             known = memory.epochs.get(partition_of(showtime_id))
-        is_known = known == epoch if verb != "restore" else known is None or abs(known) <= epoch
-        if not is_known and self.checks_epoch:
+        believed = abs(known or 0) <= epoch if verb == "restore" else known == epoch
+        if self.checks_epoch and not believed:
             raise InventoryRebuilding(retry_after_s=1.0)
+        showtime = memory.showtimes.get(showtime_id)
+        version = showtime.version if showtime else 0
         answer = _at_once(getattr(self.inventory, verb)(*words, **named))
+        if verb in _FREES and showtime and showtime.version > version:
+            self._tell_freed(showtime_id, showtime.version)
         if verb in {"open_showtime", "restore"}:
             memory.epoch_of[showtime_id] = epoch
             memory.listed.setdefault(partition_of(showtime_id), {})[showtime_id] = None
@@ -149,14 +167,57 @@ class SeatServer:
         self.inventory.log.clear()
         return answer
 
-    def read_epoch(self, epoch: int, partition: int) -> None:
-        if epoch not in self.scripts or (self.memory.epochs.get(partition) != epoch and self.checks_epoch):
+    def turn_gate(self, verb: str, epoch: int, key: str) -> None:
+        """One of the scripts that shut and open, on the key it is given. Raises InventoryRebuilding."""
+        kept: dict[Any, int] = self.memory.epochs
+        at: Any = _PARTITION_OF.get(key)
+        if verb == "shut_showtime":
+            kept, at = self.memory.epoch_of, key.rpartition(":")[2]
+            if at not in kept:
+                return
+        known = kept.get(at, 0)
+        may = known in {epoch, -epoch} if verb == "open_partition" else abs(known) <= epoch
+        if epoch not in self.scripts or not may:
             raise InventoryRebuilding(retry_after_s=1.0)
+        kept[at] = epoch if verb == "open_partition" else -epoch
 
-    def open_partition(self, epoch: int, partition: int) -> None:
-        if epoch not in self.scripts:
-            raise InventoryRebuilding(retry_after_s=1.0)
-        self.memory.epochs[partition] = epoch
+    # Plain commands
+
+    def command(self, words: Sequence[Any]) -> Any:
+        """One of those a rebuild and the reaper send."""
+        memory, world = self.memory, self.world
+        key = str(words[1]) if len(words) > 1 else ""
+        showtime_id = key.rpartition(":")[2]
+        match words:
+            case ["INFO", "server"]:
+                return f"run_id:{self.starts}\r\n".encode()
+            case ["INFO", "replication"]:
+                return f"role:master\r\nmaster_replid:{self.starts}\r\nmaster_replid2:0000\r\n".encode()
+            case ["TIME"]:
+                return [b"%d" % part for part in divmod(world.now_ms * 1_000, 1_000_000)]
+            case ["GET", _] if key == PLACE_KEY:
+                return memory.place
+            case ["GET", _]:
+                return _as_bytes(memory.epochs.get(_PARTITION_OF[key]))
+            case ["SET", _, place] if key == PLACE_KEY:
+                memory.place = str(place).encode()
+            case ["DEL", _] if key == PLACE_KEY:
+                memory.place = None
+            case ["DEL", _]:
+                memory.listed.pop(_PARTITION_OF[key], None)
+            case ["SMEMBERS", _]:
+                return [one.encode() for one in memory.listed.get(_PARTITION_OF[key], {})]
+            case ["HGET", _, "epoch"]:
+                return _as_bytes(memory.epoch_of.get(showtime_id))
+            case ["STRLEN", _]:
+                return int(showtime_id in memory.showtimes)
+            case ["ZRANGE", _, 0, 0, "WITHSCORES"]:
+                showtime = memory.showtimes.get(showtime_id)
+                due = sorted((at, hold_id) for hold_id, at in showtime.due.items()) if showtime else []
+                return [[hold_id.encode(), float(at)] for at, hold_id in due[:1]]
+            case _:
+                raise AssertionError(f"nobody has said what {words[0]} does here")
+        return b"OK"
 
     # The log
 
@@ -169,7 +230,7 @@ class SeatServer:
         stream.added += 1
         readers, self._readers = self._readers, []
         for reader in readers:
-            reader.set()
+            _wake(reader, True)
 
     async def news(
         self, process: Process, wanted: Mapping[int, str], consumer: str, count: int, block_ms: int | None
@@ -178,12 +239,11 @@ class SeatServer:
         found = self._give_out(wanted, consumer, count)
         if found or block_ms is None or ">" not in wanted.values():
             return found or None
-        came = asyncio.Event()
+        came = asyncio.get_running_loop().create_future()
         self._readers.append(came)
-        try:
-            async with asyncio.timeout(block_ms / 1_000):
-                await came.wait()
-        except TimeoutError:
+        self.world.later(block_ms / 1_000, _wake, came)
+        if not await came:
+            self._readers.remove(came)
             return None
         return self._give_out(wanted, consumer, count) if process.alive else None
 
@@ -202,11 +262,31 @@ class SeatServer:
                 answer[log_key(partition).encode()] = [[_entry(stream, at) for at in ids]]
         return answer
 
+    # The news
+
     def tell(self, message: bytes) -> None:
-        """PUBLISH: a word that may not arrive."""
-        for hear, process in self.listeners.items():
-            if not self.world.happens("news_lost", 0.3):
+        """PUBLISH by the order writer: a word that may not arrive."""
+        for (channel, hear), process in self.listeners.items():
+            if channel == COMMITTED_CHANNEL and not self.world.happens("news_lost", 0.3):
                 self.world.later(self.world.latency_s(), _hear_if_alive, process, hear, message)
+
+    def _tell_freed(self, showtime_id: str, version: int) -> None:
+        """PUBLISH by a script that made more possible."""
+        message = f"{keys_of(showtime_id).showtime} {version}".encode()
+        for (channel, hear), process in self.listeners.items():
+            if channel != FREED_CHANNEL:
+                continue
+            unheard, number = self.unheard.setdefault(process, {}), object()
+            unheard[number] = self.world.now_s
+
+            def heard(
+                process: Process = process, hear: Any = hear, unheard: Any = unheard, number: Any = number
+            ) -> None:
+                del unheard[number]
+                _hear_if_alive(process, hear, message)
+
+            if not self.world.happens("news_lost", 0.3):
+                self.world.later(self.world.latency_s(), heard)
 
 
 def _at_once(work: Coroutine[Any, Any, Any]) -> Any:
@@ -216,6 +296,15 @@ def _at_once(work: Coroutine[Any, Any, Any]) -> Any:
     except StopIteration as done:
         return done.value
     raise AssertionError("the twin waits for something")
+
+
+def _as_bytes(number: int | None) -> bytes | None:
+    return None if number is None else b"%d" % number
+
+
+def _wake(reader: asyncio.Future[bool], has_come: bool = False) -> None:
+    if not reader.done():
+        reader.set_result(has_come)
 
 
 def _hear_if_alive(process: Process, hear: Callable[[bytes], None], message: bytes) -> None:
@@ -263,6 +352,14 @@ def _is_until(at: LogId, position: str) -> bool:
         return True
     last = log_position(position.removeprefix("("))
     return at < last if position.startswith("(") else at <= last
+
+
+#: Of showtimes' and partitions' keys, as these scripts are given one.
+_GATE_VERBS: Final = frozenset({"shut_partition", "shut_showtime", "open_partition"})
+
+
+def _partition_named_in(key: str) -> int:
+    return int(key[6:8])
 
 
 class Redis:
@@ -349,11 +446,6 @@ class Redis:
 
         return int(await self._ask("log", "xtrim", work))
 
-    async def delete(self, key: str) -> Any:
-        return await self._ask(
-            "rebuild", "delete", lambda: self._server.memory.listed.pop(_PARTITION_OF[key], None) and None
-        )
-
     def pipeline(self, *, transaction: bool) -> _Pipeline:
         return _Pipeline(self, self._server)
 
@@ -365,52 +457,17 @@ class _Pipeline:
         self._redis = redis
         self._server = server
         self._work: list[Callable[[], Any]] = []
-        self._phase = "expire"
 
     def publish(self, channel: str, message: bytes) -> None:
-        self._phase = "log"
         self._work.append(lambda: self._server.tell(message))
 
     def xack(self, key: str, group: str, *log_ids: str) -> None:
-        self._phase = "log"
-
         def work() -> None:
             stream = self._server.memory.streams.get(_PARTITION_OF[key])
             found = stream.group if stream else None
             for log_id in log_ids if found else ():
                 assert found is not None
                 found.pending.pop(log_position(log_id), None)
-
-        self._work.append(work)
-
-    def smembers(self, key: str) -> None:
-        partition = _PARTITION_OF[key]
-        self._work.append(lambda: [one.encode() for one in self._server.memory.listed.get(partition, {})])
-
-    def time(self) -> None:
-        self._work.append(lambda: divmod(self._server.world.now_ms * 1_000, 1_000_000))
-
-    def hget(self, key: str, name: str) -> None:
-        showtime_id = key.rpartition(":")[2]
-
-        def work() -> Any:
-            epoch = self._server.memory.epoch_of.get(showtime_id)
-            return None if epoch is None else b"%d" % epoch
-
-        assert name == "epoch"
-        self._work.append(work)
-
-    def strlen(self, key: str) -> None:
-        showtime_id = key.rpartition(":")[2]
-        self._work.append(lambda: int(showtime_id in self._server.memory.showtimes))
-
-    def zrange(self, key: str, first: int, last: int, *, withscores: bool) -> None:
-        showtime_id = key.rpartition(":")[2]
-
-        def work() -> Any:
-            showtime = self._server.memory.showtimes.get(showtime_id)
-            due = sorted((at, hold_id) for hold_id, at in showtime.due.items()) if showtime else []
-            return [(hold_id.encode(), float(at)) for at, hold_id in due[:1]]
 
         self._work.append(work)
 
@@ -468,31 +525,12 @@ class _Pipeline:
         return answer
 
 
-class Nodes:
-    """Where news is heard."""
+class Link:
+    """The way to the one server there is."""
 
     def __init__(self, process: Process, server: SeatServer) -> None:
-        self._process = process
-        self._server = server
-
-    def listen(self, channel: str, hear: Callable[[bytes], None]) -> Callable[[], None]:
-        self._server.listeners[hear] = self._process
-        self._process.last_will.append(lambda: self._server.listeners.pop(hear, None) and None)
-        return lambda: self._server.listeners.pop(hear, None) and None
-
-
-class Runner:
-    """The link to the scripts, under one epoch. With `loads_itself` it does what no client may."""
-
-    def __init__(self, process: Process, server: SeatServer, redis: Redis) -> None:
         self._wire = Wire(process, server)
         self._server = server
-        self.redis = redis
-        self.epoch = -1
-        self.loads_itself = False
-
-    def adopt_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
 
     async def ask(self, phase: str, word: str, work: Callable[[], Any]) -> Any:
         """Raises SeatsUnavailable when nobody knows."""
@@ -501,45 +539,87 @@ class Runner:
         except Lost as error:
             raise SeatsUnavailable() from error
 
+    async def command(self, *words: Any) -> Any:
+        return await self.ask("read", f"{words[0]}", lambda: self._server.command(words))
+
+
+class Nodes:
+    """All servers, of which there is one: the way to it, and where its news is heard."""
+
+    def __init__(self, process: Process, server: SeatServer) -> None:
+        self._process = process
+        self._server = server
+        self.link = Link(process, server)
+
+    async def primaries(self) -> Sequence[Link]:
+        return [self.link]
+
+    def link_of(self, key: str) -> Link:
+        return self.link
+
+    def listen(
+        self, channel: str, hear: Callable[[bytes], None], missed: Callable[[], None] = lambda: None
+    ) -> Callable[[], None]:
+        listeners, listener = self._server.listeners, (channel, hear)
+        listeners[listener] = self._process
+
+        def stop() -> None:
+            listeners.pop(listener, None)
+
+        self._process.last_will.append(stop)
+        return stop
+
+
+class Runner:
+    """Scripts on the link, each partition's under its epoch."""
+
+    def __init__(self, server: SeatServer, nodes: Nodes) -> None:
+        self.nodes = nodes
+        self._link = nodes.link
+        self._server = server
+        self.epochs: Sequence[int] = (-1,) * PARTITIONS
+
+    def adopt_epochs(self, epochs: Sequence[int]) -> None:
+        self.epochs = tuple(epochs)
+
     async def call(self, verb: str, showtime_id: str, words: Any, named: Any) -> Any:
-        epoch = self.epoch
+        epoch = self.epochs[partition_of(showtime_id)]
         if epoch < 0:
             raise InventoryRebuilding(retry_after_s=1.0)
 
-        def work() -> Any:
-            if self.loads_itself:
-                self._server.scripts.add(epoch)
-            return self._server.run(verb, epoch, showtime_id, words, named)
-
         names = [word for word in words if isinstance(word, str)]
-        return await self.ask(_PHASES.get(verb, "read"), " ".join([verb, *names]), work)
+        work = partial(self._server.run, verb, epoch, showtime_id, words, named)
+        return await self._link.ask(_PHASES.get(verb, "read"), " ".join([verb, *names]), work)
 
     async def run_many(self, verb: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> None:
-        on_partition = {"read_epoch": self._server.read_epoch, "open_partition": self._server.open_partition}
-        assert verb in on_partition, "everything else goes through the inventory"
-        epoch, partitions = self.epoch, [_PARTITION_OF[keys[0]] for keys, _ in calls]
+        assert verb in _GATE_VERBS, "everything else goes through the inventory"
+        asked = [(keys[0], self.epochs[_partition_named_in(keys[0])]) for keys, _ in calls]
 
         def work() -> None:
-            if self.loads_itself:
-                self._server.scripts.add(epoch)
-            for partition in partitions:
-                on_partition[verb](epoch, partition)
+            for key, epoch in asked:
+                self._server.turn_gate(verb, epoch, key)
 
-        await self.ask("read" if verb == "read_epoch" else "rebuild", verb, work)
+        await self._link.ask("rebuild", verb, work)
 
-    async def load(self) -> None:
-        epoch = self.epoch
+    async def commands(self, *calls: Sequence[Any]) -> list[Any]:
+        """In one trip; done at one instant, which a server between others' commands may do."""
+        if not calls:
+            return []
+        phase = {"SMEMBERS": "expire", "HGET": "expire", "DEL": "rebuild"}.get(str(calls[0][0]), "read")
+        answers = await self._link.ask(phase, f"{calls[0][0]}…", lambda: [*map(self._server.command, calls)])
+        assert isinstance(answers, list)
+        return answers
 
-        def work() -> None:
-            self._server.scripts.add(epoch)
+    async def command(self, *words: Any) -> Any:
+        return await self._link.command(*words)
 
-        await self.ask("rebuild", "script load", work)
+    async def load(self, link: Link, epochs: Iterable[int]) -> None:
+        wanted = {*epochs}
+        await link.ask("rebuild", "script load", lambda: self._server.scripts.update(wanted))
 
-    async def forget(self) -> None:
-        def work() -> None:
-            self._server.scripts.clear()
-
-        await self.ask("rebuild", "script flush", work)
+    async def are_known(self, link: Link, epochs: Iterable[int]) -> bool:
+        wanted = {*epochs}
+        return bool(await link.ask("read", "script exists", lambda: wanted <= self._server.scripts))
 
 
 class Inventory:

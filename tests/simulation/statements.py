@@ -20,6 +20,7 @@ import reservation.store
 from checkout.log_redis import log_position
 from runtime.queries import Queries, load_queries
 from tests.simulation.postgres import Handler, Row, View
+from tests.simulation.world import BEGINNING
 
 ORDERS: Final = load_queries(checkout.store.__file__)
 WRITER: Final = load_queries(checkout.writer.store.__file__)
@@ -825,15 +826,59 @@ def refunds_to_send(v: View) -> list[Row]:
 # Seats
 
 
-@_means(SEATS, "current_epoch", "rebuild")
-def current_epoch(v: View) -> list[Row]:
-    return [{"epoch": (v.get("epoch", True) or {})["epoch"]}]
+@_means(SEATS, "current_epochs", "rebuild")
+def current_epochs(v: View) -> list[Row]:
+    return [{"epochs": _of_partitions(v, "epoch")}]
 
 
-@_means(SEATS, "raise_epoch", "rebuild")
-def raise_epoch(v: View, reason: str) -> list[Row]:
-    row = v.locked("epoch", True) or {}
-    return [{"epoch": v.change("epoch", row, epoch=row["epoch"] + 1, reason=reason)["epoch"]}]
+def _of_partitions(v: View, column: str) -> list[Any]:
+    return [row[column] for row in sorted(v.all("epochs"), key=lambda row: row["partition"])]
+
+
+@_means(SEATS, "gate_book")
+def gate_book(v: View) -> list[Row]:
+    book = {"epochs": _of_partitions(v, "epoch"), "servers": _of_partitions(v, "server")}
+    written = (v.now - BEGINNING) // timedelta(microseconds=1)  # it grows all the time, and never shrinks
+    return [{**book, "system": "1", "timeline": "00000001", "wal_bytes": written}]
+
+
+@_means(SEATS, "raise_epochs", "rebuild")
+def raise_epochs(v: View, partitions: Sequence[int], seen: Sequence[int], reason: str) -> list[Row]:
+    raised = []
+    for partition, in_data in zip(partitions, seen, strict=True):
+        row = v.locked("epochs", partition) or {}
+        raised.append(v.change("epochs", row, epoch=max(row["epoch"], in_data) + 1, reason=reason))
+    return raised
+
+
+@_means(SEATS, "note_opened", "rebuild")
+def note_opened(v: View, partitions: Sequence[int], epochs: Sequence[int], names: Sequence[str]) -> list[Row]:
+    opened = []
+    for partition, epoch, server in zip(partitions, epochs, names, strict=True):
+        row = v.locked("epochs", partition) or {}
+        if row["epoch"] != epoch:
+            continue
+        opened.append(v.change("epochs", row, server=server))
+        former = v.get("former_servers", partition, server)
+        if former is not None:
+            v.drop("former_servers", former)
+        if row["server"] is not None and row["server"] != server:
+            v.add("former_servers", {"partition": partition, "server": row["server"], "replaced_in": epoch})
+    return opened
+
+
+@_means(SEATS, "replaced_servers", "rebuild")
+def replaced_servers(v: View, partitions: Sequence[int], names: Sequence[str]) -> list[Row]:
+    rows = [v.get("former_servers", *asked) for asked in zip(partitions, names, strict=True)]
+    return [row for row in rows if row is not None]
+
+
+@_means(SEATS, "rename_server", "rebuild")
+def rename_server(v: View, partitions: Sequence[int], before: str, now: str) -> int:
+    rows = [row for p in partitions if (row := v.locked("epochs", p)) and row["server"] == before]
+    for row in rows:
+        v.change("epochs", row, server=now)
+    return len(rows)
 
 
 @_means(SEATS, "lock_rebuild", "rebuild")
@@ -864,9 +909,11 @@ def unopened_inventories(v: View, limit: int) -> list[Row]:
 
 
 @_means(SEATS, "mark_opened", "rebuild")
-def mark_opened(v: View, showtime_ids: Sequence[str], revisions: Sequence[int], epoch: int) -> list[Row]:
+def mark_opened(
+    v: View, showtime_ids: Sequence[str], revisions: Sequence[int], epochs: Sequence[int]
+) -> list[Row]:
     marked = []
-    for showtime_id, revision in zip(showtime_ids, revisions, strict=True):
+    for showtime_id, revision, epoch in zip(showtime_ids, revisions, epochs, strict=True):
         row = v.locked("inventories", showtime_id)
         if row is not None:
             heard = epoch if row["revision"] == revision else None

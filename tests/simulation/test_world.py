@@ -55,7 +55,7 @@ def test_nobody_hears_of_a_lost_message_and_only_a_lost_reply_was_done(
 ) -> None:
     server = postgres_of(world)
     store = CheckoutStore(Database(Process(world, "one"), server))  # type: ignore[arg-type]
-    world.aims.append(Aim(fault, "read", 0.0))
+    world.aim(Aim(fault, "read", 0.0))
     with pytest.raises(PersistenceUnavailable):
         run(world, store.keep_request_key(REQUEST, 201, b""))
     assert bool(server.tables["idempotency_keys"]) is is_done

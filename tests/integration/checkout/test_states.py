@@ -48,7 +48,9 @@ class World(Database):
         async with self.one.transaction():  # what a lone statement has by itself: it fails alone
             yield self.one
 
-    async def build(self, order: str, payment: str, refund: str | None, *, overdue: bool = False) -> None:
+    async def build(
+        self, order: str, payment: str, refund: str | None, *, claim: str = "claimed", overdue: bool = False
+    ) -> None:
         """Rows in these states; what a state needs besides is given too."""
         await self.one.execute(
             "INSERT INTO checkout.orders (order_id, showtime_id, account_id, epoch, state, currency, total,"
@@ -66,7 +68,7 @@ class World(Database):
             "INSERT INTO checkout.order_lines VALUES ($1, 1, 'A1', 'stalls', $2)", self.order_id, PRICE
         )
         await self.one.execute(
-            "INSERT INTO checkout.seat_claims VALUES ($1, $2, 1, 'claimed')", self.order_id, self.showtime_id
+            "INSERT INTO checkout.seat_claims VALUES ($1, $2, 1, $3)", self.order_id, self.showtime_id, claim
         )
         await self.one.execute(
             "INSERT INTO checkout.payments"
@@ -137,10 +139,24 @@ REFUND_PUSHES: dict[str, Push] = {
     "move to completed": lambda w: w.store.move_refund(w.one, w.refund_id, "completed"),
     "move to failed": lambda w: w.store.move_refund(w.one, w.refund_id, "failed"),
 }
+CLAIM_PUSHES: dict[str, Push] = {
+    "confirm": confirm,  # also what was released, if it was paid late and nobody has the seats
+    "cancel_paid": lambda w: w.store.cancel_paid(w.one, w.order_id, "seat_taken"),
+    "expire_orders": lambda w: w.store.expire_orders(),
+    "give_back_tickets": lambda w: w.store.give_back_tickets(w.one, w.refund_id, w.order_id),
+}
+#: In which state an order is whose claims are pushed so.
+ORDER_OF_CLAIM = {
+    "confirm": "paid",
+    "cancel_paid": "paid",
+    "expire_orders": "pending_payment",
+    "give_back_tickets": "confirmed",
+}
 TABLES = {
     "order": (states.ORDER, ORDER_PUSHES),
     "payment": (states.PAYMENT, PAYMENT_PUSHES),
     "refund": (states.REFUND, REFUND_PUSHES),
+    "claim": (states.CLAIM, CLAIM_PUSHES),
 }
 CASES = [
     pytest.param(kind, source, push, id=f"{kind} {source}: {push}")
@@ -152,13 +168,19 @@ CASES = [
 
 async def pushed(shop: Shop, kind: str, source: str, push: str) -> str:
     """Where a thing ends that was pushed once."""
-    start = {"order": "confirmed", "payment": "captured", "refund": None}
+    start = {"order": "confirmed", "payment": "captured", "refund": None, "claim": "claimed"}
+    if kind == "claim":
+        start |= {"order": ORDER_OF_CLAIM[push], "refund": "requested"}
     if push == "take_capture":  # moves a payment and its order, both or neither
         start |= {"order": "pending_payment", "payment": "pending"}
     start |= {kind: source}
     async with world(shop) as made:
         await made.build(
-            str(start["order"]), str(start["payment"]), start["refund"], overdue=push == "expire_orders"
+            str(start["order"]),
+            str(start["payment"]),
+            start["refund"],
+            claim=str(start["claim"]),
+            overdue=push == "expire_orders",
         )
         try:
             await TABLES[kind][1][push](made)
@@ -187,6 +209,11 @@ async def test_an_order_is_refunded_only_when_the_money_has_arrived(shop: Shop, 
     async with world(shop) as made:
         await made.build("confirmed", "captured", refund)
         assert await made.store.mark_refunded(made.one, made.order_id) == (refund == "completed")
+
+
+async def test_what_was_released_is_sold_to_whoever_paid_late_and_nothing_returned_is(shop: Shop) -> None:
+    assert await pushed(shop, "claim", "released", "confirm") == "sold"
+    assert await pushed(shop, "claim", "returned", "confirm") == "returned"
 
 
 async def test_a_payment_that_was_captured_is_captured_once(shop: Shop) -> None:

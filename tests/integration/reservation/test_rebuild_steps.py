@@ -180,6 +180,27 @@ async def test_with_the_epoch_written_first_a_gate_would_open_on_half_a_house(
         await town.is_whole()
 
 
+async def test_maps_that_are_wiped_before_the_gate_opens_are_made_again(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform = town.house.platform
+    mark_opened = platform.reservation_store.mark_opened
+
+    async def wiped(*words: Any) -> Any:
+        await platform.redis.flushdb()
+        return await mark_opened(*words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(platform.reservation_store, "mark_opened", wiped)
+        with pytest.raises(InventoryRebuilding):
+            await platform.rebuilder.rebuild("test")
+    assert not await town.gate_is_open()
+    await platform.reaper.round()
+    assert await town.gate_is_open()
+    showtime_id, seat = town.sold
+    assert seats_in((await platform.inventory.read_map(showtime_id)).sold or b"") == [seat]
+
+
 async def _order_after_the_owners_were_asked_for(town: Town, monkeypatch: pytest.MonkeyPatch) -> bool:
     """A worker that has not heard of the new epoch claims a hold; whether it could say so to its fan."""
     platform = town.house.platform
@@ -215,10 +236,14 @@ async def test_an_order_made_after_the_owners_were_asked_for_is_refused_and_not_
 async def test_with_the_old_gate_left_open_that_order_would_be_forgotten(
     town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def nothing(epochs: Mapping[int, int], showtime_ids: Collection[str]) -> None:
-        """The control: showtimes are what they were until they are restored."""
+    redis = town.house.platform.redis
 
-    monkeypatch.setattr(town.house.platform.rebuilder, "_shut", nothing)
+    async def partitions_only(epochs: Mapping[int, int], showtime_ids: Collection[str]) -> None:
+        """The control: showtimes are what they were until they are restored."""
+        for partition, epoch in epochs.items():
+            await redis.set(epoch_key(partition), -epoch)
+
+    monkeypatch.setattr(town.house.platform.rebuilder, "_shut", partitions_only)
     assert await _order_after_the_owners_were_asked_for(town, monkeypatch)
     showtime_id, *_ = town.held
     assert seats_in((await town.house.platform.inventory.read_map(showtime_id)).taken or b"") == []

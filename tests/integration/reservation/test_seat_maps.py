@@ -533,6 +533,22 @@ async def test_a_repeated_wish_for_any_seats_is_known_as_one_where_others_could_
     assert again == msgspec.structs.replace(granted, fresh=False)
 
 
+async def test_a_repeat_that_has_seats_past_their_time_freed_knows_its_hold_when_it_has_them(
+    house: House,
+) -> None:
+    ours, theirs, fan = house.worker(), house.worker(), new_id("acc")
+    showtime_id = await _run_out(house, ours)
+    layout = (await house.platform.halls.showtime(showtime_id)).hall.layout
+    await ours.inventory.block(showtime_id, [seat.index for seat in layout.seats if seat.label != "A1"])
+    await ours.maps.look(ours.maps.replica(showtime_id))
+    granted = await theirs.service.hold_best(fan, showtime_id, BestAvailable(1), "once")
+
+    again = await ours.service.hold_best(fan, showtime_id, BestAvailable(1), "once")
+    assert again == msgspec.structs.replace(granted, fresh=False)
+    with pytest.raises(errors.SoldOut):
+        await ours.service.hold_best(fan, showtime_id, BestAvailable(1), "another")
+
+
 @pytest.mark.parametrize("wish", [BestAvailable(4), BestAvailable(1), BestAvailable(2, "B")])
 @pytest.mark.parametrize("is_sold_out", [False, True])
 async def test_another_wish_with_the_same_key_is_refused_by_every_worker(

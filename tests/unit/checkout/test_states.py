@@ -23,7 +23,7 @@ FINAL = {
     "payment": {"captured"},
     "refund": {"completed"},
     "ticket": {"admitted", "void"},
-    "claim": {"released", "returned"},
+    "claim": {"returned"},
 }
 each_table = pytest.mark.parametrize(("name", "table"), TABLES.items(), ids=list(TABLES))
 
