@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-engines test-fast test-lua test-races lint format mutants simulate simulate-long chaos chaos-long bench bench-quick bench-page load lock openapi schema settings drill audit doctor clean
+.PHONY: help run test test-cluster test-engines test-fast test-lua test-races lint format mutants simulate simulate-long chaos chaos-long bench bench-quick bench-page load lock openapi schema settings drill audit doctor clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ run: $(VENV)/.installed ## start everything on http://localhost:8080
 
 test: $(VENV)/.installed lint ## lint, then every test on real engines, also Debian's where found
 	$(BIN)/python -m pytest tests/unit tests/lua tests/contract tests/races tests/link tests/mutants tests/simulation tests/adversity
-	$(BIN)/python -m pytest tests/integration tests/e2e tests/load
+	$(BIN)/python -m pytest tests/integration tests/e2e tests/load tests/cluster
 	@$(MAKE) --no-print-directory test-engines
 
 # Redis and PostgreSQL as a distribution ships them: what talks to an engine, once more on those.
@@ -32,6 +32,14 @@ ON_ENGINES      := tests/lua tests/contract tests/races tests/link tests/integra
 
 test-engines: $(VENV)/.installed ## the engine tests on Debian's Redis 7.0 and PostgreSQL 15, where found
 	$(if $(DEBIAN_REDIS)$(DEBIAN_POSTGRES),TEST_REDIS_BINARY=$(DEBIAN_REDIS) TEST_POSTGRES_BIN=$(DEBIAN_POSTGRES) $(BIN)/python -m pytest $(ON_ENGINES),@echo "no other engines here")
+
+# Tests that look at their server only through the platform: once more with a cluster in its place.
+ON_CLUSTER := tests/contract/test_seat_inventory.py tests/contract/test_seat_map.py \
+	$(patsubst %,tests/integration/checkout/test_%.py,commits completers in_between ledger lost_races over_http owners payments refunds short_ways states)
+
+test-cluster: $(VENV)/.installed ## selling on a cluster of three, and the core tests once more on one
+	$(BIN)/python -m pytest tests/cluster
+	TEST_REDIS_CLUSTER=1 $(BIN)/python -m pytest $(ON_CLUSTER)
 
 test-fast: $(VENV)/.installed ## only what needs no service
 	$(BIN)/python -m pytest tests/unit

@@ -58,7 +58,7 @@ async def run(harness: Harness) -> Result:
     folder = harness.new_file("no_op.lua")
     folder.write_text(_NO_OP)
     no_op = load_script(folder)
-    runner = ScriptRunner(ours.platform.redis, ours.platform.nodes, {no_op.verb: no_op})
+    runner = ScriptRunner(ours.platform.nodes, {no_op.verb: no_op})
     runner.adopt_epochs([1] * PARTITIONS)
     for link in await runner.nodes.primaries():
         await runner.load(link, {1})

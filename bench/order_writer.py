@@ -29,7 +29,7 @@ from bench.harness.machine import descendants, pin
 from checkout import OrderLog, OrderWriter, WriterStore
 from checkout.domain import Order, OrderLine
 from checkout.entries import Claim, encode
-from checkout.log_redis import LogEntry
+from checkout.log_entries import LogEntry
 from checkout.schemas import order_bytes
 from checkout.writer.batch import Batch, Item
 from kernel import limits
@@ -40,7 +40,7 @@ from reservation import log_key
 from runtime import heap
 from runtime.migrations import migrate
 from runtime.postgres import Database
-from runtime.redis_link import connect
+from runtime.redis_link import Nodes, ScriptRunner, connect
 
 QUESTION: Final = "How near is the order writer to raw COPY?"
 OURS: Final = "ours"
@@ -104,8 +104,8 @@ def rows_of(claims: Sequence[Claim]) -> Rows:
 class _EndingLog(OrderLog):
     """A log that says when so many entries are settled."""
 
-    def __init__(self, redis: Any, reader: Any, entries: int) -> None:
-        super().__init__(redis, reader, consumer="writer-1")
+    def __init__(self, scripts: ScriptRunner, reader: Any, entries: int) -> None:
+        super().__init__(scripts, reader, consumer="writer-1")
         self._left = entries
         self.over = asyncio.Event()
 
@@ -127,6 +127,7 @@ class Bench:
         self._postgres = postgres
         self._claims = claims
         self._redis = connect(valkey.url)
+        self._nodes = Nodes(valkey.url)
         self._reader = connect(valkey.url, pool_max=2, socket_timeout_s=None)
         self._database = Database(postgres.url)
         self.audit: dict[str, dict[str, Any]] = {}
@@ -140,6 +141,7 @@ class Bench:
         await self._admin.close()
         await self._database.close()
         await self._redis.aclose()
+        await self._nodes.aclose()
         await self._reader.aclose()
 
     # Contenders
@@ -147,7 +149,7 @@ class Bench:
     async def ours(self) -> Sample:
         await self._clear()
         await self._feed()
-        log = _EndingLog(self._redis, self._reader, len(self._claims))
+        log = _EndingLog(ScriptRunner(self._nodes, {}), self._reader, len(self._claims))
         writer = OrderWriter(log, WriterStore(self._database), SystemClock())
         with self._meter() as meter:
             running = asyncio.create_task(writer.run())

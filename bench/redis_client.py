@@ -33,7 +33,7 @@ from bench.harness import Curve, Harness, Result, Sample, at_least, bootstrap, c
 from bench.harness.machine import pin
 from kernel.ids import PARTITIONS
 from runtime.lua import Contract, Script
-from runtime.redis_link import Argument, Nodes, ScriptRunner, connect
+from runtime.redis_link import Argument, Nodes, ScriptRunner
 
 QUESTION = "What does the client cost per EVALSHA?"
 AT_ONCE: Final = (1, 64, 512)
@@ -90,8 +90,8 @@ def _callers(ask: Ask) -> Drive:
 
 @asynccontextmanager
 async def _link(url: str) -> AsyncIterator[Drive]:
-    redis, nodes = connect(url), Nodes(url)
-    runner = ScriptRunner(redis, nodes, {"probe": _SCRIPT})
+    nodes = Nodes(url)
+    runner = ScriptRunner(nodes, {"probe": _SCRIPT})
     runner.adopt_epochs([1] * PARTITIONS)
     for link in await runner.nodes.primaries():
         await runner.load(link, {1})
@@ -102,7 +102,6 @@ async def _link(url: str) -> AsyncIterator[Drive]:
 
     yield _callers(ask)
     await nodes.aclose()
-    await redis.aclose()
 
 
 def _plain(url: str, pool_max: int) -> Redis:

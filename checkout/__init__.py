@@ -7,7 +7,8 @@ who may try for one (reservation) nor what it costs (catalogue). Success is only
 from checkout.commits_redis import Commits
 from checkout.completers import Completers
 from checkout.fulfilment import Fulfilment
-from checkout.log_redis import GROUP, OrderLog
+from checkout.log_entries import GROUP
+from checkout.log_redis import OrderLog
 from checkout.owners import owners
 from checkout.payments import PaymentService
 from checkout.ports import Gateway

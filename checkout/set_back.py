@@ -19,7 +19,8 @@ from __future__ import annotations
 import logging
 from typing import Protocol
 
-from checkout.log_redis import OrderLog, log_position
+from checkout.log_entries import log_position
+from checkout.log_redis import OrderLog
 
 NOWHERE = "0-0"
 

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from entrypoints.fitness import Check, found, judge_postgres, judge_redis
+from entrypoints.fitness import Check, found, judge_postgres, judge_seat_store
 from runtime.engines import (
     ProbeFailed,
     port_is_free,
     postgres_base,
     probe_postgres,
-    probe_redis,
+    probe_seat_store,
 )
 
 OPEN_FILES_MIN: Final = 4_096  # a rush keeps thousands of live-update connections open
@@ -55,10 +55,10 @@ async def check_redis(url: str | None) -> list[Check]:
         return [found("redis_address", False, "none", _NOT_RUNNING.format(variable="REDIS_URL"))]
     address = Check("redis_address", True, without_password(url))
     try:
-        facts = await probe_redis(url)
+        nodes = await probe_seat_store(url)
     except ProbeFailed as error:
         return [address, found("redis_answers", False, str(error), "see whether it runs and may be reached")]
-    return [address, *judge_redis(facts)]
+    return [address, *judge_seat_store(nodes)]
 
 
 async def check_postgres(url: str | None) -> list[Check]:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from kernel.errors import EnginesUnsafe, PersistenceUnavailable, SeatRushError
-from runtime.engines import PostgresFacts, ProbeFailed, RedisFacts, probe_postgres, probe_redis
+from runtime.engines import PostgresFacts, ProbeFailed, RedisFacts, probe_postgres, probe_seat_store
 from runtime.metrics import Reading, gauge
 from runtime.migrations import MigrationRefused, load_migrations, pending
 
@@ -72,7 +72,7 @@ def found(name: str, ok: bool, detail: str, hint: str) -> Check:
 
 
 def judge_redis(facts: RedisFacts) -> Iterator[Check]:
-    """Whether Redis may decide about seats."""
+    """Whether one server may decide about seats."""
     yield Check("redis_answers", True, f"{facts.product} {facts.version}")
     version = tuple(int(part) for part in facts.compatible_with.split(".")[:2] if part.isdigit())
     yield found(
@@ -100,6 +100,27 @@ def judge_redis(facts: RedisFacts) -> Iterator[Check]:
         f"maxclients {CLIENTS_MIN} or more, and open files to match",
     )
     yield _clock("redis_clock", facts.clock_skew_s)
+
+
+def judge_seat_store(nodes: Mapping[str, RedisFacts | ProbeFailed]) -> Iterator[Check]:
+    """Whether Redis may decide about seats: one server, or every primary of a cluster, by place.
+
+    A check holds when it holds for all of them; one that does not names those it fails for.
+    """
+    judged: dict[str, list[tuple[str, Check]]] = {}
+    for place, facts in nodes.items():
+        if isinstance(facts, ProbeFailed):
+            hint = "its seats are not sold until it, or its replica, answers"
+            checks: Iterator[Check] = iter([Check("redis_answers", False, str(facts), hint)])
+        else:
+            checks = judge_redis(facts)
+        for check in checks:
+            judged.setdefault(check.name, []).append((place, check))
+    for name, told in judged.items():
+        bad = [(place, check) for place, check in told if not check.ok]
+        shown = bad or told
+        detail = "; ".join(f"{place}: {check.detail}" if place else check.detail for place, check in shown)
+        yield found(name, not bad, detail, shown[0][1].hint)
 
 
 def judge_postgres(facts: PostgresFacts) -> Iterator[Check]:
@@ -221,7 +242,7 @@ class Fitness:
         yield gauge("engines_fit", text, self.fit.is_set())
 
     async def _redis(self) -> list[Check]:
-        return list(judge_redis(await probe_redis(self._redis_url)))
+        return list(judge_seat_store(await probe_seat_store(self._redis_url)))
 
     async def _postgres(self) -> list[Check]:
         return list(judge_postgres(await probe_postgres(self._database_url)))

@@ -64,7 +64,7 @@ class Platform:
         self.redis = connect(addresses.redis_url, pool_max=settings.redis_pool_max)
         self.blocking_redis = connect(addresses.redis_url, pool_max=4, socket_timeout_s=None)
         self.nodes = Nodes(addresses.redis_url)
-        self.scripts = ScriptRunner(self.redis, self.nodes)
+        self.scripts = ScriptRunner(self.nodes)
         self.gateways: Mapping[str, Gateway] = {}
         self._opened = AsyncExitStack()
 
@@ -214,7 +214,7 @@ class Platform:
 
     @cached_property
     def order_log(self) -> checkout.OrderLog:
-        return checkout.OrderLog(self.redis, self.blocking_redis, consumer="writer-1")
+        return checkout.OrderLog(self.scripts, self.blocking_redis, consumer="writer-1")
 
     @cached_property
     def order_writer(self) -> checkout.OrderWriter:

@@ -221,16 +221,15 @@ async def _seen(kind: str, path: str, api: Api, rng: random.Random) -> Answer:
 def _lag_of_log(platform: Platform, showtime_id: str) -> Lag:
     """How many entries of the showtime's partition PostgreSQL does not have yet."""
     from reservation import log_key
-    from runtime.redis_link import WEATHER
+    from runtime.redis_link import ResponseError
 
     log = log_key(partition_of(showtime_id))
 
     async def lag() -> int | None:
-        try:
-            groups = await platform.redis.xinfo_groups(log) if await platform.redis.exists(log) else []
-        except WEATHER:
-            return None
-        return sum(int(group["lag"] or 0) + int(group["pending"]) for group in groups)
+        (groups,) = await platform.scripts.ask_each([(log, ("XINFO", "GROUPS", log))])
+        if isinstance(groups, Exception):  # where there is no log nothing was ever ordered
+            return 0 if isinstance(groups, ResponseError) else None
+        return sum(int(group[b"lag"] or 0) + int(group[b"pending"]) for group in groups)
 
     return lag
 

@@ -39,6 +39,7 @@ import reservation
 from entrypoints.fitness import Fitness
 from entrypoints.platform import Platform
 from entrypoints.supervision import BACKLOG
+from kernel.errors import SeatRushError
 from kernel.ids import PARTITIONS
 from reservation import epoch_key
 from runtime.heap import settle
@@ -101,9 +102,29 @@ def _timed(check: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[flo
     return run
 
 
+async def _first_good(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Wait for the first of them that is not refused. Raises the last refusal when all are."""
+    for number, done in enumerate(asyncio.as_completed(tasks), 1):
+        try:
+            await done
+            return
+        except SeatRushError:
+            if number == len(tasks):
+                raise
+
+
 def _health(platform: Platform) -> Health:
     async def seats() -> None:
-        await platform.scripts.run("read_epoch", (epoch_key(PARTITIONS - 1),), ())
+        """Whether any node sells: while one of a cluster is away its seats are, and not this process."""
+        reads = [
+            asyncio.create_task(platform.scripts.run("read_epoch", (key,), ()))
+            for key in platform.nodes.one_of_each(epoch_key(partition) for partition in range(PARTITIONS))
+        ]
+        try:
+            await _first_good(reads)
+        finally:
+            for read in reads:
+                read.cancel()
         platform.fitness.must_be_fit("redis")
 
     async def orders() -> None:

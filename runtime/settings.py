@@ -54,7 +54,8 @@ class Settings(BaseSettings):
         None,
         alias="REDIS_URL",
         pattern="^(rediss?|unix)://",
-        description="Redis or Valkey to use; without it an embedded one starts.",
+        description="Redis or Valkey to use, or nodes of a cluster (`redis://one,two`); "
+        "without it an embedded one starts.",
     )
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(8080, alias="PORT", ge=0, le=65535, description="Port the API listens on.")

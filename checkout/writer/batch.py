@@ -18,7 +18,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from checkout.entries import Claim, Confirm, Entry
-from checkout.log_redis import LogEntry, log_position
+from checkout.log_entries import LogEntry, log_position
 from kernel.clock import from_ms
 from kernel.ids import partition_of
 

@@ -27,7 +27,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from checkout.entries import UNDECODABLE, EntryTooNew, decode
-from checkout.log_redis import LogEntry, OrderLog
+from checkout.log_entries import LogEntry
+from checkout.log_redis import OrderLog
 from checkout.writer.batch import Batch, Item, in_order
 from checkout.writer.counts import WriterCounts
 from checkout.writer.weather import in_any_weather

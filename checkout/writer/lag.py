@@ -11,7 +11,8 @@ import logging
 from collections.abc import Iterator
 from typing import Final
 
-from checkout.log_redis import Backlog, OrderLog
+from checkout.log_entries import Backlog
+from checkout.log_redis import OrderLog
 from kernel.errors import SeatsUnavailable
 from runtime.metrics import Reading, gauge
 

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from checkout.entries import Claim, Entry
-from checkout.log_redis import LogEntry, OrderLog
+from checkout.log_entries import LogEntry
+from checkout.log_redis import OrderLog
 from checkout.set_back import feed_again
 from checkout.writer.batch import Batch, Item
 from checkout.writer.counts import WriterCounts

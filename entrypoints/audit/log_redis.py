@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from checkout import GROUP
-from kernel.errors import SeatsUnavailable
 from reservation import log_key
-from runtime.redis_link import WEATHER, ScriptRunner
+from runtime.redis_link import ScriptRunner
 
 Position = tuple[int, int]
 _PAGE: Final = 1_000
@@ -50,57 +49,50 @@ def text_of(position: Position) -> str:
 async def log_state(server: ScriptRunner, partition: int) -> LogState:
     """Raises SeatsUnavailable."""
     key = log_key(partition)
-    try:
-        async with server.redis.pipeline(transaction=True) as pipeline:
-            pipeline.time()
-            pipeline.exists(key)
-            pipeline.xinfo_stream(key)
-            pipeline.xinfo_groups(key)
-            (seconds, microseconds), exists, stream, groups = await pipeline.execute(raise_on_error=False)
-        group = _ours(groups) if exists else None
-        pending = await _pending(server, key) if group is not None and group["pending"] else frozenset()
-    except WEATHER as error:
-        raise SeatsUnavailable() from error
+    (seconds, microseconds), exists, stream, groups = await server.look(
+        key, ("TIME",), ("EXISTS", key), ("XINFO", "STREAM", key), ("XINFO", "GROUPS", key)
+    )
+    group = _ours(groups) if exists else None
+    pending = await _pending(server, key) if group is not None and group[b"pending"] else frozenset()
     return LogState(
         has_group=group is not None,
-        added=stream["entries-added"] if exists else 0,
-        last=position_of(stream["last-generated-id"]) if exists else (0, 0),
-        delivered=position_of(group["last-delivered-id"]) if group else (0, 0),
-        read_count=group["entries-read"] if group else None,
+        added=stream[b"entries-added"] if exists else 0,
+        last=position_of(stream[b"last-generated-id"]) if exists else (0, 0),
+        delivered=position_of(group[b"last-delivered-id"]) if group else (0, 0),
+        read_count=group[b"entries-read"] if group else None,
         pending=pending,
-        now_ms=seconds * 1000 + microseconds // 1000,
+        now_ms=int(seconds) * 1000 + int(microseconds) // 1000,
     )
 
 
-def _ours(groups: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    return next((group for group in groups if group["name"] == GROUP.encode()), None)
+def _ours(groups: Sequence[Mapping[bytes, Any]]) -> Mapping[bytes, Any] | None:
+    return next((group for group in groups if group[b"name"] == GROUP.encode()), None)
 
 
 async def _pending(server: ScriptRunner, key: str) -> frozenset[Position]:
     found: set[Position] = set()
     after = "-"
     while True:
-        page: Any = await server.redis.xpending_range(key, GROUP, min=after, max="+", count=_PAGE)
-        found |= {position_of(entry["message_id"]) for entry in page}
+        page: Any = await server.command("XPENDING", key, GROUP, after, "+", _PAGE)
+        found |= {position_of(log_id) for log_id, *_ in page}
         if len(page) < _PAGE:
             return frozenset(found)
-        after = f"({page[-1]['message_id'].decode()}"
+        after = f"({page[-1][0].decode()}"
 
 
 async def pages_of(
     server: ScriptRunner, partition: int, until: Position
 ) -> AsyncIterator[list[tuple[Position, bytes]]]:
     """The entries up to one, a page at a time, each with its data. Raises SeatsUnavailable."""
-    after = "-"
+    log, after = log_key(partition), "-"
     while True:
-        try:
-            page: Any = await server.redis.xrange(
-                log_key(partition), min=after, max=text_of(until), count=_PAGE
-            )
-        except WEATHER as error:
-            raise SeatsUnavailable() from error
+        page: Any = await server.command("XRANGE", log, after, text_of(until), "COUNT", _PAGE)
         if page:
-            yield [(position_of(log_id), fields.get(b"data", b"")) for log_id, fields in page]
+            yield [(position_of(log_id), _data_of(fields)) for log_id, fields in page]
         if len(page) < _PAGE:
             return
         after = f"({page[-1][0].decode()}"
+
+
+def _data_of(fields: Sequence[bytes]) -> bytes:
+    return dict(zip(fields[::2], fields[1::2], strict=True)).get(b"data", b"")

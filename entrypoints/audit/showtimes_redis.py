@@ -16,10 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from kernel.errors import SeatsUnavailable
 from kernel.ids import HOLD_RANDOM_LENGTH, PARTITIONS
 from reservation import epoch_key, hold_prefix, keys_of, showtimes_key
-from runtime.redis_link import WEATHER, ScriptRunner
+from runtime.redis_link import ScriptRunner
 
 _SEATS_FROM: Final = 14
 #: Pictures taken at once: enough to hide the way to the server, few enough to leave it to the sale.
@@ -84,16 +83,15 @@ async def pictures_of(server: ScriptRunner, showtime_ids: Sequence[str]) -> dict
 async def picture_of(server: ScriptRunner, showtime_id: str) -> Picture:
     """Everything Redis knows of a showtime. Raises SeatsUnavailable."""
     keys = keys_of(showtime_id)
-    try:
-        async with server.redis.pipeline(transaction=True) as pipeline:
-            pipeline.hgetall(keys.showtime)
-            pipeline.zrange(keys.expiry, 0, -1, withscores=True)
-            for key in (keys.taken, keys.sold, keys.blocked):
-                pipeline.get(key)
-            pipeline.time()
-            fields, due, taken, sold, blocked, (seconds, microseconds) = await pipeline.execute()
-    except WEATHER as error:
-        raise SeatsUnavailable() from error
+    fields, due, taken, sold, blocked, (seconds, microseconds) = await server.look(
+        keys.showtime,
+        ("HGETALL", keys.showtime),
+        ("ZRANGE", keys.expiry, 0, -1, "WITHSCORES"),
+        ("GET", keys.taken),
+        ("GET", keys.sold),
+        ("GET", keys.blocked),
+        ("TIME",),
+    )
     prefix = hold_prefix(showtime_id)
     terms: dict[str, str] = {}
     records: dict[str, HoldRecord] = {}
@@ -113,19 +111,21 @@ async def picture_of(server: ScriptRunner, showtime_id: str) -> Picture:
         taken=taken or b"",
         sold=sold or b"",
         blocked=blocked or bytes(len(taken or b"")),  # a hall that keeps no seat off sale has no such plane
-        now_ms=seconds * 1000 + microseconds // 1000,
+        now_ms=int(seconds) * 1000 + int(microseconds) // 1000,
     )
 
 
 async def partitions_of(server: ScriptRunner) -> tuple[list[str | None], set[str]]:
-    """The epoch each partition's data is of, and every showtime the reaper would find."""
-    try:
-        async with server.redis.pipeline(transaction=False) as pipeline:
-            for partition in range(PARTITIONS):
-                pipeline.get(epoch_key(partition))
-                pipeline.smembers(showtimes_key(partition))
-            replies = await pipeline.execute()
-    except WEATHER as error:
-        raise SeatsUnavailable() from error
+    """The epoch each partition's data is of, and every showtime the reaper would find.
+
+    Raises SeatsUnavailable.
+    """
+    replies = await server.commands(
+        *(
+            (verb, key_of(partition))
+            for partition in range(PARTITIONS)
+            for verb, key_of in (("GET", epoch_key), ("SMEMBERS", showtimes_key))
+        )
+    )
     epochs = [None if epoch is None else epoch.decode() for epoch in replies[::2]]
     return epochs, {member.decode() for members in replies[1::2] for member in members}

@@ -23,7 +23,6 @@ _REPLY_TIMEOUT_S: Final = 120.0
 _CONNECT_TIMEOUT_S: Final = 10.0
 #: The proof of the records and the four looks go on side by side.
 _DATABASE_POOL_MAX: Final = 5
-_REDIS_POOL_MAX: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +47,13 @@ async def sources_of(platform: Platform) -> AsyncIterator[Sources]:
         acquire_timeout_s=_CONNECT_TIMEOUT_S,
         command_timeout_s=_REPLY_TIMEOUT_S,
     )
-    redis = connect(addresses.redis_url, pool_max=_REDIS_POOL_MAX, socket_timeout_s=_REPLY_TIMEOUT_S)
+    nodes = Nodes(addresses.redis_url, deadline_s=_REPLY_TIMEOUT_S)
+    reader = connect(addresses.redis_url, pool_max=1)
     try:
-        log = OrderLog(redis, redis, consumer="audit")
-        server = ScriptRunner(redis, Nodes(addresses.redis_url), {})
+        server = ScriptRunner(nodes, {})
+        log = OrderLog(server, reader, consumer="audit")
         yield Sources(database, server, log, platform.settings, addresses.gateway_url)
     finally:
-        await redis.aclose()
+        await nodes.aclose()
+        await reader.aclose()
         await database.close()

@@ -1,8 +1,8 @@
 """Real engines on this machine, for one command and no installation: Valkey and PostgreSQL.
 
 Owns: finding the programs, their configuration, start, adoption, stop, their addresses, and plain
-questions to any engine about how it is set up (`probe_redis`, `probe_postgres`). Does not own: what is
-kept inside, and who restarts an engine that died (`entrypoints.supervisor`).
+questions to any engine about how it is set up (`probe_redis`, `probe_seat_store`, `probe_postgres`). Does not
+own: what is kept inside, and who restarts an engine that died (`entrypoints.supervisor`).
 
     engine = PostgresEngine(data_dir)
     await engine.start()        # engine.url is good until the holder ends, across restarts
@@ -18,7 +18,14 @@ from runtime.engines.errors import EngineError, EngineInUse, EngineNotInstalled
 from runtime.engines.files import FileLock, Locked, LogFile, read_record, write_record
 from runtime.engines.lodging import make_data_dir, postgres_base
 from runtime.engines.postgres import PostgresEngine
-from runtime.engines.probes import PostgresFacts, ProbeFailed, RedisFacts, probe_postgres, probe_redis
+from runtime.engines.probes import (
+    PostgresFacts,
+    ProbeFailed,
+    RedisFacts,
+    probe_postgres,
+    probe_redis,
+    probe_seat_store,
+)
 from runtime.engines.processes import Account, OwnProcess, raise_file_limit
 from runtime.engines.valkey import ValkeyEngine
 
@@ -43,6 +50,7 @@ __all__ = [
     "postgres_base",
     "probe_postgres",
     "probe_redis",
+    "probe_seat_store",
     "raise_file_limit",
     "read_record",
     "write_record",

@@ -15,12 +15,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from math import copysign
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import asyncpg
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
+
+from runtime.redis_link.address import each_of
 
 _WITHIN_S: Final = 3.0
 _CHINESE_TITLE: Final = "流浪地球"
@@ -43,6 +46,8 @@ class RedisFacts:
     clients_max: int
     clients: int
     clock_skew_s: float
+    #: On a cluster, the places of its primaries.
+    primaries: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,8 @@ async def probe_redis(url: str) -> RedisFacts:
         fsync = None
         with suppress(ResponseError):
             fsync = (await client.config_get("appendfsync")).get("appendfsync")
+        mode = info.get("server_mode", info.get("redis_mode"))
+        primaries = await _primaries(client, url) if mode == "cluster" else ()
     except (RedisError, OSError, ValueError) as error:
         raise ProbeFailed(str(error) or type(error).__name__) from error
     finally:
@@ -105,7 +112,52 @@ async def probe_redis(url: str) -> RedisFacts:
         clients_max=int(info.get("maxclients", 0)),
         clients=int(info.get("connected_clients", 0)),
         clock_skew_s=skew_s,
+        primaries=primaries,
     )
+
+
+async def probe_seat_store(url: str) -> dict[str, RedisFacts | ProbeFailed]:
+    """Ask the server at an address, and, when it is one of a cluster, every primary there.
+
+    Answers by place (host and port; the empty string for a server that is alone). Raises ProbeFailed when no
+    server at the address, or the addresses, answers.
+    """
+    for seed in each_of(url):
+        try:
+            facts = await probe_redis(seed)
+            break
+        except ProbeFailed as error:
+            failure = error
+    else:
+        raise failure
+    if not facts.primaries:
+        return {"": facts}
+    asked = (probe_redis(_at(seed, place)) for place in facts.primaries)
+    told = await asyncio.gather(*asked, return_exceptions=True)
+    found: dict[str, RedisFacts | ProbeFailed] = {}
+    for place, one in zip(facts.primaries, told, strict=True):
+        if isinstance(one, BaseException) and not isinstance(one, ProbeFailed):
+            raise one
+        found[place] = one
+    return found
+
+
+def _at(url: str, place: str) -> str:
+    """The address of another node: in the same way, with the same password."""
+    parts = urlsplit(url)
+    credentials, at, _ = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{credentials}{at}{place}").geturl()
+
+
+async def _primaries(client: Redis, url: str) -> tuple[str, ...]:
+    """The places of a cluster's primaries; a node without a name is the one that was asked."""
+    ours = urlsplit(url).hostname or "localhost"
+    places: dict[str, None] = {}
+    ask: Any = client.execute_command
+    for _, _, (host, port, *_), *_ in await ask("CLUSTER", "SLOTS"):
+        name = ours if host in (None, "", "?") else host
+        places[f"[{name}]:{port}" if ":" in name else f"{name}:{port}"] = None
+    return tuple(places)
 
 
 async def probe_postgres(url: str) -> PostgresFacts:

@@ -1,8 +1,9 @@
 """Where a node is and how to be let in, read from a Redis address.
 
-The same address serves redis-py on the cold paths, so its spelling is redis-py's: `redis://`, `rediss://`
+The same address serves redis-py where it is used, so its spelling is redis-py's: `redis://`, `rediss://`
 (TLS), `unix://`, with user, password, database and `ssl_…` options. Options about redis-py's own pool are
-not ours and are left alone.
+not ours and are left alone. Of a cluster several nodes may be named, `redis://one:6379,two:6379`, so that it
+is found also while the first is away.
 """
 
 from __future__ import annotations
@@ -52,6 +53,13 @@ class Address:
     def __str__(self) -> str:
         """Without credentials: this is what logs show."""
         return self.place.host if self.is_socket else f"{self.place.host}:{self.place.port}"
+
+
+def each_of(url: str) -> list[str]:
+    """The addresses that are named in one, each by itself; in the same way, with the same password."""
+    parts = urlsplit(url)
+    credentials, at, places = parts.netloc.rpartition("@")
+    return [parts._replace(netloc=f"{credentials}{at}{place}").geturl() for place in places.split(",")]
 
 
 def parse_address(url: str) -> Address:

@@ -1,8 +1,7 @@
-"""The plain client, redis-py, for everything that is not a verb of a request.
+"""The plain client, redis-py, for what must not travel on the link: a command that blocks.
 
-Streams, blocking reads, start-up and audits: there its breadth is worth more than its speed. Its
-habit of repeating a command by itself is switched off, because a lost reply is unknown and only the caller
-knows whether repeating is safe.
+Its habit of repeating a command by itself is switched off, because a lost reply is unknown and only the
+caller knows whether repeating is safe.
 """
 
 from __future__ import annotations
@@ -24,6 +23,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, ReadOnlyError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from runtime.redis_link.address import each_of
 
 #: What the server or the way to it does to the plain client; everything else is a bug of ours.
 WEATHER: Final = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OSError)
@@ -77,10 +78,11 @@ _CLASSES: Final[dict[type, type[AbstractConnection]]] = {
 def connect(url: str, *, pool_max: int = 64, socket_timeout_s: float | None = 2.0) -> Redis:
     """A client that waits for a free connection instead of failing, and never retries by itself.
 
+    Of several addresses it takes the first: a plain client is for one server.
     Pass `socket_timeout_s=None` for connections that block on purpose (stream readers).
     """
     pool = BlockingConnectionPool.from_url(
-        url,
+        each_of(url)[0],
         max_connections=pool_max,
         timeout=1.0,
         socket_timeout=socket_timeout_s,

@@ -107,15 +107,22 @@ class Link:
         self.call(_ASKING)
         return self.call(packed)
 
-    def subscribe(self, channel: bytes) -> None:
-        """Hear a channel nobody here has listened to; every connection from now on is greeted with it.
+    def together(self, packed: Sequence[bytes]) -> list[asyncio.Future[Outcome]]:
+        """Send commands one right after the other: all of them or none. Raises what `call` raises."""
+        if self.in_flight + len(packed) > self._in_flight_max:
+            raise Overloaded(retry_after_s=1.0)
+        return [self.call(one) for one in packed]
+
+    def wish(self, *wishes: tuple[str | bytes, ...]) -> None:
+        """Ask for news nobody here has listened to; every connection from now on is greeted with it.
 
         Raises Overloaded.
         """
         if self._pipe is None and self._dialling is None:
             self._news.miss()
         else:
-            self.call(pack(("SUBSCRIBE", channel))).add_done_callback(self._hears)
+            asked = [self.call(pack(wish)) for wish in wishes]
+            asked[-1].add_done_callback(self._hears)
 
     async def aclose(self) -> None:
         """Give the connection back; callers in flight are told that the outcome is unknown."""
@@ -128,9 +135,9 @@ class Link:
             self._pipe.abort()
             await self._pipe.lost.wait()
 
-    def _hears(self, subscribing: asyncio.Future[Outcome]) -> None:
-        if isinstance(subscribing.result(), ReplyError):
-            _log.error("%s tells no news: %s", self.address, subscribing.result())
+    def _hears(self, wishing: asyncio.Future[Outcome]) -> None:
+        if isinstance(wishing.result(), ReplyError):
+            _log.error("%s tells no news: %s", self.address, wishing.result())
         self._news.miss()
 
     # What `call` is while there is no connection
@@ -196,11 +203,11 @@ class Link:
         return pipe
 
     async def _greet(self, pipe: Pipe) -> Hello:
-        """Introduce ourselves; greeting, choice of database and channels leave in one write."""
+        """Introduce ourselves; greeting, choice of database and wishes for news leave in one write."""
         sent = [pipe.call(pack(self.address.greeting()))]
         if self.address.database:
             sent.append(pipe.call(pack(("SELECT", self.address.database))))
-        sent += [pipe.call(pack(("SUBSCRIBE", channel))) for channel in self._news.channels]
+        sent += [pipe.call(pack(wish)) for wish in self._news.wishes]
         outcomes = [await future for future in sent]
         for outcome in outcomes:
             if isinstance(outcome, Exception):

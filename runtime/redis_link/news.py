@@ -11,6 +11,9 @@ have missed something, and so they do who begin to listen on a connection that i
 every node passes on what is announced on any of them: listeners hear the same thing once for each node there
 is a link to.
 
+Whoever waits for a key to be written to is told by its node in the same way (the server's client tracking, in
+broadcast mode): only that it was, not what is in it now, and by no node but the one that did it.
+
 Refused: a connection for listening, which has to be asked for a word from time to time, since one that died
 quietly and one on which there is no news look alike. And sharded channels, which would follow their slot from
 node to node and be subscribed anew at every move.
@@ -26,7 +29,10 @@ _log = logging.getLogger(__name__)
 
 
 class Listener(NamedTuple):
-    """`heard` is told each announcement, `missed` that there may have been some nobody heard."""
+    """`heard` is told each announcement, `missed` that there may have been some nobody heard.
+
+    For who watches keys an announcement is the name of one that was written to.
+    """
 
     heard: Callable[[bytes], None]
     missed: Callable[[], None]
@@ -37,11 +43,22 @@ class News:
 
     def __init__(self) -> None:
         self._listeners: dict[bytes, list[Listener]] = {}
+        #: Beginnings of keys, each with who watches those.
+        self._watchers: dict[bytes, list[Listener]] = {}
 
     @property
-    def channels(self) -> Sequence[bytes]:
-        """What a connection has to ask for."""
-        return [*self._listeners]
+    def wishes(self) -> Sequence[tuple[str | bytes, ...]]:
+        """What a fresh connection has to ask for, a command each."""
+        wishes: list[tuple[str | bytes, ...]] = [("SUBSCRIBE", channel) for channel in self._listeners]
+        if self._watchers:
+            wishes.append(self.watch_wish)
+        return wishes
+
+    @property
+    def watch_wish(self) -> tuple[str | bytes, ...]:
+        """The command that asks for all beginnings of keys together."""
+        beginnings = (word for beginning in self._watchers for word in (b"PREFIX", beginning))
+        return ("CLIENT", "TRACKING", "ON", "BCAST", *beginnings)
 
     def add(self, channel: bytes, listener: Listener) -> None:
         """Tell them from now on."""
@@ -55,18 +72,38 @@ class News:
         if not listeners:
             self._listeners.pop(channel, None)
 
+    def watch(self, beginnings: Sequence[bytes], watcher: Listener) -> bool:
+        """Tell them of keys that begin so, for good; whether connections have to ask for more than before."""
+        known = len(self._watchers)
+        for beginning in beginnings:
+            self._watchers.setdefault(beginning, []).append(watcher)
+        return len(self._watchers) > known
+
     def hear(self, push: Sequence[Any]) -> None:
         """What the server said unasked; what is no announcement is nobody's business here."""
         match push:
             case [b"message", channel, said]:
                 for listener in (*self._listeners.get(channel, ()),):
                     _tell(listener.heard, said)
+            case [b"invalidate", None]:  # all keys are gone
+                self._miss_writes()
+            case [b"invalidate", keys]:
+                for key in keys:
+                    for beginning, watchers in self._watchers.items():
+                        if key.startswith(beginning):
+                            for watcher in watchers:
+                                _tell(watcher.heard, key)
 
     def miss(self) -> None:
         """There may have been announcements until now that nobody heard."""
         for listeners in [*self._listeners.values()]:
             for listener in (*listeners,):
                 _tell(listener.missed)
+        self._miss_writes()
+
+    def _miss_writes(self) -> None:
+        for watcher in {one for watchers in self._watchers.values() for one in watchers}:
+            _tell(watcher.missed)
 
 
 def _tell(call: Callable[..., None], *said: bytes) -> None:

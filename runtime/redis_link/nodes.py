@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
@@ -24,7 +24,7 @@ from hiredis import ReplyError
 
 from kernel import limits
 from kernel.errors import Overloaded, SeatsUnavailable
-from runtime.redis_link.address import Address, Place, parse_address
+from runtime.redis_link.address import Address, Place, each_of, parse_address
 from runtime.redis_link.counts import LinkCounts, total
 from runtime.redis_link.link import Hello, Link
 from runtime.redis_link.news import Listener, News
@@ -43,7 +43,8 @@ _log = logging.getLogger(__name__)
 class Nodes:
     """Links to one server, or to every primary of the cluster that server belongs to.
 
-    `url` is a Redis address as redis-py spells it. Nothing is opened before the first call.
+    `url` is a Redis address as redis-py spells it, or several of one cluster's nodes (`each_of`). Nothing is
+    opened before the first call.
     """
 
     def __init__(
@@ -53,15 +54,15 @@ class Nodes:
         deadline_s: float = limits.redis_deadline_ms / 1000,
         in_flight_max: int = limits.redis_in_flight_max,
     ) -> None:
-        self._address = parse_address(url)
+        seeds = [parse_address(one) for one in each_of(url)]
         self._deadline_s = deadline_s
         self._in_flight_max = in_flight_max
         self._news = News()
-        self._seed = self._make(self._address)
+        self._links: dict[Place, Link] = {seed.place: self._make(seed) for seed in seeds}
+        self._seed = self._links[seeds[0].place]
         #: The link of every key while there is one server, or while nobody knows better.
         self.only: Link | None = self._seed
-        self._is_cluster = False
-        self._links: dict[Place, Link] = {self._address.place: self._seed}
+        self._is_cluster = len(self._links) > 1
         self._owners: list[Link | None] = []
         self._learning: asyncio.Task[None] | None = None
         self._learnt_at_s = 0.0
@@ -80,6 +81,16 @@ class Nodes:
             self._learn_soon()
             raise unavailable()
         return link
+
+    def one_of_each(self, keys: Iterable[str]) -> list[str]:
+        """Of these keys the last of each node; of those that nobody serves the last, too."""
+        last: dict[Link | None, str] = {}
+        for key in keys:
+            link = self.only
+            with suppress(SeatsUnavailable):
+                link = self.link_of(key)
+            last[link] = key
+        return [*last.values()]
 
     async def follow(self, outcome: Outcome, packed: bytes, link: Link) -> Outcome:
         """The outcome of a command where the cluster says it belongs; any other outcome as it is.
@@ -123,8 +134,21 @@ class Nodes:
         name, listener = channel.encode(), Listener(heard, missed)
         self._news.add(name, listener)
         for link in self._links.values():
-            link.subscribe(name)
+            link.wish(("SUBSCRIBE", name))
         return partial(self._news.remove, name, listener)
+
+    def watch(
+        self, beginnings: Sequence[str], written: Callable[[bytes], None], missed: Callable[[], None]
+    ) -> None:
+        """Be told the name of every key that begins so and is written to, as long as there are these nodes.
+
+        No beginning may be one of another. Opens no connection, like `listen`; `missed` is called when there
+        may have been writes nobody heard of. Raises Overloaded.
+        """
+        if self._news.watch([one.encode() for one in beginnings], Listener(written, missed)):
+            for link in self._links.values():
+                # Asked for anew as a whole: what a connection has been asked for may not be repeated.
+                link.wish(("CLIENT", "TRACKING", "OFF"), self._news.watch_wish)
 
     async def aclose(self) -> None:
         """Give every connection back."""

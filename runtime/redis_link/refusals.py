@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from hiredis import ReplyError
-from redis.exceptions import ResponseError
+from redis.exceptions import ResponseError as ResponseError
 
 from kernel.errors import InventoryRebuilding, Overloaded, SeatsUnavailable
 

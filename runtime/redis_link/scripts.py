@@ -12,16 +12,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from hiredis import ReplyError
-from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from kernel.errors import InventoryRebuilding, SeatsUnavailable
+from kernel.errors import InventoryRebuilding, Overloaded, SeatsUnavailable
 from kernel.ids import PARTITIONS
 from runtime.lua import Script, load_scripts
 from runtime.redis_link.link import Link
 from runtime.redis_link.nodes import Nodes
 from runtime.redis_link.pipe import Outcome, pack
-from runtime.redis_link.refusals import refusal_of
+from runtime.redis_link.refusals import refusal_of, unavailable
+from runtime.redis_link.slots import redirection_in
 
 Argument = str | bytes | int
 
@@ -29,6 +29,9 @@ Argument = str | bytes | int
 _PARTITION_AT: Final = slice(5, 8)
 _UNKNOWN: Final = -1
 _CALLS_PER_TRIP: Final = 500  # bounds the bytes of one write and the server's turn
+#: A slot whose keys are brought over is whole again within a second or so.
+_LOOKS_MAX: Final = 20
+_LOOK_AGAIN_S: Final = 0.1
 
 
 class _Verb:
@@ -49,11 +52,10 @@ class _Verb:
 class ScriptRunner:
     """Runs verbs over `nodes`, each under the epoch of its partition, which the first key names.
 
-    `redis` is the plain client of the same server. Whoever made the two closes them.
+    Whoever made those closes them.
     """
 
-    def __init__(self, redis: Redis, nodes: Nodes, scripts: Mapping[str, Script] | None = None) -> None:
-        self._redis = redis
+    def __init__(self, nodes: Nodes, scripts: Mapping[str, Script] | None = None) -> None:
         self._nodes = nodes
         self._scripts = load_scripts() if scripts is None else scripts
         self._epochs: tuple[int, ...] = ()
@@ -64,11 +66,6 @@ class ScriptRunner:
         #: Of keys that are of no partition; what is called on these does not know of epochs.
         self._verbs_elsewhere: Mapping[str, _Verb] = {}
         self.adopt_epochs((_UNKNOWN,) * PARTITIONS)
-
-    @property
-    def redis(self) -> Redis:
-        """The plain client, for the cold paths."""
-        return self._redis
 
     @property
     def nodes(self) -> Nodes:
@@ -166,31 +163,70 @@ class ScriptRunner:
     async def commands(self, *calls: Sequence[Argument]) -> list[Any]:
         """Send plain commands, each about one key, its second word, in few trips; their replies in order.
 
-        Not atomic together, and on a cluster in no order but that of each key. A command that is refused
-        for what it asks (no such group, wrong type) has a ResponseError in its place. Raises SeatsUnavailable
+        Not atomic together, and on a cluster in no order but that of each key. A command that is refused for
+        what it asks (no such group, wrong type) has a ResponseError in its place. Raises SeatsUnavailable
         when a server does not answer (the outcomes are then unknown), Overloaded, InventoryRebuilding.
         """
-        replies: list[Any] = []
-        for start in range(0, len(calls), _CALLS_PER_TRIP):
-            trip: list[tuple[bytes, Link, asyncio.Future[Outcome]]] = []
-            try:
-                for words in calls[start : start + _CALLS_PER_TRIP]:
-                    packed = pack((*words,))
-                    link = self._nodes.link_of(str(words[1]))
-                    trip.append((packed, link, link.call(packed)))
-                for packed, link, future in trip:
-                    outcome = await self._nodes.follow(await future, packed, link)
-                    if isinstance(outcome, SeatsUnavailable):
-                        raise outcome
-                    if isinstance(outcome, ReplyError):
-                        outcome = refusal_of(outcome)
-                        if not isinstance(outcome, ResponseError):
-                            raise outcome
-                    replies.append(outcome)
-            finally:
-                for *_, future in trip:
-                    future.cancel()
+        replies = await self.ask_each([(str(words[1]), words) for words in calls])
+        for reply in replies:
+            if isinstance(reply, Exception) and not isinstance(reply, ResponseError):
+                raise reply
         return replies
+
+    async def ask_each(self, calls: Sequence[tuple[str, Sequence[Argument]]]) -> list[Any]:
+        """Send plain commands in few trips, each to the node of the key beside it; what each of them met.
+
+        Like `commands`, but nothing is raised: a node that is away costs the others' replies nothing.
+        """
+        met: list[Any] = []
+        for start in range(0, len(calls), _CALLS_PER_TRIP):
+            trip: list[tuple[bytes, Link, asyncio.Future[Outcome]] | Exception] = []
+            try:
+                for key, words in calls[start : start + _CALLS_PER_TRIP]:
+                    packed = pack(tuple(words))
+                    try:
+                        link = self._nodes.link_of(key)
+                        trip.append((packed, link, link.call(packed)))
+                    except (SeatsUnavailable, Overloaded) as refusal:
+                        trip.append(refusal)
+                met += [one if isinstance(one, Exception) else await self._met(*one) for one in trip]
+            finally:
+                for one in trip:
+                    if not isinstance(one, Exception):
+                        one[2].cancel()
+        return met
+
+    async def _met(self, packed: bytes, link: Link, future: asyncio.Future[Outcome]) -> Any:
+        try:
+            outcome = await self._nodes.follow(await future, packed, link)
+        except (SeatsUnavailable, Overloaded) as refusal:
+            return refusal
+        return refusal_of(outcome) if isinstance(outcome, ReplyError) else outcome
+
+    async def look(self, key: str, *calls: Sequence[Argument]) -> list[Any]:
+        """Send commands that only read, about keys of one slot, `key` among them: all at one instant.
+
+        Sent again while the slot is on its way to another node. A command that is refused for what it asks
+        has a ResponseError in its place. Raises SeatsUnavailable, Overloaded.
+        """
+        packed = [pack(tuple(words)) for words in (("MULTI",), *calls, ("EXEC",))]
+        for _ in range(_LOOKS_MAX):
+            futures = (self._nodes.only or self._nodes.link_of(key)).together(packed)
+            try:
+                replies = [await future for future in futures]
+            finally:
+                for future in futures:
+                    future.cancel()
+            if type(replies[-1]) is list:
+                return [refusal_of(one) if isinstance(one, ReplyError) else one for one in replies[-1]]
+            refused = [one for one in replies if isinstance(one, ReplyError)]
+            if not any(redirection_in(str(one)) or str(one).startswith("TRYAGAIN") for one in refused):
+                await self._settle(
+                    refused[0] if refused else replies[-1], packed[0], self._nodes.link_of(key)
+                )
+            await asyncio.sleep(_LOOK_AGAIN_S)
+            await self._nodes.primaries()
+        raise unavailable()
 
     def _checked(self, verb: str, keys: Sequence[str], arguments: Sequence[Argument]) -> _Verb:
         key = keys[0] if keys else ""

@@ -92,7 +92,7 @@ class Table:
     def __init__(self, url: str) -> None:
         self.loop = asyncio.new_event_loop()
         self.redis = connect(url)
-        self.runner = ScriptRunner(self.redis, Nodes(url))
+        self.runner = ScriptRunner(Nodes(url))
         self.run(open_gate(self.runner))
 
     def run(self, call: Awaitable[Any]) -> Any:

@@ -14,10 +14,11 @@ from redis.asyncio import Redis
 from kernel.ids import PARTITIONS
 from runtime.engines import ValkeyEngine
 from runtime.lua import Contract, Script
-from runtime.redis_link import Nodes, ScriptRunner, connect
+from runtime.redis_link import Nodes, connect
 from tests.support.engines import temporary_data_dir, valkey_engine
 from tests.support.inventories import runner, teach
 from tests.support.proxy import Proxy
+from tests.support.runner import WatchedRunner
 
 __all__ = ["runner"]
 
@@ -32,7 +33,7 @@ SAYING: Mapping[str, Script] = {
     for verb, (flags, body) in VERBS.items()
 }
 MakeNodes = Callable[..., Nodes]
-MakeSpeaker = Callable[..., Awaitable[ScriptRunner]]
+MakeSpeaker = Callable[..., Awaitable[WatchedRunner]]
 
 
 async def until(condition: Callable[[], Awaitable[object]]) -> None:
@@ -61,14 +62,14 @@ async def speaker(make_nodes: MakeNodes) -> AsyncIterator[MakeSpeaker]:
     """A runner of `SAYING` at an address; `via` is another way to the same server."""
     clients: list[Redis] = []
 
-    async def make(url: str, *, via: str | None = None, **options: Any) -> ScriptRunner:
+    async def make(url: str, *, via: str | None = None, **options: Any) -> WatchedRunner:
         clients.append(connect(url, pool_max=4))
-        first = ScriptRunner(clients[-1], make_nodes(url), SAYING)
+        first = WatchedRunner(clients[-1], make_nodes(url), SAYING)
         first.adopt_epochs([1] * PARTITIONS)
         await teach(first)
         if via is None and not options:
             return first
-        second = ScriptRunner(clients[-1], make_nodes(via or url, **options), SAYING)
+        second = WatchedRunner(clients[-1], make_nodes(via or url, **options), SAYING)
         second.adopt_epochs([1] * PARTITIONS)
         return second
 
@@ -78,7 +79,7 @@ async def speaker(make_nodes: MakeNodes) -> AsyncIterator[MakeSpeaker]:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def echoes(valkey_url: str, speaker: MakeSpeaker) -> ScriptRunner:
+async def echoes(valkey_url: str, speaker: MakeSpeaker) -> WatchedRunner:
     """`SAYING` on the shared server."""
     return await speaker(valkey_url)
 

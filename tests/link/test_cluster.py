@@ -34,7 +34,7 @@ async def cluster() -> AsyncIterator[Cluster]:
 @pytest_asyncio.fixture(loop_scope="session")
 async def sayer(cluster: Cluster, make_nodes: MakeNodes) -> ScriptRunner:
     """A runner that knows the map, with its verbs on every primary."""
-    runner = ScriptRunner(cluster.clients[0], make_nodes(cluster.url), SAYING)
+    runner = ScriptRunner(make_nodes(cluster.url), SAYING)
     runner.adopt_epochs([1] * PARTITIONS)
     await teach(runner)
     return runner
@@ -109,7 +109,7 @@ async def test_verbs_run_on_every_node_and_none_takes_a_detour(cluster: Cluster,
 async def test_whoever_calls_before_the_map_is_known_is_sent_on(
     cluster: Cluster, sayer: ScriptRunner, make_nodes: MakeNodes
 ) -> None:
-    late = ScriptRunner(cluster.clients[0], make_nodes(cluster.url), SAYING)
+    late = ScriptRunner(make_nodes(cluster.url), SAYING)
     late.adopt_epochs([1] * PARTITIONS)
     keys = [_key_on(third) for third in range(PRIMARIES)]
 
@@ -121,7 +121,7 @@ async def test_whoever_calls_before_the_map_is_known_is_sent_on(
 async def test_a_plain_command_finds_its_node_too_and_asks_for_no_epoch(
     cluster: Cluster, sayer: ScriptRunner, make_nodes: MakeNodes
 ) -> None:
-    late = ScriptRunner(cluster.clients[0], make_nodes(cluster.url), SAYING)  # no map, no epoch
+    late = ScriptRunner(make_nodes(cluster.url), SAYING)  # no map, no epoch
     keys = [_key_on(third, 2) for third in range(PRIMARIES)]
 
     for runner in (late, sayer):
@@ -133,7 +133,7 @@ async def test_a_plain_command_finds_its_node_too_and_asks_for_no_epoch(
 async def test_many_plain_commands_find_their_nodes_and_answer_in_order(
     cluster: Cluster, sayer: ScriptRunner, make_nodes: MakeNodes
 ) -> None:
-    late = ScriptRunner(cluster.clients[0], make_nodes(cluster.url), SAYING)
+    late = ScriptRunner(make_nodes(cluster.url), SAYING)
     keys = [_key_on(third, 3) for third in range(PRIMARIES)]
 
     for runner in (late, sayer):

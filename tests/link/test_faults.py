@@ -20,13 +20,13 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from kernel.errors import InventoryRebuilding, Overloaded, SeatsUnavailable
 from runtime.engines import ValkeyEngine
 from runtime.http.context import REQUEST_ID
-from runtime.redis_link import ScriptRunner
 from runtime.redis_link.address import parse_address
 from runtime.redis_link.link import Hello, Link
 from runtime.redis_link.pipe import Pipe, pack
 from tests.link.conftest import MakeNodes, MakeSpeaker, until
 from tests.support.inventories import teach
 from tests.support.proxy import Proxy
+from tests.support.runner import WatchedRunner
 
 
 async def _outcome(call: Awaitable[object]) -> object:
@@ -159,7 +159,7 @@ async def test_a_cut_in_the_middle_of_a_request_refuses_it_and_the_next_call_wor
 
 
 async def test_what_was_asked_once_is_done_at_most_once_through_any_number_of_cuts(
-    proxy: Proxy, echoes: ScriptRunner, speaker: MakeSpeaker, valkey_url: str, unique: str
+    proxy: Proxy, echoes: WatchedRunner, speaker: MakeSpeaker, valkey_url: str, unique: str
 ) -> None:
     await echoes.redis.delete(unique)
     cautious = await speaker(valkey_url, via=proxy.url)
@@ -177,7 +177,7 @@ async def test_what_was_asked_once_is_done_at_most_once_through_any_number_of_cu
 
 
 async def test_a_client_that_retries_by_itself_does_it_twice(
-    proxy: Proxy, echoes: ScriptRunner, unique: str
+    proxy: Proxy, echoes: WatchedRunner, unique: str
 ) -> None:
     await echoes.redis.delete(unique)
     eager = Redis.from_url(proxy.url, retry=Retry(NoBackoff(), 3), retry_on_error=[RedisConnectionError])
@@ -282,7 +282,7 @@ async def _dialling(proxy: Proxy) -> AsyncIterator[None]:
 
 
 async def test_who_goes_away_while_a_connection_is_made_leaves_nothing_on_the_wire(
-    proxy: Proxy, make_nodes: MakeNodes, echoes: ScriptRunner, unique: str
+    proxy: Proxy, make_nodes: MakeNodes, echoes: WatchedRunner, unique: str
 ) -> None:
     await echoes.redis.delete(unique)
     link = make_nodes(proxy.url).only
@@ -299,7 +299,7 @@ async def test_who_goes_away_while_a_connection_is_made_leaves_nothing_on_the_wi
 
 
 async def test_who_only_looks_away_has_it_done(
-    proxy: Proxy, make_nodes: MakeNodes, echoes: ScriptRunner, unique: str
+    proxy: Proxy, make_nodes: MakeNodes, echoes: WatchedRunner, unique: str
 ) -> None:
     """The control: the same callers, and futures that do not hear of their going."""
     await echoes.redis.delete(unique)

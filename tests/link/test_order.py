@@ -19,12 +19,12 @@ from hiredis import PushNotification, ReplyError
 from redis.asyncio import Redis
 
 from reservation.keys import epoch_key
-from runtime.redis_link import ScriptRunner
 from runtime.redis_link.counts import Tally
 from runtime.redis_link.pipe import Outcome, Pipe, pack
 from tests.link.conftest import MakeNodes
 from tests.support.inventories import EPOCH
 from tests.support.proxy import Proxy
+from tests.support.runner import WatchedRunner
 
 P = TypeVar("P", bound=Pipe)
 CROWD = 64
@@ -67,7 +67,7 @@ async def test_a_crowd_of_callers_gets_each_their_own_reply(valkey_url: str, mak
     await asyncio.gather(*(caller(number) for number in range(CROWD)))
 
 
-async def test_a_crowd_shares_its_writes(valkey_url: str, runner: ScriptRunner) -> None:
+async def test_a_crowd_shares_its_writes(valkey_url: str, runner: WatchedRunner) -> None:
     await runner.redis.set(epoch_key(0), EPOCH)
     before = runner.nodes.counts()
 
@@ -245,7 +245,7 @@ async def test_a_crowd_is_served_over_a_line_that_gives_one_byte_at_a_time(
     assert await asyncio.gather(*(link.command("ECHO", word) for word in words)) == words
 
 
-async def test_many_calls_come_back_in_the_order_they_were_asked(echoes: ScriptRunner, unique: str) -> None:
+async def test_many_calls_come_back_in_the_order_they_were_asked(echoes: WatchedRunner, unique: str) -> None:
     answers = await echoes.run_many("echo", [((unique,), (number,)) for number in range(1_200)])
 
     assert answers == [["said", str(number).encode()] for number in range(1_200)]

@@ -21,9 +21,9 @@ from kernel.errors import InventoryRebuilding, Overloaded, SeatRushError, SeatsU
 from kernel.ids import PARTITIONS
 from reservation.keys import epoch_key
 from runtime.engines import ValkeyEngine
-from runtime.redis_link import ScriptRunner
 from tests.link.conftest import MakeSpeaker, until
 from tests.support.inventories import make_forget, teach
+from tests.support.runner import WatchedRunner
 
 State = Callable[[Redis, ValkeyEngine], Any]
 
@@ -142,13 +142,13 @@ STATES: dict[str, tuple[State, str, type[SeatRushError]]] = {
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def remembering(moody: ValkeyEngine, speaker: MakeSpeaker) -> ScriptRunner:
+async def remembering(moody: ValkeyEngine, speaker: MakeSpeaker) -> WatchedRunner:
     return await speaker(moody.url)
 
 
 @pytest.mark.parametrize("word", STATES)
 async def test_a_server_that_cannot_serve_now_says_so_to_the_caller_and_serves_again_afterwards(
-    moody: ValkeyEngine, remembering: ScriptRunner, unique: str, word: str
+    moody: ValkeyEngine, remembering: WatchedRunner, unique: str, word: str
 ) -> None:
     enter, verb, refusal = STATES[word]
     async with enter(remembering.redis, moody):
@@ -160,7 +160,7 @@ async def test_a_server_that_cannot_serve_now_says_so_to_the_caller_and_serves_a
     assert await remembering.run(verb, (unique,), ("now",)) == ["said", b"now"]
 
 
-async def test_many_calls_meet_the_closed_gate_like_one(valkey_url: str, runner: ScriptRunner) -> None:
+async def test_many_calls_meet_the_closed_gate_like_one(valkey_url: str, runner: WatchedRunner) -> None:
     runner.adopt_epochs([987_654] * PARTITIONS)  # never loaded here
     calls = [((epoch_key(partition),), ()) for partition in range(PARTITIONS)]
     with pytest.raises(InventoryRebuilding):
@@ -168,7 +168,7 @@ async def test_many_calls_meet_the_closed_gate_like_one(valkey_url: str, runner:
 
 
 async def test_after_one_of_many_was_refused_the_next_call_gets_its_own_answer(
-    echoes: ScriptRunner, unique: str
+    echoes: WatchedRunner, unique: str
 ) -> None:
     await echoes.redis.set(f"{unique}:word", "no number")
     calls = [((unique if number != 3 else f"{unique}:word",), (1,)) for number in range(10)]
@@ -180,7 +180,7 @@ async def test_after_one_of_many_was_refused_the_next_call_gets_its_own_answer(
 
 
 async def test_of_many_plain_commands_the_one_asked_wrongly_says_so_in_its_place(
-    echoes: ScriptRunner, unique: str
+    echoes: WatchedRunner, unique: str
 ) -> None:
     before, wrong, after = await echoes.commands(
         ("SET", unique, "no number"), ("INCR", unique), ("GET", unique)
@@ -190,7 +190,7 @@ async def test_of_many_plain_commands_the_one_asked_wrongly_says_so_in_its_place
 
 
 async def test_an_error_that_only_we_can_have_caused_stays_what_it_is(
-    echoes: ScriptRunner, unique: str
+    echoes: WatchedRunner, unique: str
 ) -> None:
     await echoes.redis.delete(unique)
     await echoes.redis.rpush(unique, "a list")
@@ -203,7 +203,7 @@ async def test_an_error_that_only_we_can_have_caused_stays_what_it_is(
 
 
 async def test_forgetting_closes_the_gate_and_loading_opens_it(
-    remembering: ScriptRunner, unique: str
+    remembering: WatchedRunner, unique: str
 ) -> None:
     await make_forget(remembering)
     with pytest.raises(InventoryRebuilding):

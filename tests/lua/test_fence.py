@@ -15,7 +15,7 @@ from kernel.errors import InventoryRebuilding
 from kernel.ids import PARTITIONS
 from reservation.packing import pack_numbers
 from runtime.lua import load_scripts
-from runtime.redis_link import Argument, Nodes, ScriptRunner, connect
+from runtime.redis_link import Argument, Nodes, ScriptRunner
 from tests.support.inventories import EPOCH, NOW_MS, Stage, declared_keys, make_forget, teach
 
 UNKNOWN_EPOCH = EPOCH + 1_000
@@ -136,12 +136,9 @@ async def test_a_showtime_is_not_taken_for_new_before_its_partition_is_of_the_ep
 
 async def test_before_postgresql_was_asked_nothing_is_sent_at_all(stage: Stage) -> None:
     nowhere = "redis://127.0.0.1:1/0"
-    nobody = connect(nowhere)
 
     with pytest.raises(InventoryRebuilding):
-        await ScriptRunner(nobody, Nodes(nowhere)).run("read_epoch", (stage.key("epoch"),), ())
-
-    await nobody.aclose()
+        await ScriptRunner(Nodes(nowhere)).run("read_epoch", (stage.key("epoch"),), ())
 
 
 async def test_forgetting_the_scripts_closes_the_gate_for_everybody(

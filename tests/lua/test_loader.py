@@ -13,7 +13,7 @@ import pytest
 
 from kernel.ids import PARTITIONS
 from runtime.lua import LuaSourceError, Script, load_script, load_scripts
-from runtime.redis_link import Nodes, ScriptRunner, connect
+from runtime.redis_link import Nodes, ScriptRunner
 from tests.support.inventories import teach
 
 HEADER = """#!lua
@@ -250,8 +250,7 @@ async def test_every_script_is_known_to_the_server_by_the_sha_computed_here(runn
 
 
 async def test_a_call_that_breaks_the_contract_never_leaves_the_process(folder: Folder) -> None:
-    nobody = connect(NOWHERE)
-    runner = ScriptRunner(nobody, Nodes(NOWHERE), {"answer_word": folder.load("return { 'done' }\n")})
+    runner = ScriptRunner(Nodes(NOWHERE), {"answer_word": folder.load("return { 'done' }\n")})
     runner.adopt_epochs([1] * PARTITIONS)
 
     for keys in ([], ["a", "b"]):
@@ -260,14 +259,13 @@ async def test_a_call_that_breaks_the_contract_never_leaves_the_process(folder: 
     for arguments in ((), ("one",), ("one", "two", "three")):
         with pytest.raises(AssertionError, match="answer_word takes 2 arguments"):
             await runner.run("answer_word", ["a"], arguments)
-    await nobody.aclose()
 
 
 async def test_an_answer_the_header_does_not_name_is_a_bug_and_not_a_result(
     runner: ScriptRunner, folder: Folder
 ) -> None:
     script = folder.load("return { ARGV[1] }\n")
-    liar = ScriptRunner(runner.redis, runner.nodes, {"answer_word": script})
+    liar = ScriptRunner(runner.nodes, {"answer_word": script})
     liar.adopt_epochs([1] * PARTITIONS)
     await teach(liar)
 

@@ -22,10 +22,11 @@ from kernel.errors import Overloaded
 from reservation import RedisInventory
 from reservation.packing import pack_numbers
 from runtime.lua import Script, load_scripts
-from runtime.redis_link import Nodes, ScriptRunner, connect
+from runtime.redis_link import Nodes, connect
 from tests.lua.test_costs import DEAREST, OWN_CLOCK
 from tests.support.engines import temporary_data_dir, valkey_engine
 from tests.support.inventories import EPOCH, TOMBSTONE_MS, TTL_MS, Picture, Stage, open_gate
+from tests.support.runner import WatchedRunner
 
 #: What takes seats, keeps them for longer, or makes room for new ones to be taken.
 TAKES: Final = {"block_seats", "extend_hold", "hold_seats", "open_showtime"}
@@ -48,7 +49,7 @@ async def _running(url: str, scripts: dict[str, Script] | None = None) -> AsyncI
     redis = connect(url)
     await redis.config_set("maxmemory", 0)
     await redis.flushall()
-    runner = ScriptRunner(redis, Nodes(url), scripts)
+    runner = WatchedRunner(redis, Nodes(url), scripts)
     await open_gate(runner)
     stage = Stage(runner, seats=SEATS)
     stage.scripts = scripts or stage.scripts

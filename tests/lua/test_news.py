@@ -143,7 +143,7 @@ async def test_what_is_said_on_one_node_of_a_cluster_is_heard_on_all_of_them() -
         for channel in channels:
             await channel.subscribe(FREED_CHANNEL)
             assert (await channel.get_message(timeout=5.0) or {})["type"] == "subscribe"
-        runner = ScriptRunner(cluster.clients[0], Nodes(cluster.url))
+        runner = ScriptRunner(Nodes(cluster.url))
         stack.push_async_callback(runner.nodes.aclose)
         await open_gate(runner)
         inventory = RedisInventory(runner)

@@ -203,19 +203,19 @@ _ORDERS: Final = (
     ),
     Mutant(
         "a log is followed from its end",
-        "checkout/log_redis.py",
-        'GROUP, id="0"',
-        'GROUP, id="$"',
+        "checkout/log_nodes.py",
+        'GROUP, "0", "MKSTREAM"',
+        'GROUP, "$", "MKSTREAM"',
         (f"{_WRITER}test_a_log_that_lost_everything_is_followed_from_its_new_beginning",),
     ),
     Mutant(
         "a log is trimmed by length",
         "checkout/log_redis.py",
-        'log_key(partition), minid=f"{milliseconds}-{sequence}", approximate=False',
-        "log_key(partition), maxlen=0, approximate=False",
+        '"MINID", "=", f"{milliseconds}-{sequence}"',
+        '"MAXLEN", "=", 0',
         (
             f"{_WRITER}test_only_what_postgres_has_and_nobody_works_on_is_trimmed",
-            "lua/test_tidy.py::test_no_client_call_trims_a_log_by_length",
+            "lua/test_tidy.py::test_nothing_is_ever_trimmed_by_length",
         ),
     ),
     Mutant(

@@ -21,8 +21,9 @@ from reservation.inventory_redis import RedisInventory
 from reservation.keys import keys_of
 from reservation.packing import has_seat
 from reservation.ports import Refused, ReturnableState
-from runtime.redis_link import Nodes, ScriptRunner, connect
+from runtime.redis_link import Nodes, connect
 from tests.support.inventories import EPOCH, Picture, picture_of, read_record, tail_of, terms_of
+from tests.support.runner import WatchedRunner
 
 CLIENTS = 8
 CONNECTIONS = 6
@@ -35,7 +36,7 @@ MINUTE_MS = 60_000
 class Town:
     """Some clients, each with connections of its own, and a showtime."""
 
-    def __init__(self, runners: Sequence[ScriptRunner]) -> None:
+    def __init__(self, runners: Sequence[WatchedRunner]) -> None:
         self.runners = runners
         self.inventories = [RedisInventory(runner) for runner in runners]
         self.showtime_id = new_showtime_id()
@@ -60,7 +61,7 @@ class Town:
 class Careless:
     """An inventory that looks first and acts afterwards, one command at a time."""
 
-    def __init__(self, town: Town, runner: ScriptRunner) -> None:
+    def __init__(self, town: Town, runner: WatchedRunner) -> None:
         self._town = town
         self._redis: Any = runner.redis
         self._inventory = RedisInventory(runner)
@@ -107,12 +108,12 @@ class Careless:
 
 
 @pytest.fixture
-async def town(runner: ScriptRunner, valkey_url: str) -> AsyncIterator[Town]:
-    runners: list[ScriptRunner] = []
+async def town(runner: WatchedRunner, valkey_url: str) -> AsyncIterator[Town]:
+    runners: list[WatchedRunner] = []
     for _ in range(CLIENTS):
         redis = connect(valkey_url, pool_max=CONNECTIONS, socket_timeout_s=10.0)
         await asyncio.gather(*(redis.ping() for _ in range(CONNECTIONS)))  # nobody connects in a race
-        runners.append(ScriptRunner(redis, Nodes(valkey_url)))
+        runners.append(WatchedRunner(redis, Nodes(valkey_url)))
         runners[-1].adopt_epochs([EPOCH] * PARTITIONS)
         await runners[-1].nodes.primaries()
     yield Town(runners)

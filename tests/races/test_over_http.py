@@ -17,7 +17,6 @@ from reservation.inventory_redis import RedisInventory
 from reservation.keys import keys_of
 from reservation.ports import Held, Refused
 from reservation.replica import Replica
-from runtime.redis_link import ScriptRunner
 from tests.support.platform import RunningPlatform
 
 FANS = 200
@@ -38,12 +37,10 @@ async def test_two_hundred_requests_for_two_seats_make_one_winner(running: Runni
 async def test_with_read_then_write_instead_of_the_script_the_seats_are_given_away_twice(
     running: RunningPlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scripts: ScriptRunner = running.platform.scripts
-
     async def read_then_write(
         _: RedisInventory, showtime_id: str, hold_id: str, buyer_id: str, seats: Sequence[int], **terms: Any
     ) -> Held:
-        keys, redis = keys_of(showtime_id), scripts.redis
+        keys, redis = keys_of(showtime_id), running.platform.redis
         if any([await redis.getbit(keys.taken, seat) for seat in seats]):
             raise Refused("seat_taken", taken=await redis.get(keys.taken), numbers=(0,))
         # As if the server were busy: once a write is seen, the worker refuses by its own picture of the map.

@@ -17,7 +17,7 @@ import asyncpg
 import checkout.store
 import checkout.writer.store
 import reservation.store
-from checkout.log_redis import log_position
+from checkout.log_entries import log_position
 from runtime.queries import Queries, load_queries
 from tests.simulation.postgres import Handler, Row, View
 from tests.simulation.world import BEGINNING

@@ -24,7 +24,7 @@ import checkout.log_redis
 from checkout import CheckoutStore, OrderLog, WriterStore
 from checkout.domain import Payment, RequestKey
 from checkout.entries import Claim, Confirm
-from checkout.log_redis import LogEntry
+from checkout.log_entries import LogEntry
 from checkout.rows import Capture
 from checkout.writer.batch import Batch, Item
 from checkout.writer.store import EntryRefused
@@ -33,7 +33,7 @@ from kernel.ids import partition_of
 from kernel.money import Money
 from reservation import log_key
 from runtime.postgres import DATA_ERRORS, Database
-from runtime.redis_link import connect
+from runtime.redis_link import Nodes, ScriptRunner, connect
 from tests.simulation import postgres, seats
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.postgres import KEYS, Postgres
@@ -436,8 +436,6 @@ VERBS = (
 def two_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
     """The log of a small world."""
     monkeypatch.setattr(checkout.log_redis, "PARTITIONS", seats.PARTITIONS)
-    by_key = {log_key(partition).encode(): partition for partition in range(seats.PARTITIONS)}
-    monkeypatch.setattr(checkout.log_redis, "_PARTITION_OF", by_key)
 
 
 @pytest.mark.usefixtures("two_partitions")
@@ -446,15 +444,16 @@ def test_the_twin_of_the_log_gives_out_what_valkey_gives_out(valkey_url: str, se
     dice = random.Random(seed)
     loop, world = asyncio.new_event_loop(), World(0)
     world.calm = True
-    redis = connect(valkey_url)
+    redis, nodes = connect(valkey_url), Nodes(valkey_url)
     server = seats.SeatServer(world)
     process = Process(world, "twin")
     twins: dict[str, Any] = {}
     reals: dict[str, Any] = {}
     for slot in ("writer-1", "writer-2"):
-        twin: Any = seats.Redis(process, server)
-        twins[slot] = OrderLog(twin, twin, consumer=slot)
-        reals[slot] = OrderLog(redis, redis, consumer=slot)
+        runner: Any = seats.Runner(process, server)
+        reader: Any = seats.Redis(process, server)
+        twins[slot] = OrderLog(runner, reader, consumer=slot)
+        reals[slot] = OrderLog(ScriptRunner(nodes, {}), redis, consumer=slot)
 
     def outcome(on: asyncio.AbstractEventLoop, work: Awaitable[Any]) -> Any:
         return on.run_until_complete(work)
@@ -496,6 +495,7 @@ def test_the_twin_of_the_log_gives_out_what_valkey_gives_out(valkey_url: str, se
     finally:
         for partition in range(seats.PARTITIONS):
             outcome(loop, redis.delete(log_key(partition)))
+        outcome(loop, nodes.aclose())
         outcome(loop, redis.aclose())
         loop.close()
         world.loop.close()

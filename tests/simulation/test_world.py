@@ -125,16 +125,18 @@ def test_every_statement_of_the_order_side_has_a_meaning_here() -> None:
 # What was found
 
 
-class _GroupGoesAway(seats.Redis):
+class _GroupGoesAway(seats.Commands):
     """The server lost its data between two questions: the log is there again, and its group is not."""
 
-    async def xpending(self, key: str, group: str) -> Any:
-        return {"pending": 0, "min": None}
+    def _xpending(self, key: str, group: str) -> Any:
+        return [0, None, None, None]
 
 
 def test_a_log_whose_group_went_away_between_two_looks_is_read_from_its_beginning(world: World) -> None:
     server = seats.SeatServer(world)
     server.append(0, b"entry")
-    redis: Any = _GroupGoesAway(Process(world, "one"), server)
-    entries = run(world, OrderLog(redis, redis, consumer="writer-1").read_unsettled(0, "0-0"))
+    process = Process(world, "one")
+    runner: Any = seats.Runner(process, server, _GroupGoesAway)
+    reader: Any = seats.Redis(process, server)
+    entries = run(world, OrderLog(runner, reader, consumer="writer-1").read_unsettled(0, "0-0"))
     assert [entry.data for entry in entries] == [b"entry"]

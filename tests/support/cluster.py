@@ -6,9 +6,10 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from runtime.engines import ValkeyEngine
@@ -25,6 +26,8 @@ class Cluster:
     def __init__(self, engines: Sequence[ValkeyEngine]) -> None:
         self.engines = engines
         self.clients = [Redis.from_url(engine.url) for engine in engines]
+        #: By the number of the primary each has a copy of; those the cluster was made with.
+        self.replicas: list[ValkeyEngine] = []
         self._ids: list[str] = []
 
     @property
@@ -80,6 +83,16 @@ class Cluster:
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
 
+    async def come_back(self, number: int) -> None:
+        """Start one that was stopped, and wait until all agree that every slot is served."""
+        await self.engines[number].start()
+        for one in range(PRIMARIES):
+            while True:
+                with suppress(RedisConnectionError):  # a client finds out that its connection has ended
+                    if await self._is_whole(one):
+                        break
+                await asyncio.sleep(0.02)
+
     async def take_over(self, heir: ValkeyEngine, *, unknown_to: int) -> None:
         """Make a replica the primary at once; one of the nodes does not hear of it for a minute."""
         client = Redis.from_url(heir.url)
@@ -104,12 +117,19 @@ class Cluster:
 
     async def move_keys(self, slot: int, source: int, target: int, *, most: int = 1_000) -> None:
         """Bring keys of the slot over."""
-        keys = await self.clients[source].execute_command("CLUSTER", "GETKEYSINSLOT", slot, most)
+        keys = (await self.keys_in(slot, source))[:most]
         if keys:
             port = self.engines[target].port
             await self.clients[source].execute_command(
                 "MIGRATE", "127.0.0.1", port, "", 0, 5_000, "KEYS", *keys
             )
+
+    async def keys_in(self, slot: int, number: int) -> list[bytes]:
+        """Keys of the slot that one of them has."""
+        found: list[bytes] = await self.clients[number].execute_command(
+            "CLUSTER", "GETKEYSINSLOT", slot, 1_000
+        )
+        return found
 
     async def end_move(self, slot: int, target: int) -> None:
         """The slot is the target's, and everybody knows."""
@@ -159,11 +179,14 @@ async def _node() -> AsyncIterator[ValkeyEngine]:
 
 
 @asynccontextmanager
-async def running_cluster() -> AsyncIterator[Cluster]:
-    """Three primaries that know each other; gone afterwards."""
+async def running_cluster(*, replicas: bool = False) -> AsyncIterator[Cluster]:
+    """Three primaries that know each other, each with a replica if wished; gone afterwards."""
     async with AsyncExitStack() as stack:
         engines = [await stack.enter_async_context(_node()) for _ in range(PRIMARIES)]
         cluster = Cluster(engines)
         stack.push_async_callback(cluster.aclose)
         await cluster.form()
+        if replicas:
+            for number in range(PRIMARIES):
+                cluster.replicas.append(await stack.enter_async_context(cluster.replica_of(number)))
         yield cluster

@@ -28,6 +28,7 @@ import pytest
 import pytest_asyncio
 
 from runtime.engines import PostgresEngine, ValkeyEngine, make_data_dir, postgres_base
+from runtime.redis_link import Nodes
 
 Prepare = Callable[[str], Awaitable[None]]
 
@@ -151,8 +152,23 @@ def postgres_dir(data_dir: Path, _cluster: Path) -> Path:
     return data_dir
 
 
+async def emptied(redis_url: str) -> None:
+    """Take everything from the server, or from every primary of the cluster it belongs to."""
+    nodes = Nodes(redis_url)
+    for link in await nodes.primaries():
+        await link.command("FLUSHALL")
+    await nodes.aclose()
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def valkey_url() -> AsyncIterator[str]:
+    """A server for everybody, or, with `TEST_REDIS_CLUSTER`, a cluster of three by the address of one."""
+    if os.environ.get("TEST_REDIS_CLUSTER"):
+        from tests.support.cluster import running_cluster  # which starts its nodes by what stands here
+
+        async with running_cluster() as cluster:
+            yield cluster.url
+        return
     with temporary_data_dir() as folder:
         engine = valkey_engine(folder, dies_with_us=True)
         await engine.start()

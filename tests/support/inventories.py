@@ -27,6 +27,7 @@ from reservation.ports import Phase, Possession, Terms
 from reservation.restore_redis import restore
 from runtime.lua import Script, load_scripts
 from runtime.redis_link import Argument, Nodes, ScriptRunner, connect
+from tests.support.runner import WatchedRunner
 
 EPOCH: Final = 41
 NOW_MS: Final = 1_800_000_000_000
@@ -38,17 +39,17 @@ _DECLARED_KEY: Final = re.compile(r"(\d+) (\w+) +(hash|string|zset|stream|set) "
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def runner(valkey_url: str) -> AsyncIterator[ScriptRunner]:
+async def runner(valkey_url: str) -> AsyncIterator[WatchedRunner]:
     """Every script, loaded under `EPOCH`, and data of that epoch."""
     redis = connect(valkey_url)
-    runner = ScriptRunner(redis, Nodes(valkey_url))
+    runner = WatchedRunner(redis, Nodes(valkey_url))
     await open_gate(runner)
     yield runner
     await runner.nodes.aclose()
     await redis.aclose()
 
 
-async def open_gate(runner: ScriptRunner) -> None:
+async def open_gate(runner: WatchedRunner) -> None:
     """What a rebuild leaves behind on a server without showtimes."""
     runner.adopt_epochs([EPOCH] * PARTITIONS)
     await teach(runner)
@@ -202,7 +203,7 @@ async def picture_of(redis: Redis, showtime_id: str) -> Picture:
 class Stage:
     """A showtime of its own on a real server, asked script by script."""
 
-    def __init__(self, runner: ScriptRunner, *, seats: int = 40) -> None:
+    def __init__(self, runner: WatchedRunner, *, seats: int = 40) -> None:
         self.runner = runner
         self.redis = runner.redis
         self.scripts = load_scripts()
@@ -339,7 +340,7 @@ class Stage:
 
         The answer is holds kept and dropped.
         """
-        runner = ScriptRunner(self.redis, self.runner.nodes, self.scripts)
+        runner = ScriptRunner(self.runner.nodes, self.scripts)
         runner.adopt_epochs([epoch] * PARTITIONS)
         return await restore(
             runner,

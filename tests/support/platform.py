@@ -32,9 +32,8 @@ from reservation import ImportedLayout, Layout, import_layout
 from runtime import keys
 from runtime.http import Runner
 from runtime.migrations import migrate
-from runtime.redis_link import connect
 from runtime.settings import load
-from tests.support.engines import DatabaseMaker
+from tests.support.engines import DatabaseMaker, emptied
 from tests.support.service import SMALL_HALL, Fan, Service
 
 #: Roles a `RunningPlatform` starts with; `reaper` is the third there is.
@@ -107,9 +106,7 @@ async def run_platform(
     redis_url: str, database_url: str, folder: Path, *, roles: tuple[str, ...] = USUAL_ROLES, **settings: Any
 ) -> AsyncIterator[RunningPlatform]:
     """A platform on an emptied Valkey and this database; `settings` as in `runtime.settings`."""
-    redis = connect(redis_url)
-    await redis.flushall()
-    await redis.aclose()
+    await emptied(redis_url)
     known = load({}, **{"data_dir": folder, "redis_pool_max": 64, **settings})
     listener = socket.create_server(("127.0.0.1", 0))
     port: int = listener.getsockname()[1]

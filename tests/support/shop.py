@@ -40,9 +40,8 @@ from kernel.ids import new_hold_id, new_id, order_id_of, partition_of
 from kernel.money import Money
 from reservation import ImportedLayout, import_layout, log_key, seats_in
 from runtime.migrations import migrate
-from runtime.redis_link import connect
 from runtime.settings import load
-from tests.support.engines import DatabaseMaker
+from tests.support.engines import DatabaseMaker, emptied
 from tests.support.service import SMALL_HALL
 
 PRICE = 4990
@@ -322,7 +321,7 @@ class Shop:
     # What processes do
 
     def log(self, slot: str = "writer-1") -> OrderLog:
-        return OrderLog(self.platform.redis, self.platform.blocking_redis, consumer=slot)
+        return OrderLog(self.platform.scripts, self.platform.blocking_redis, consumer=slot)
 
     def writer(self, slot: str = "writer-1", log: OrderLog | None = None) -> OrderWriter:
         """An order writer on a slot of its own."""
@@ -429,8 +428,8 @@ class Shop:
 
     async def pending(self, partition: int) -> int:
         """Entries that were read and not settled."""
-        found: Any = await self.platform.redis.xpending(log_key(partition), GROUP)
-        return int(found["pending"])
+        count, *_ = await self.platform.scripts.command("XPENDING", log_key(partition), GROUP)
+        return int(count)
 
     # What must be true whatever happened
 
@@ -570,7 +569,8 @@ async def feed(shop: Shop, *entries: Claim | Confirm | bytes, partition: int | N
         if place is None:
             assert not isinstance(entry, bytes), "bytes need a partition"
             place = partition_of(entry.showtime_id)
-        log_ids.append(await shop.platform.redis.xadd(log_key(place), {"kind": "test", "data": data}))
+        words = ("XADD", log_key(place), "*", "kind", "test", "data", data)
+        log_ids.append(await shop.platform.scripts.command(*words))
     return [log_id.decode() for log_id in log_ids]
 
 
@@ -580,9 +580,7 @@ async def feed(shop: Shop, *entries: Claim | Confirm | bytes, partition: int | N
 @asynccontextmanager
 async def open_shop(redis_url: str, database_url: str, folder: Path, **settings: Any) -> AsyncIterator[Shop]:
     """A shop on an emptied Valkey and this database."""
-    redis = connect(redis_url)
-    await redis.flushall()
-    await redis.aclose()
+    await emptied(redis_url)
     known = load({}, **{"data_dir": folder, "database_pool_max": 8, **settings})
     async with AsyncExitStack() as stack:
         platform = await stack.enter_async_context(

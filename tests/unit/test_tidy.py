@@ -194,7 +194,7 @@ def test_every_role_has_a_container() -> None:
     commands = {
         service["command"][0] for service in _compose()["services"].values() if service.get("command")
     }
-    assert roles | {"migrate", "seed", "valkey-server"} == commands
+    assert roles | {"migrate", "seed", "valkey-server", "sh"} == commands
     assert {"valkey", "postgres"} <= _compose()["services"].keys()
 
 
@@ -213,6 +213,17 @@ def test_what_a_container_waits_for_exists_and_says_when_it_is_ready() -> None:
             assert other in services
             if condition["condition"] == "service_healthy":
                 assert "healthcheck" in services[other]
+
+
+def test_the_cluster_is_three_primaries_with_a_replica_each_and_starts_only_when_asked_for() -> None:
+    services = _compose()["services"]
+    nodes = [name for name, service in services.items() if "--cluster-enabled" in service.get("command", ())]
+    assert len(nodes) == 6
+    assert services["cluster"]["depends_on"].keys() == set(nodes)
+    assert all(services[name]["profiles"] == ["cluster"] for name in (*nodes, "cluster"))
+    assert not services["api"]["depends_on"]["cluster"]["required"]
+    single = set(services["valkey"]["command"])
+    assert all(single <= set(services[name]["command"]) for name in nodes)
 
 
 def test_images_are_pinned_to_a_version() -> None:

@@ -19,7 +19,8 @@ import pytest
 
 from checkout import Commits, OrderLog
 from checkout.errors import SeatTaken
-from checkout.log_redis import COMMITTED_CHANNEL, LogEntry
+from checkout.log_entries import LogEntry
+from checkout.log_redis import COMMITTED_CHANNEL
 from checkout.schemas import order_bytes
 from kernel.clock import from_ms
 from kernel.errors import NotFound, PersistenceUnavailable, SeatsUnavailable
@@ -37,7 +38,7 @@ class MuteLog(OrderLog):
 
 
 def mute_writer(shop: Shop) -> Any:
-    return shop.writer(log=MuteLog(shop.platform.redis, shop.platform.blocking_redis, consumer="writer-1"))
+    return shop.writer(log=MuteLog(shop.platform.scripts, shop.platform.blocking_redis, consumer="writer-1"))
 
 
 class Patient(Commits):

@@ -24,7 +24,7 @@ from redis.exceptions import ResponseError
 
 from checkout import GROUP, OrderLog, OrderWriter, WriterStore, log_redis
 from checkout.entries import ENTRY_VERSION, Claim, Confirm, encode
-from checkout.log_redis import LogEntry
+from checkout.log_entries import LogEntry
 from checkout.writer import loop
 from checkout.writer.batch import Batch, Item
 from kernel import limits
@@ -57,7 +57,7 @@ class SlowLog(OrderLog):
     """A log that takes its time to acknowledge and announce, and remembers what it did."""
 
     def __init__(self, shop: Shop) -> None:
-        super().__init__(shop.platform.redis, shop.platform.blocking_redis, consumer="writer-1")
+        super().__init__(shop.platform.scripts, shop.platform.blocking_redis, consumer="writer-1")
         self.goes_on = asyncio.Event()
         self.announced: list[str] = []
 
@@ -215,7 +215,7 @@ async def test_a_claim_that_was_refused_before_is_never_announced_as_committed(s
 async def test_a_crash_after_the_commit_repeats_nothing(shop: Shop) -> None:
     claims = [claim_of(new_showtime_id(), 1, 2) for _ in range(5)]
     await feed(shop, *claims)
-    log = DyingLog(shop.platform.redis, shop.platform.blocking_redis, consumer="writer-1")
+    log = DyingLog(shop.platform.scripts, shop.platform.blocking_redis, consumer="writer-1")
     with pytest.raises(Died):
         await shop.writer(log=log).write(await log.read(100, None))
     assert await are_orders(shop, [claim.order_id for claim in claims])()
@@ -277,7 +277,7 @@ async def a_read_into_silence(shop: Shop) -> AsyncIterator[tuple[Proxy, OrderLog
     """A log whose way back goes dead without a word as its reader waits, and a claim that went that way."""
     async with Proxy(shop.platform.addresses.redis_url) as proxy:
         reader = connect(proxy.url, socket_timeout_s=None)
-        log = OrderLog(shop.platform.redis, reader, consumer="writer-silent")
+        log = OrderLog(shop.platform.scripts, reader, consumer="writer-silent")
         assert await log.read(10, None) == []
         proxy.freeze()
         claim = claim_of(new_showtime_id(), 1)

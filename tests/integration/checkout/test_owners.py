@@ -134,7 +134,8 @@ async def test_what_nobody_can_read_hides_nobody(shop: Shop) -> None:
     await shop.write()
     assert set(await asked(shop, showtime_id)) == {before.order_id, after.order_id}
     pending = await shop.log().read_own_pending(10)
-    await shop.platform.redis.xack(log_key(partition), GROUP, *[entry.log_id for entry in pending])
+    log_ids = [entry.log_id for entry in pending]
+    await shop.platform.scripts.command("XACK", log_key(partition), GROUP, *log_ids)
 
 
 async def test_a_lost_group_hides_nobody(shop: Shop) -> None:
@@ -148,7 +149,9 @@ async def test_a_lost_group_hides_nobody(shop: Shop) -> None:
     await feed(shop, unread)
     expected = {claim.order_id for claim in (read, written, unread)}
     assert set(await asked(shop, showtime_id)) == expected
-    await shop.platform.redis.xgroup_destroy(log_key(partition), GROUP)
+    await shop.platform.scripts.ask_each(
+        [(log_key(partition), ("XGROUP", "DESTROY", log_key(partition), GROUP))]
+    )
     assert set(await asked(shop, showtime_id)) == expected
     await shop.log().ensure_groups()
     assert set(await asked(shop, showtime_id)) == expected

@@ -18,7 +18,7 @@ import pytest
 
 from checkout import GROUP, LogLag, OrderLog, OrderWriter, WriterStore
 from checkout.entries import Claim, Confirm
-from checkout.log_redis import LogEntry
+from checkout.log_entries import LogEntry
 from checkout.writer.batch import Batch, Item
 from checkout.writer.counts import WriterCounts
 from checkout.writer.intake import Intake
@@ -215,7 +215,7 @@ class CountedLog(OrderLog):
     """A log that notes what it was asked for and how much it answered."""
 
     def __init__(self, shop: Shop) -> None:
-        super().__init__(shop.platform.redis, shop.platform.blocking_redis, consumer="writer-1")
+        super().__init__(shop.platform.scripts, shop.platform.blocking_redis, consumer="writer-1")
         self.answers: list[int] = []
 
     async def read(self, count: int, block_ms: int | None) -> list[LogEntry]:

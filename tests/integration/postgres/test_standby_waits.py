@@ -18,7 +18,7 @@ import pytest
 import pytest_asyncio
 
 from checkout import WriterStore, store
-from checkout.log_redis import LogEntry
+from checkout.log_entries import LogEntry
 from checkout.store import CheckoutStore
 from checkout.writer.batch import Batch, Item
 from kernel.errors import PersistenceUnavailable

@@ -110,7 +110,7 @@ async def listening(worker: Worker) -> AsyncIterator[Ears]:
 async def by_way_of(proxy: Proxy, house: House, **options: float) -> AsyncIterator[Worker]:
     """A worker that asks and hears through the proxy; the others of the house do not."""
     nodes = Nodes(proxy.url, **options)  # type: ignore[arg-type]
-    scripts = ScriptRunner(house.platform.redis, nodes)
+    scripts = ScriptRunner(nodes)
     scripts.adopt_epochs(house.platform.scripts.epochs)
     try:
         yield house.worker(scripts)

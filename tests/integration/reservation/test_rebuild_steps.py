@@ -206,7 +206,7 @@ async def _order_after_the_owners_were_asked_for(town: Town, monkeypatch: pytest
     platform = town.house.platform
     _, hold_id, buyer = town.held
     nodes = Nodes(platform.addresses.redis_url)
-    old = ScriptRunner(platform.redis, nodes)
+    old = ScriptRunner(nodes)
     old.adopt_epochs(platform.scripts.epochs)
     owners = platform.rebuilder._owners
     claimed: list[bool] = []
