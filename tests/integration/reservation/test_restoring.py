@@ -55,7 +55,8 @@ class Watched:
     async def restore_all(self) -> Restored:
         """All halls, as a rebuild does it."""
         platform = self.house.platform
-        owners_of = await owners(platform.checkout_store, platform.order_log)
+        epochs = dict(enumerate(platform.scripts.epochs))
+        owners_of = await owners(platform.checkout_store, platform.order_log, epochs)
 
         async def ask(showtime_ids: Sequence[str]) -> Mapping[str, Sequence[Possession]]:
             self.asked.append(list(showtime_ids))
