@@ -24,7 +24,7 @@ import asyncpg
 
 from bench.harness import Harness, Ratio, Result, Sample, at_most, bootstrap, main
 from bench.harness.machine import descendants
-from checkout import CheckoutStore, OrderLog, owners
+from checkout import CheckoutStore, OrderLog, owners, set_back
 from kernel.clock import SystemClock
 from kernel.ids import new_hold_id, new_id, new_showtime_id, order_id_of
 from reservation import OwnersOf, Possession, Rebuilder, RedisInventory, ReservationStore
@@ -103,26 +103,29 @@ async def run(harness: Harness) -> Result:
     redis, nodes, database = connect(valkey.url), Nodes(valkey.url), Database(postgres.url)
     await redis.config_set("slowlog-log-slower-than", NOTED_FROM_US)
     await redis.config_set("slowlog-max-len", 100_000)
-    scripts, store = ScriptRunner(redis, nodes), CheckoutStore(database)
-    log = OrderLog(redis, redis, consumer="nobody")
+    scripts, store = ScriptRunner(nodes), CheckoutStore(database)
+    log = OrderLog(scripts, redis, consumer="nobody")
     inventory: Any = RedisInventory(scripts)
     restore = inventory.restore
     heap.settle()
     audit: dict[str, Any] = {"ok": True, "rebuilds": 0}
     longest_ms: list[float] = []
 
+    async def lacking() -> Sequence[int]:
+        return await set_back(store, log)
+
     async def rebuild() -> Sample:
         phases = Phases()
 
-        async def asked(_: Mapping[int, int]) -> OwnersOf:
+        async def asked(epochs: Mapping[int, int]) -> OwnersOf:
             ask: Callable[[Sequence[str]], Awaitable[Mapping[str, Sequence[Possession]]]] = await owners(
-                store, log
+                store, log, epochs
             )
             return phases.timed("owners", ask)
 
         inventory.restore = phases.timed("restoring", restore)
         rebuilder = Rebuilder(
-            ReservationStore(database), inventory, scripts, phases.timed("log", asked), SystemClock()
+            ReservationStore(database), inventory, scripts, phases.timed("log", asked), lacking, SystemClock()
         )
         await redis.flushall()
         await redis.slowlog_reset()

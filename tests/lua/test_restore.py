@@ -47,7 +47,7 @@ class Halting(ScriptRunner):
     """Halts before each of its calls, and notes what it sends: words, bytes and commands at once."""
 
     def __init__(self, stage: Stage, epoch: int, halt: Halt = _go_on) -> None:
-        super().__init__(stage.redis, stage.runner.nodes, stage.scripts)
+        super().__init__(stage.runner.nodes, stage.scripts)
         self.adopt_epochs([epoch] * PARTITIONS)
         self._halt = halt
         self.calls: list[str] = []
