@@ -10,6 +10,7 @@ _CHECKOUT: Final = "integration/checkout/"
 _WRITER: Final = f"{_CHECKOUT}test_order_writer.py::"
 _CONTRACT: Final = "contract/test_seat_inventory.py::"
 _STEPS: Final = "integration/reservation/test_rebuild_steps.py::"
+_GATES: Final = "integration/reservation/test_gate.py::"
 _CLAIMS: Final = f"{_CHECKOUT}test_claim_fence.py::"
 _SET_BACK: Final = f"{_CHECKOUT}test_set_back.py::"
 
@@ -155,6 +156,34 @@ _GATE: Final = (
         "        await self._shut(epochs, {sale.showtime_id for sale in sales})\n",
         "",
         (f"{_STEPS}test_an_order_made_after_the_owners_were_asked_for_is_refused_and_not_forgotten",),
+    ),
+    Mutant(
+        "a primary that took its successor's data is believed by its scripts",
+        "runtime/redis_link/servers.py",
+        "and not self.continues_another",
+        "",
+        (f"{_GATES}test_a_primary_that_took_its_successors_data_is_not_believed_though_it_kept_its_scripts",),
+    ),
+    Mutant(
+        "a server that was replaced is made the one to be believed by whoever speaks to it",
+        "reservation/gate.py",
+        "        found.replaced = await self._store.replaced_servers(asked)\n",
+        "        found.replaced = set()\n",
+        (f"{_GATES}test_two_reapers_that_see_two_primaries_do_not_rebuild_against_each_other",),
+    ),
+    Mutant(
+        "a PostgreSQL that was set back is not noticed",
+        "reservation/store.py",
+        "return self[:2] != before[:2] or self.wal_bytes < before.wal_bytes",
+        "return False",
+        (f"{_GATES}test_a_postgresql_that_was_set_back_has_every_map_made_anew",),
+    ),
+    Mutant(
+        "an epoch is given twice",
+        "reservation/queries.sql",
+        "greatest(e.epoch, asked.seen) + 1",
+        "e.epoch + 1",
+        (f"{_GATES}test_a_new_epoch_is_above_what_the_data_has_seen",),
     ),
     Mutant(
         "two rebuilds at a time",
