@@ -4,10 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-cluster test-engines test-fast test-lua test-races lint format mutants simulate simulate-long chaos chaos-long bench bench-quick bench-page load lock openapi schema settings drill audit doctor clean
+.PHONY: help run test test-cluster test-engines test-fast test-lua test-races lint format mutants simulate simulate-long chaos chaos-long fuzz fuzz-parsers reliability-page bench bench-quick bench-page load lock openapi schema settings drill audit doctor clean
 
 help: ## list the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-17s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # One stamp for the whole environment: made anew when the lock or the project file changes.
 $(VENV)/.installed: requirements.lock pyproject.toml
@@ -57,7 +57,27 @@ simulate: $(VENV)/.installed ## 20,000 histories in virtual time, and what met w
 	$(BIN)/python -m tests.simulation --seeds 1..20000 --processes 2 --coverage
 
 simulate-long: $(VENV)/.installed ## a million of them
-	$(BIN)/python -m tests.simulation --seeds 1..1000000 --processes 2 --coverage
+	$(BIN)/python -m tests.simulation --seeds 1..1000000 --processes 2 --coverage --keep
+
+# Fuzzers want libraries that nothing else here needs: an environment of their own, like the benches.
+FUZZ_VENV := tests/fuzz/.venv
+FUZZ      := $(FUZZ_VENV)/bin/python
+
+$(FUZZ_VENV)/.installed: tests/fuzz/requirements.lock pyproject.toml
+	$(PYTHON) -m venv --clear $(FUZZ_VENV)
+	$(FUZZ) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement tests/fuzz/requirements.lock
+	$(FUZZ) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+fuzz: $(FUZZ_VENV)/.installed ## 50,000 calls nobody would make: CALLS=2000 SEED=1; KEEP=1 writes docs/results
+	@$(FUZZ) -m pytest --quiet tests/fuzz
+	@$(FUZZ) -m tests.fuzz $(if $(KEEP),--keep) --calls $(or $(CALLS),50000) --seed $(or $(SEED),1)
+
+fuzz-parsers: $(FUZZ_VENV)/.installed ## ten minutes of odd bytes for each reader of them: SECONDS=60 KEEP=1
+	@$(FUZZ) -m tests.fuzz.parsers $(if $(KEEP),--keep) --seconds $(or $(SECONDS),600)
+
+reliability-page: $(VENV)/.installed ## write docs/reliability.md from docs/results
+	@$(BIN)/python -m tests.reliability_page
 
 chaos: $(VENV)/.installed ## break a throw-away instance in pairs of faults, ten rounds of 30 s
 	@$(BIN)/seatrush chaos --rounds 10 --seed $(or $(SEED),1)
@@ -112,6 +132,7 @@ load: $(VENV)/.installed ## rehearse a launch: SCENARIO=presale USERS=2000 (docs
 lock: $(VENV)/.installed ## resolve requirements.lock anew (exact versions and hashes, no addresses)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra loadtest --extra dev pyproject.toml --output-file requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra bench --constraint requirements.lock pyproject.toml --output-file bench/requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra fuzz --constraint requirements.lock pyproject.toml --output-file tests/fuzz/requirements.lock
 
 openapi: $(VENV)/.installed ## write docs/openapi.json
 	$(BIN)/seatrush openapi > docs/openapi.json
@@ -132,4 +153,4 @@ doctor: $(VENV)/.installed ## is everything set up as it should be?
 	$(BIN)/seatrush doctor
 
 clean: ## remove the environment and caches; data stays
-	rm -rf $(VENV) $(BENCH_VENV) $(NODE_DIR)/node_modules $(NODE_DIR)/.installed .mypy_cache .ruff_cache .pytest_cache .build *.egg-info
+	rm -rf $(VENV) $(BENCH_VENV) $(FUZZ_VENV) $(NODE_DIR)/node_modules $(NODE_DIR)/.installed .mypy_cache .ruff_cache .pytest_cache .build *.egg-info

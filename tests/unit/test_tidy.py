@@ -36,6 +36,7 @@ LONG: Final = {
     "docs/openapi.json": "generated",
     "migrations/schema.sql": "generated",
     "requirements.lock": "generated",
+    "tests/fuzz/requirements.lock": "generated",
 }
 
 #: Written by `make bench`; as long as what there was to measure.

@@ -10,15 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import Any
 
 import pytest
-from aiohttp import EMPTY_PAYLOAD, HttpVersion11, web
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_parser import HttpRequestParser
 
 from runtime.http.incoming import Request, read_plain
-from runtime.http.messages import HEADER_BYTES_MAX, HEADERS_MAX, REQUEST_LINE_BYTES_MAX
+from tests.support import two_readers
 
 BODY = b'{"seats":["7-12","7-13"]}'
 HOLD = (
@@ -34,43 +30,8 @@ def asked(*lines: str, first: str = "GET /x HTTP/1.1", body: bytes = b"") -> byt
     return "\r\n".join([first, "Host: x", *lines]).encode("latin-1") + b"\r\n\r\n" + body
 
 
-def parsed(data: bytes) -> list[tuple[Any, bytes | None]]:
-    """What aiohttp's parser makes of it: messages with their bodies, None for one that has not ended."""
-    loop = asyncio.get_running_loop()
-    protocol = web.RequestHandler(web.Server(lambda _: None), loop=loop)  # type: ignore[arg-type,return-value]
-    parser = HttpRequestParser(
-        protocol,
-        loop,
-        2**16,
-        max_line_size=REQUEST_LINE_BYTES_MAX,
-        max_field_size=HEADER_BYTES_MAX,
-        max_headers=HEADERS_MAX,
-    )
-    try:
-        messages, _, _ = parser.feed_data(data)
-    except HttpProcessingError:
-        return []
-    return [(message, _body(payload)) for message, payload in messages]
-
-
-def _body(payload: Any) -> bytes | None:
-    if payload is EMPTY_PAYLOAD:
-        return b""
-    return b"".join(payload._buffer) if payload.is_eof() and payload.exception() is None else None
-
-
 def agree(data: bytes) -> Request | None:
-    """What `read_plain` says, after it was compared."""
-    plain = read_plain(data)
-    if plain is not None:
-        ((message, body),) = parsed(data)
-        assert (message.method, message.path, body) == (plain.method, plain.raw_path, plain.body)
-        assert {name.lower(): value for name, value in message.headers.items()} == plain.fields
-        assert len(message.headers) == len(plain.fields)
-        assert message.version == HttpVersion11
-        special = (message.should_close, message.upgrade, message.chunked, message.compression)
-        assert not any(special)
-    return plain
+    return two_readers.agree(data, asyncio.get_running_loop())
 
 
 async def test_what_browsers_and_load_tests_send_is_plain() -> None:
