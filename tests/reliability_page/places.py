@@ -64,14 +64,22 @@ LAYERS: Final[dict[str, Layer]] = {
         "What was begun is killed, cancelled or cut off at each of its steps, and repeated: one effect.",
         ("make test",),
         (),
-        (f"{_SEATS}rebuild_steps.py", f"{_CHECKOUT}in_between.py", _WRITER),
+        ("tests/adversity", f"{_SEATS}rebuild_steps.py", f"{_CHECKOUT}in_between.py", _WRITER),
     ),
     "L4": Layer(
         "Black box",
-        "Real processes, real faults, a crowd whose history is judged, and the audit.",
-        ("make test",),
+        "Real processes, real faults in pairs, a crowd whose history is judged, and the audit "
+        "([chaos.md](chaos.md)).",
+        ("make chaos", "make chaos-long"),
         ("chaos",),
-        (_FAULTS, f"{_E2E}storm.py", f"{_E2E}rush.py", f"{_E2E}rolling_restart.py"),
+        (
+            f"{_E2E}chaos.py",
+            "tests/cluster",
+            _FAULTS,
+            f"{_E2E}storm.py",
+            f"{_E2E}rush.py",
+            f"{_E2E}rolling_restart.py",
+        ),
     ),
     "L5": Layer(
         "Fuzz",
@@ -96,9 +104,9 @@ LAYERS: Final[dict[str, Layer]] = {
     "L7": Layer(
         "Drill",
         "Back up, destroy, restore, make the seat maps anew, audit.",
-        (),
+        ("make drill",),
         ("drill",),
-        (),
+        (f"{_E2E}drill.py", f"{_POSTGRES}backups.py"),
     ),
     "L8": Layer(
         "Controls",
@@ -127,7 +135,10 @@ INVARIANTS: Final[dict[str, Place]] = {
     "I9": Place("every hold ends", (f"{_AUDIT}seats_broken.py", f"{_LUA}expiry.py")),
     "I10": Place("no entry of the order log is missing", (f"{_AUDIT}machinery_broken.py", _WRITER)),
     "I11": Place("nobody exceeds the limit", (f"{_AUDIT}seats_broken.py", "tests/races/test_holds.py")),
-    "I12": Place("epochs agree", (f"{_AUDIT}machinery_broken.py", _GATE)),
+    "I12": Place(
+        "no claim of an epoch that is over",
+        (f"{_AUDIT}machinery_broken.py", f"{_CHECKOUT}claim_fence.py", _GATE),
+    ),
     "I13": Place(
         "one order of events explains every answer about a seat",
         (
@@ -146,15 +157,15 @@ INVARIANTS: Final[dict[str, Place]] = {
 FAULTS: Final[dict[str, Place]] = {
     "F1": Place(
         "Redis loses its last second",
-        (_FAULTS, _SIMULATION),
-        "the tail is cut in the simulator; real servers are killed, which loses nothing",
+        (f"{_E2E}chaos.py", _FAULTS, _SIMULATION),
+        "real files are cut by `make chaos`; `make test` kills servers, which loses nothing",
     ),
     "F2": Place("Redis loses everything", (_FAULTS, _REBUILD)),
     "F3": Place("a stale replica is promoted", (_GATE,)),
     "F4": Place(
         "an empty replica is promoted", (f"{_LUA}fence.py",), "data without an epoch; no replica was promoted"
     ),
-    "F5": Place("an old primary comes back", (_GATE,)),
+    "F5": Place("an old primary comes back", (_GATE, f"{_CHECKOUT}claim_fence.py")),
     "F6": Place("a primary restarts empty", (_REBUILD,), "not that such a start is configured away"),
     "F7": Place("a reply is lost after its command ran", (f"{_LINK}faults.py", f"{_LUA}repeats.py")),
     "F8": Place("a command runs when nobody waits any more", (f"{_SEATS}late_execution.py",)),
@@ -181,18 +192,17 @@ FAULTS: Final[dict[str, Place]] = {
     "F27": Place("entries in another order", (f"{_CHECKOUT}states.py", _WRITER)),
     "F28": Place(
         "the writer is far behind",
-        (f"{_CHECKOUT}writer_batches.py",),
-        "bounded batches and a lag that is told; nothing is throttled",
+        (f"{_CHECKOUT}writer_batches.py", f"{_CHECKOUT}behind.py"),
     ),
     "F29": Place("an entry of a newer version", (_WRITER, f"{_UNIT}checkout/test_entries.py")),
     "F30": Place("PostgreSQL is killed", (_FAULTS,)),
-    "F31": Place("PostgreSQL's disk is full", ()),
-    "F32": Place("the disk of its log is full", ()),
+    "F31": Place("PostgreSQL's disk is full", (f"{_POSTGRES}full_disk.py",)),
+    "F32": Place("the disk of its log is full", (f"{_POSTGRES}full_disk.py",)),
     "F33": Place("PostgreSQL is frozen", (_FAULTS,)),
-    "F34": Place("its data folder is destroyed", ()),
-    "F35": Place("PostgreSQL is set back", (_GATE,)),
+    "F34": Place("its data folder is destroyed", (f"{_E2E}drill.py", f"{_POSTGRES}backups.py")),
+    "F35": Place("PostgreSQL is set back", (_GATE, f"{_CHECKOUT}set_back.py")),
     "F36": Place("a wait for the standby is cut short", (_STANDBY,)),
-    "F37": Place("the standby is away", (_STANDBY,)),
+    "F37": Place("the standby is away", (_STANDBY, f"{_POSTGRES}failover.py")),
     "F38": Place("deadlocks and lost races", (f"{_POSTGRES}conflicts.py", f"{_CHECKOUT}lost_races.py")),
     "F39": Place("a stale replica is read", (_FITNESS,)),
     "F40": Place("the pool is exhausted", ("tests/integration/test_database.py",)),
@@ -221,21 +231,18 @@ FAULTS: Final[dict[str, Place]] = {
     "F57": Place("the gateway talks nonsense", (_ADAPTER, f"{_UNIT}test_foreign_bytes.py")),
     "F58": Place(
         "a worker is killed in the middle",
-        (f"{_SEATS}rebuild_steps.py", _SIMULATION),
-        "single steps, and any step in the simulator; not every await on real engines",
+        ("tests/adversity", f"{_E2E}chaos.py", _SIMULATION),
     ),
     "F59": Place(
         "a client goes away in the middle",
-        (f"{_LINK}faults.py", "tests/integration/test_database.py"),
-        "the link and the pool; not every await of a request",
+        ("tests/adversity", f"{_LINK}faults.py", "tests/integration/test_database.py"),
     ),
     "F60": Place("a caller is cancelled while its reply is on the way", (f"{_LINK}order.py",)),
     "F61": Place("processes are replaced", (f"{_E2E}rolling_restart.py", f"{_UNIT}http/test_draining.py")),
     "F62": Place("two versions at once", (_FITNESS,), "newer migrations only"),
     "F63": Place(
         "a worker's clock is wrong",
-        (_FITNESS, f"{_UNIT}test_tokens.py"),
-        "clocks that differ; none was turned",
+        (f"{_CHECKOUT}wrong_clocks.py", _FITNESS, f"{_UNIT}test_tokens.py"),
     ),
     "F64": Place("leap seconds, summer time, time zones", (f"{_UNIT}catalogue/test_schedule.py",)),
     "F65": Place(
