@@ -68,7 +68,7 @@ class Desk:
 
     async def put(self, *partitions: int) -> list[LogEntry]:
         """An entry on each of these logs."""
-        calls = [("XADD", log_key(one), "*", "data", f"entry of {one}") for one in partitions]
+        calls = [("XADD", log_key(one), "*", "kind", "test", "data", f"entry of {one}") for one in partitions]
         log_ids = await self.writer.commands(*calls)
         return [
             LogEntry(one, log_id.decode(), f"entry of {one}".encode())
@@ -305,7 +305,10 @@ async def test_on_one_server_waiting_is_one_read_and_settling_one_write(valkey_u
     log = OrderLog(ScriptRunner(nodes, {}), reader, consumer="writer-1")
     try:
         await log.ensure_groups()
-        log_ids = [(await plain.xadd(log_key(one), {"data": "x"})).decode() for one in range(PARTITIONS)]
+        log_ids = [
+            (await plain.xadd(log_key(one), {"kind": "test", "data": "x"})).decode()
+            for one in range(PARTITIONS)
+        ]
         await plain.config_resetstat()
         entries = await log.read(COUNT, BLOCK_MS)
         flushes = nodes.counts().flushes

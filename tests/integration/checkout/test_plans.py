@@ -33,7 +33,6 @@ READ_ALL = {
     "refunds_to_send",
     "oldest_open",
     "writer: positions",
-    "showtimes_with_owners",
     "drop_old_fences",
 }
 #: One row, or as many as a server has databases: nothing to look up.

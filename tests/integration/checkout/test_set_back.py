@@ -42,7 +42,9 @@ class Past:
         """Nobody is connected."""
         await self._shop.platform.database.close()
         await self._admin.fetch(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = $1", self._name
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE datname = $1 AND backend_type = 'client backend'",
+            self._name,
         )
 
     async def remember(self) -> None:
