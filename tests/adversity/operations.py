@@ -165,7 +165,7 @@ async def _ask_back(platform: Platform, scene: Scene) -> None:
 
 
 async def _write(platform: Platform, _: Scene) -> None:
-    log = OrderLog(platform.redis, platform.blocking_redis, consumer="writer-1")
+    log = OrderLog(platform.scripts, platform.blocking_redis, consumer="writer-1")
     writer = OrderWriter(log, WriterStore(platform.database), platform.clock)
     for entries in (await log.read_own_pending(100), await log.read(100, None)):
         if entries:
