@@ -39,6 +39,7 @@ from runtime.redis_link import Link, ScriptRunner, Server, server_at
 #: Of so many looks one compares the logs with what PostgreSQL has of them: some hundred commands.
 LOOK_BACK_EVERY: Final = 20
 Lacking = Callable[[], Awaitable[Collection[int]]]
+_ANOTHER: Final = "another server, or one that was another's replica"
 #: What keeps us from asking one server; the others are asked all the same.
 _AWAY: Final = (SeatsUnavailable, Overloaded, InventoryRebuilding)
 _log = logging.getLogger(__name__)
@@ -176,7 +177,7 @@ class Gate:
             if known is None:
                 found.shut[partition] = "never made"
             elif not told.server.is_the_same_as(known):
-                found.shut[partition] = "another server, or one that was another's replica"
+                found.shut[partition] = _ANOTHER
             elif epoch != wanted:
                 found.shut[partition] = f"the data is of epoch {epoch}"
             elif known != name:
@@ -206,6 +207,9 @@ class Gate:
             if not epochs or await self._scripts.are_known(told.link, epochs):
                 return
             await self._scripts.load(told.link, epochs)
+            if not (await server_at(told.link)).is_the_same_as(told.server.name):
+                found.shut |= dict.fromkeys(sound, _ANOTHER)  # it has gone down since it was asked: it is old
+                return
             _log.warning("scripts were gone where nothing else was; they are loaded again")
         except _AWAY:
             for partition in sound:  # not found open, and looked at again

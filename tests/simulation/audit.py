@@ -177,9 +177,7 @@ class Books:
                 self._wrong("I5", f"{order['order_id']} {order['state']}: {balance[order['order_id']]} open")
 
     def _judge_limits(self, owned: Sequence[Row]) -> None:
-        """I11, as far as one server without losses can keep it: what is lost is not counted."""
-        if self._house.seats.has_lost:
-            return
+        """I11."""
         orders = self._house.postgres.tables["orders"]
         counts = Counter(orders[(claim["order_id"],)]["account_id"] for claim in owned)
         for account_id, count in counts.items():
@@ -261,10 +259,7 @@ class Books:
         if showtime is None:
             self._wrong("I8", "there is no seat map")
             return
-        # After a loss a seat may have an owner only PostgreSQL knows. Another's return leaves it sold, and
-        # nobody frees it when that owner is gone, until the next rebuild: kept from sale, sold to nobody.
-        kept = showtime.ownerless - owned if self._house.seats.has_lost else set()
-        if showtime.sold() - kept != owned or showtime.taken() != showtime.sold():
+        if showtime.sold() != owned or showtime.taken() != showtime.sold():
             self._wrong("I8", f"owned {owned}, sold {showtime.sold()}, taken {showtime.taken()}")
 
     def _judge_log(self) -> None:

@@ -37,6 +37,7 @@ from checkout import (
     RefundService,
     WriterStore,
     owners,
+    set_back,
 )
 from kernel import limits
 from kernel.errors import SeatRushError
@@ -54,7 +55,6 @@ from reservation import (
     SalesService,
     SeatMaps,
     import_layout,
-    log_key,
 )
 from reservation.layouts import to_document
 from tests.simulation import seats
@@ -63,7 +63,7 @@ from tests.simulation.fans import Fan
 from tests.simulation.gateway import NAME, Adapter, GatewayServer, Webhook
 from tests.simulation.mutants import Mutant
 from tests.simulation.postgres import Database, Postgres
-from tests.simulation.seats import Inventory, Nodes, Redis, Runner, SeatServer
+from tests.simulation.seats import Inventory, Redis, Runner, SeatServer
 from tests.simulation.statements import HANDLERS
 from tests.simulation.world import AIMED, MESSAGE_FAULTS, PHASES, PROCESS_FAULTS, Aim, Process, World
 
@@ -73,7 +73,6 @@ SETTLED_WITHIN_S: Final = 400.0
 TAIL: Final = 200
 _COUNT_PARTITIONS: Final = (
     "checkout.log_redis",
-    "checkout.owners",
     "reservation.gate",
     "reservation.rebuild",
     "reservation.reaper",
@@ -130,14 +129,12 @@ def knobs(world: World) -> Iterator[None]:
     small: list[tuple[Any, str, Any]] = [
         (import_module(name), "PARTITIONS", seats.PARTITIONS) for name in _COUNT_PARTITIONS
     ]
-    by_key = {log_key(partition).encode(): partition for partition in range(seats.PARTITIONS)}
     # Mostly longer than they ship: who looks twice as often as there is something to see plays half as much.
     small += [
         (import_module("checkout.completers"), "INTERVAL_S", dice.choice([0.5, 2.0, 2.0])),
         (import_module("reservation.reaper"), "ROUND_S", dice.choice([0.5, 1.0, 2.0])),
         (import_module("reservation.epoch"), "FOLLOW_INTERVAL_S", dice.choice([1.0, 3.0])),
     ]
-    small.append((import_module("checkout.log_redis"), "_PARTITION_OF", by_key))
     small.append((import_module("reservation.rebuild"), "_ALL", frozenset(range(seats.PARTITIONS))))
     changes = [(limits, name, value) for name, value in drawn.items()] + small
     before = [(module, name, getattr(module, name)) for module, name, _ in changes]
@@ -158,10 +155,9 @@ class Role:
         self.process = process = Process(world, name)
         clock: Any = process.clock
         database: Any = Database(process, house.postgres)
-        redis: Any = Redis(process, house.seats)
         reader: Any = Redis(process, house.seats)
-        nodes: Any = Nodes(process, house.seats)
-        self.runner: Any = Runner(house.seats, nodes)
+        self.runner: Any = Runner(process, house.seats)
+        nodes: Any = self.runner.nodes
         self.inventory: Any = Inventory(self.runner)
         gateways: Any = {NAME: Adapter(process, house.gateway)}
         seat_store = ReservationStore(database)
@@ -175,7 +171,7 @@ class Role:
             self.inventory, halls, self.maps, clock, hold_ttl_ms=house.hold_ttl_ms
         )
         sales = SalesService(seat_store, self.inventory, self.runner, halls, clock)
-        self.log = OrderLog(redis, reader, consumer=name.partition("#")[0])
+        self.log = OrderLog(self.runner, reader, consumer=name.partition("#")[0])
         self.writer = OrderWriter(
             self.log, WriterStore(database, copy_orders_min=house.copy_orders_min), clock
         )
@@ -193,6 +189,9 @@ class Role:
         async def who_owns(epochs: Mapping[int, int]) -> OwnersOf:
             return await owners(store, self.log, epochs)
 
+        async def lacking() -> Sequence[int]:
+            return await set_back(store, self.log)
+
         self.commits = Commits(nodes, store)
         self.orders = OrderService(
             store,
@@ -209,7 +208,7 @@ class Role:
             store, gateways, fulfilment, self.refunds.settle, self.orders.find, clock, world.new_id
         )
         self.completers = Completers(store, self.inventory, gateways, self.payments, self.refunds, fulfilment)
-        self.rebuilder = Rebuilder(seat_store, self.inventory, self.runner, who_owns, clock)
+        self.rebuilder = Rebuilder(seat_store, self.inventory, self.runner, who_owns, lacking, clock)
         self.reaper = Reaper(
             self.inventory, self.runner, self.rebuilder, sales, clock, hold_ttl_ms=house.hold_ttl_ms
         )
@@ -274,12 +273,8 @@ class House:
             ):
                 aim = Aim(fault, dice.choice(PHASES), dice.uniform(0, self.faults_until_s))
                 world.aim(aim)
-        for _ in range(dice.choice([2, 4, 6]) if world.storm is not None else 0):
-            assert world.storm is not None
-            together, phases = world.storm
-            phase, at_s = dice.choice(phases), dice.uniform(0, self.faults_until_s)
-            for fault in together:
-                world.aim(Aim(fault, phase, at_s))
+        if world.storm is not None:
+            self.brew(*world.storm, times=dice.choice([2, 4, 6]))
         for fault in PROCESS_FAULTS:
             world.strikes[fault] = partial(self._kill, fault.partition("_")[0])
         world.strikes |= {
@@ -292,6 +287,15 @@ class House:
             "scripts_flushed": self.seats.scripts.clear,
             "rebuilt_by_hand": self._rebuild_by_hand,
         }
+
+    def brew(self, together: Sequence[str], phases: Sequence[str], *, times: int) -> None:
+        """Have these faults strike together, so many times, each time in one of these phases."""
+        dice = self.world.dice
+        self.world.allowed |= frozenset(together)
+        for _ in range(times):
+            phase, at_s = dice.choice(phases), dice.uniform(0, self.faults_until_s)
+            for fault in together:
+                self.world.aim(Aim(fault, phase, at_s))
 
     def _kill(self, kind: str) -> None:
         names = [name for name, role in self.roles.items() if name.startswith(kind) and role.process.alive]

@@ -5,8 +5,8 @@ does not know: scripts that are loaded or not, data that carries an epoch or not
 consumer group. All of it is one server's memory, so it is lost together, and comes back together as it was
 some time ago.
 
-`Redis` is as much of the plain client as the order log uses; `Runner`, `Link`, `Nodes` and `Inventory` are
-what stands on the link, and `SeatServer.command` what the server makes of plain commands sent there.
+`Redis` is as much of the plain client as a blocking read of the logs needs; `Runner`, `Link`, `Nodes` and
+`Inventory` are what stands on the link, and `Commands` what the server makes of plain commands sent there.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import Any, Final
 from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import ResponseError
 
-from checkout.log_redis import COMMITTED_CHANNEL, log_position
+from checkout.log_entries import log_position
+from checkout.log_redis import COMMITTED_CHANNEL
 from kernel.errors import InventoryRebuilding, SeatsUnavailable
 from kernel.ids import partition_of, showtime_of
 from reservation import epoch_key, keys_of, log_key, showtimes_key
@@ -48,7 +49,20 @@ _PHASES: Final = {
     "restore": "rebuild",
     "open_showtime": "rebuild",
 }
-
+#: Of trips of plain commands, by the name of the first.
+_PHASES_OF_COMMANDS: Final = {
+    "PUBLISH": "log",
+    "XACK": "log",
+    "XAUTOCLAIM": "log",
+    "XGROUP": "log",
+    "XTRIM": "log",
+    "XINFO": "rebuild",
+    "XPENDING": "rebuild",
+    "XRANGE": "rebuild",
+    "DEL": "rebuild",
+    "SMEMBERS": "expire",
+    "HGET": "expire",
+}
 
 #: Scripts after which more may be had than before, if they changed the map.
 _FREES: Final = frozenset({"release", "return_seats", "sweep", "open_showtime"})
@@ -181,44 +195,6 @@ class SeatServer:
             raise InventoryRebuilding(retry_after_s=1.0)
         kept[at] = epoch if verb == "open_partition" else -epoch
 
-    # Plain commands
-
-    def command(self, words: Sequence[Any]) -> Any:
-        """One of those a rebuild and the reaper send."""
-        memory, world = self.memory, self.world
-        key = str(words[1]) if len(words) > 1 else ""
-        showtime_id = key.rpartition(":")[2]
-        match words:
-            case ["INFO", "server"]:
-                return f"run_id:{self.starts}\r\n".encode()
-            case ["INFO", "replication"]:
-                return f"role:master\r\nmaster_replid:{self.starts}\r\nmaster_replid2:0000\r\n".encode()
-            case ["TIME"]:
-                return [b"%d" % part for part in divmod(world.now_ms * 1_000, 1_000_000)]
-            case ["GET", _] if key == PLACE_KEY:
-                return memory.place
-            case ["GET", _]:
-                return _as_bytes(memory.epochs.get(_PARTITION_OF[key]))
-            case ["SET", _, place] if key == PLACE_KEY:
-                memory.place = str(place).encode()
-            case ["DEL", _] if key == PLACE_KEY:
-                memory.place = None
-            case ["DEL", _]:
-                memory.listed.pop(_PARTITION_OF[key], None)
-            case ["SMEMBERS", _]:
-                return [one.encode() for one in memory.listed.get(_PARTITION_OF[key], {})]
-            case ["HGET", _, "epoch"]:
-                return _as_bytes(memory.epoch_of.get(showtime_id))
-            case ["STRLEN", _]:
-                return int(showtime_id in memory.showtimes)
-            case ["ZRANGE", _, 0, 0, "WITHSCORES"]:
-                showtime = memory.showtimes.get(showtime_id)
-                due = sorted((at, hold_id) for hold_id, at in showtime.due.items()) if showtime else []
-                return [[hold_id.encode(), float(at)] for at, hold_id in due[:1]]
-            case _:
-                raise AssertionError(f"nobody has said what {words[0]} does here")
-        return b"OK"
-
     # The log
 
     def append(self, partition: int, data: bytes) -> None:
@@ -321,6 +297,16 @@ def _entry(stream: Stream, at: LogId) -> tuple[bytes, dict[bytes, bytes] | None]
     return _name(at), None if data is None else {b"data": data}
 
 
+def _told(stream: Stream, at: LogId) -> tuple[bytes, list[bytes] | None]:
+    """An entry as the link brings it, its fields in a row."""
+    data = stream.entries.get(at)
+    return _name(at), None if data is None else [b"data", data]
+
+
+def _showtime_in(key: str) -> str:
+    return key.rpartition(":")[2]
+
+
 _PARTITION_OF: Final = {
     key(partition): partition
     for partition in range(PARTITIONS)
@@ -328,30 +314,15 @@ _PARTITION_OF: Final = {
 }
 
 
-def _groups(server: SeatServer, key: str) -> list[dict[str, Any]]:
-    """XINFO GROUPS. Raises ResponseError."""
-    found = _stream(server, key).group
-    return [] if found is None else [{"name": b"writers", "last-delivered-id": _name(found.last)}]
-
-
-def _stream(server: SeatServer, key: str) -> Stream:
-    stream = server.memory.streams.get(_PARTITION_OF[key])
-    if stream is None:
-        raise ResponseError("no such key")
-    return stream
-
-
-def _after(position: str) -> LogId:
-    """The least id in a range that begins there; behind it when it is excluded."""
-    at = log_position(position.removeprefix("("))
-    return (at[0], at[1] + 1) if position.startswith("(") else at
-
-
-def _is_until(at: LogId, position: str) -> bool:
-    if position == "+":
+def _is_between(at: LogId, first: str, last: str) -> bool:
+    """Whether an id is in a range; its ends are, but for those that are excluded."""
+    after = log_position(first.removeprefix("("))
+    if at < after or (at == after and first.startswith("(")):
+        return False
+    if last == "+":
         return True
-    last = log_position(position.removeprefix("("))
-    return at < last if position.startswith("(") else at <= last
+    until = log_position(last.removeprefix("("))
+    return at < until if last.startswith("(") else at <= until
 
 
 #: Of showtimes' and partitions' keys, as these scripts are given one.
@@ -362,30 +333,155 @@ def _partition_named_in(key: str) -> int:
     return int(key[6:8])
 
 
+class Commands:
+    """Plain commands on a server's memory, in the words the platform sends them in."""
+
+    def __init__(self, server: SeatServer) -> None:
+        self._server = server
+
+    def do(self, words: Sequence[Any]) -> Any:
+        """The reply, or a ResponseError."""
+        name, *rest = words
+        try:
+            return getattr(self, f"_{name.lower()}")(*rest)
+        except ResponseError as refusal:
+            return refusal.with_traceback(None)
+
+    # Of the server
+
+    def _info(self, *sections: str) -> bytes:
+        starts = self._server.starts
+        told = {
+            "server": f"run_id:{starts}\r\n",
+            "replication": f"role:master\r\nmaster_replid:{starts}\r\nmaster_replid2:0000\r\n",
+        }
+        return "".join(told[section] for section in sections).encode()
+
+    def _time(self) -> list[bytes]:
+        return [b"%d" % part for part in divmod(self._server.world.now_ms * 1_000, 1_000_000)]
+
+    # Of partitions and showtimes
+
+    def _get(self, key: str) -> bytes | None:
+        if key == PLACE_KEY:
+            return self._server.memory.place
+        return _as_bytes(self._server.memory.epochs.get(_PARTITION_OF[key]))
+
+    def _set(self, key: str, place: str) -> bytes:
+        assert key == PLACE_KEY
+        self._server.memory.place = place.encode()
+        return b"OK"
+
+    def _del(self, key: str) -> int:
+        memory = self._server.memory
+        if key == PLACE_KEY:
+            had, memory.place = memory.place, None
+            return int(had is not None)
+        return int(memory.listed.pop(_PARTITION_OF[key], None) is not None)
+
+    def _smembers(self, key: str) -> list[bytes]:
+        return [one.encode() for one in self._server.memory.listed.get(_PARTITION_OF[key], {})]
+
+    def _hget(self, key: str, name: str) -> bytes | None:
+        assert name == "epoch"
+        return _as_bytes(self._server.memory.epoch_of.get(_showtime_in(key)))
+
+    def _strlen(self, key: str) -> int:
+        return int(_showtime_in(key) in self._server.memory.showtimes)
+
+    def _zrange(self, key: str, first: int, last: int, word: str) -> list[list[Any]]:
+        assert (first, last, word) == (0, 0, "WITHSCORES")
+        showtime = self._server.memory.showtimes.get(_showtime_in(key))
+        due = sorted((at, hold_id) for hold_id, at in showtime.due.items()) if showtime else []
+        return [[hold_id.encode(), float(at)] for at, hold_id in due[:1]]
+
+    # Of logs
+
+    def _publish(self, channel: str, message: bytes) -> int:
+        assert channel == COMMITTED_CHANNEL
+        self._server.tell(message)
+        return 1
+
+    def _xack(self, key: str, group: str, *log_ids: str) -> int:
+        stream = self._server.memory.streams.get(_PARTITION_OF[key])
+        if stream is None or stream.group is None:
+            return 0
+        pending = stream.group.pending
+        return sum(pending.pop(log_position(log_id), None) is not None for log_id in log_ids)
+
+    def _xautoclaim(
+        self, key: str, group: str, consumer: str, idle_ms: int, first: str, word: str, count: int
+    ) -> list[Any]:
+        stream, found = self._server.group(_PARTITION_OF[key])
+        now_ms, pending = self._server.world.now_ms, found.pending
+        ids = [at for at, (_, given_ms) in pending.items() if now_ms - given_ms >= idle_ms]
+        for at in ids[:count]:
+            pending[at] = (consumer, now_ms)
+        return [b"0-0", [_told(stream, at) for at in ids[:count] if at in stream.entries], []]
+
+    def _xgroup(self, verb: str, key: str, group: str, log_id: str, make: str = "") -> bytes:
+        if verb == "SETID":
+            self._server.group(_PARTITION_OF[key])[1].last = log_position(log_id)
+            return b"OK"
+        assert (verb, make) == ("CREATE", "MKSTREAM")
+        stream = self._server.stream(_PARTITION_OF[key])
+        if stream.group is not None:
+            raise ResponseError("BUSYGROUP Consumer Group name already exists")
+        stream.group = Group(stream.last if log_id == "$" else log_position(log_id))
+        return b"OK"
+
+    def _xinfo(self, about: str, key: str) -> Any:
+        stream = self._server.memory.streams.get(_PARTITION_OF[key])
+        if stream is None:
+            raise ResponseError("no such key")
+        if about == "GROUPS":
+            found = stream.group
+            return [{b"name": b"writers", b"last-delivered-id": _name(found.last)}] if found else []
+        assert about == "STREAM"
+        first = next(iter(stream.entries), None)
+        return {
+            b"first-entry": None if first is None else _told(stream, first),
+            b"entries-added": stream.added,
+            b"length": len(stream.entries),
+        }
+
+    def _xpending(self, key: str, group: str, *of: Any) -> list[Any]:
+        _, found = self._server.group(_PARTITION_OF[key])
+        if not of:
+            return [len(found.pending), _name(min(found.pending)) if found.pending else None, None, None]
+        first, last, count = of
+        ids = sorted(at for at in found.pending if _is_between(at, first, last))
+        now_ms = self._server.world.now_ms
+        return [
+            [_name(at), consumer.encode(), now_ms - given_ms, 1]
+            for at in ids[:count]
+            for consumer, given_ms in [found.pending[at]]
+        ]
+
+    def _xrange(self, key: str, first: str, last: str, word: str, count: int) -> list[Any]:
+        stream = self._server.memory.streams.get(_PARTITION_OF[key])
+        if stream is None:
+            return []
+        return [_told(stream, at) for at in stream.entries if _is_between(at, first, last)][:count]
+
+    def _xtrim(self, key: str, word: str, exactly: str, first: str) -> int:
+        assert (word, exactly) == ("MINID", "=")
+        stream = self._server.memory.streams.get(_PARTITION_OF[key])
+        if stream is None:
+            return 0
+        old = [at for at in stream.entries if at < log_position(first)]
+        for at in old:
+            del stream.entries[at]
+        return len(old)
+
+
 class Redis:
-    """The plain client: what goes wrong on the way is a broken connection."""
+    """The plain client of a blocking read: what goes wrong on the way is a broken connection."""
 
     def __init__(self, process: Process, server: SeatServer) -> None:
         self._wire = Wire(process, server)
         self._process = process
         self._server = server
-
-    async def _ask(
-        self, phase: str, word: str, work: Callable[[], Any], patience_s: float = COLD_PATIENCE_S
-    ) -> Any:
-        try:
-            return await self._wire.ask(phase, word, work, patience_s)
-        except Lost as error:
-            raise ConnectionLost(word) from error
-
-    async def xgroup_create(self, key: str, group: str, *, id: str, mkstream: bool) -> Any:
-        def work() -> None:
-            stream = self._server.stream(_PARTITION_OF[key])
-            if stream.group is not None:
-                raise ResponseError("BUSYGROUP Consumer Group name already exists")
-            stream.group = Group(stream.last if id == "$" else log_position(id))
-
-        return await self._ask("log", "xgroup_create", work)
 
     async def xreadgroup(
         self, group: str, consumer: str, streams: Mapping[bytes, str], *, count: int, block: int | None
@@ -393,144 +489,23 @@ class Redis:
         wanted = {_PARTITION_OF[key.decode()]: position for key, position in streams.items()}
         # A blocked reader is a message under way for as long as it waits; faults are aimed at the others.
         phase = "log" if block is None else "read"
-        return await self._ask(
-            phase,
-            "xreadgroup",
-            lambda: self._server.news(self._process, wanted, consumer, count, block),
-            COLD_PATIENCE_S + (block or 0) / 1_000,
-        )
-
-    async def xautoclaim(self, key: str, group: str, consumer: str, *, min_idle_time: int, count: int) -> Any:
-        def work() -> Any:
-            stream, found = self._server.group(_PARTITION_OF[key])
-            now_ms, pending = self._server.world.now_ms, found.pending
-            ids = [at for at, (_, given_ms) in pending.items() if now_ms - given_ms >= min_idle_time]
-            for at in ids[:count]:
-                pending[at] = (consumer, now_ms)
-            return [b"0-0", [_entry(stream, at) for at in ids[:count] if at in stream.entries], []]
-
-        return await self._ask("log", "xautoclaim", work)
-
-    async def xrange(self, key: str, *, min: str, count: int) -> Any:
-        def work() -> Any:
-            stream, after = (
-                self._server.memory.streams.get(_PARTITION_OF[key]),
-                log_position(min.removeprefix("(")),
+        try:
+            return await self._wire.ask(
+                phase,
+                "xreadgroup",
+                lambda: self._server.news(self._process, wanted, consumer, count, block),
+                COLD_PATIENCE_S + (block or 0) / 1_000,
             )
-            if stream is None:
-                return []
-            return [_entry(stream, at) for at in stream.entries if at > after][:count]
-
-        return await self._ask("rebuild", "xrange", work)
-
-    async def xpending(self, key: str, group: str) -> Any:
-        def work() -> Any:
-            _, found = self._server.group(_PARTITION_OF[key])
-            first = _name(min(found.pending)) if found.pending else None
-            return {"pending": len(found.pending), "min": first}
-
-        return await self._ask("rebuild", "xpending", work)
-
-    async def xinfo_groups(self, key: str) -> Any:
-        return await self._ask("rebuild", "xinfo_groups", lambda: _groups(self._server, key))
-
-    async def xtrim(self, key: str, *, minid: str, approximate: bool) -> int:
-        def work() -> int:
-            stream, first = self._server.memory.streams.get(_PARTITION_OF[key]), log_position(minid)
-            if stream is None:
-                return 0
-            old = [at for at in stream.entries if at < first]
-            for at in old:
-                del stream.entries[at]
-            return len(old)
-
-        return int(await self._ask("log", "xtrim", work))
-
-    def pipeline(self, *, transaction: bool) -> _Pipeline:
-        return _Pipeline(self, self._server)
-
-
-class _Pipeline:
-    """Commands in one trip; they are done at one instant, which a server between others' commands may do."""
-
-    def __init__(self, redis: Redis, server: SeatServer) -> None:
-        self._redis = redis
-        self._server = server
-        self._work: list[Callable[[], Any]] = []
-
-    def publish(self, channel: str, message: bytes) -> None:
-        self._work.append(lambda: self._server.tell(message))
-
-    def xack(self, key: str, group: str, *log_ids: str) -> None:
-        def work() -> None:
-            stream = self._server.memory.streams.get(_PARTITION_OF[key])
-            found = stream.group if stream else None
-            for log_id in log_ids if found else ():
-                assert found is not None
-                found.pending.pop(log_position(log_id), None)
-
-        self._work.append(work)
-
-    def xinfo_groups(self, key: str) -> None:
-        self._phase = "rebuild"
-        self._work.append(lambda: _groups(self._server, key))
-
-    def xinfo_stream(self, key: str) -> None:
-        def work() -> Any:
-            stream = _stream(self._server, key)
-            first = next(iter(stream.entries), None)
-            entry = None if first is None else _entry(stream, first)
-            return {"first-entry": entry, "entries-added": stream.added, "length": len(stream.entries)}
-
-        self._work.append(work)
-
-    def xgroup_setid(self, key: str, group: str, log_id: str) -> None:
-        def work() -> None:
-            self._server.group(_PARTITION_OF[key])[1].last = log_position(log_id)
-
-        self._work.append(work)
-
-    def xpending_range(self, key: str, group: str, *, min: str, max: str, count: int) -> None:
-        def work() -> Any:
-            _, found = self._server.group(_PARTITION_OF[key])
-            ids = sorted(at for at in found.pending if at >= _after(min) and _is_until(at, max))
-            return [{"message_id": _name(at)} for at in ids[:count]]
-
-        self._work.append(work)
-
-    def xrange(self, key: str, *, min: str, max: str, count: int) -> None:
-        def work() -> Any:
-            stream = _stream(self._server, key)
-            ids = [at for at in stream.entries if at >= _after(min) and _is_until(at, max)]
-            return [_entry(stream, at) for at in ids[:count]]
-
-        self._work.append(work)
-
-    async def execute(self, *, raise_on_error: bool = True) -> list[Any]:
-        work, self._work = self._work, []
-
-        def one_by_one() -> list[Any]:
-            replies: list[Any] = []
-            for one in work:
-                try:
-                    replies.append(one())
-                except ResponseError as error:
-                    if raise_on_error:
-                        raise
-                    replies.append(error)
-            return replies
-
-        answer = await self._redis._ask(self._phase, "pipeline", one_by_one)
-        assert isinstance(answer, list)
-        return answer
+        except Lost as error:
+            raise ConnectionLost("xreadgroup") from error
 
 
 class Link:
     """The way to the one server there is."""
 
-    def __init__(self, process: Process, server: SeatServer) -> None:
+    def __init__(self, process: Process, server: SeatServer, commands: Commands) -> None:
         self._wire = Wire(process, server)
-        self._server = server
+        self._commands = commands
 
     async def ask(self, phase: str, word: str, work: Callable[[], Any]) -> Any:
         """Raises SeatsUnavailable when nobody knows."""
@@ -540,22 +515,35 @@ class Link:
             raise SeatsUnavailable() from error
 
     async def command(self, *words: Any) -> Any:
-        return await self.ask("read", f"{words[0]}", lambda: self._server.command(words))
+        reply = await self.ask("read", f"{words[0]}", lambda: self._commands.do(words))
+        if isinstance(reply, ResponseError):
+            raise reply
+        return reply
+
+    async def commands(self, calls: Sequence[Sequence[Any]]) -> list[Any]:
+        """In one trip; done at one instant, which a server between others' commands may do."""
+        if not calls:
+            return []
+        first = str(calls[0][0])
+        phase = _PHASES_OF_COMMANDS.get(first, "read")
+        replies = await self.ask(phase, f"{first}…", lambda: [*map(self._commands.do, calls)])
+        assert isinstance(replies, list)
+        return replies
 
 
 class Nodes:
-    """All servers, of which there is one: the way to it, and where its news is heard."""
+    """All servers, of which there is one, as everybody knows: the way to it, and where its news is heard."""
 
-    def __init__(self, process: Process, server: SeatServer) -> None:
+    def __init__(self, process: Process, server: SeatServer, commands: Commands) -> None:
         self._process = process
         self._server = server
-        self.link = Link(process, server)
+        self.only = Link(process, server, commands)
 
     async def primaries(self) -> Sequence[Link]:
-        return [self.link]
+        return [self.only]
 
     def link_of(self, key: str) -> Link:
-        return self.link
+        return self.only
 
     def listen(
         self, channel: str, hear: Callable[[bytes], None], missed: Callable[[], None] = lambda: None
@@ -573,9 +561,9 @@ class Nodes:
 class Runner:
     """Scripts on the link, each partition's under its epoch."""
 
-    def __init__(self, server: SeatServer, nodes: Nodes) -> None:
-        self.nodes = nodes
-        self._link = nodes.link
+    def __init__(self, process: Process, server: SeatServer, commands: type[Commands] = Commands) -> None:
+        self.nodes = Nodes(process, server, commands(server))
+        self._link = self.nodes.only
         self._server = server
         self.epochs: Sequence[int] = (-1,) * PARTITIONS
 
@@ -601,17 +589,18 @@ class Runner:
 
         await self._link.ask("rebuild", verb, work)
 
-    async def commands(self, *calls: Sequence[Any]) -> list[Any]:
-        """In one trip; done at one instant, which a server between others' commands may do."""
-        if not calls:
-            return []
-        phase = {"SMEMBERS": "expire", "HGET": "expire", "DEL": "rebuild"}.get(str(calls[0][0]), "read")
-        answers = await self._link.ask(phase, f"{calls[0][0]}…", lambda: [*map(self._server.command, calls)])
-        assert isinstance(answers, list)
-        return answers
-
     async def command(self, *words: Any) -> Any:
         return await self._link.command(*words)
+
+    async def commands(self, *calls: Sequence[Any]) -> list[Any]:
+        return await self._link.commands(calls)
+
+    async def ask_each(self, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
+        """What each of them met; raises nothing."""
+        try:
+            return await self._link.commands([words for _, words in calls])
+        except SeatsUnavailable as away:
+            return [away] * len(calls)
 
     async def load(self, link: Link, epochs: Iterable[int]) -> None:
         wanted = {*epochs}

@@ -8,7 +8,7 @@ line by line and on a real server (`test_differential.py`), not to be quick.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -39,6 +39,13 @@ def _means(queries: Queries, name: str, phase: str = "read") -> Callable[[Handle
         return handler
 
     return keep
+
+
+class _Record(dict[str, Any]):
+    """A row that is taken apart by place, as asyncpg's may be."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.values())
 
 
 def _rows_of(columns: Sequence[Sequence[Any]], names: str) -> list[Row]:
@@ -293,13 +300,6 @@ def drop_old_fences(v: View, days: int) -> int:
     return len(old)
 
 
-@_means(ORDERS, "showtimes_with_owners", "rebuild")
-def showtimes_with_owners(v: View) -> list[Row]:
-    owned = {claim["showtime_id"] for claim in v.all("seat_claims") if _is_owned(claim)}
-    owned |= {order["showtime_id"] for order in v.all("orders") if order["state"] == "paid"}
-    return [{"showtime_id": showtime_id} for showtime_id in sorted(owned)]
-
-
 @_means(ORDERS, "owners", "rebuild")
 def owners(v: View, showtime_ids: Sequence[str]) -> list[Row]:
     owned = {(c["showtime_id"], c["seat_index"]) for c in v.all("seat_claims") if _is_owned(c)}
@@ -313,14 +313,14 @@ def owners(v: View, showtime_ids: Sequence[str]) -> list[Row]:
             continue
         row = found.setdefault(
             claim["order_id"],
-            {
-                "showtime_id": claim["showtime_id"],
-                "order_id": claim["order_id"],
-                "account_id": order["account_id"],
-                "pay_by": order["pay_by"],
-                "sold": False,
-                "seats": [],
-            },
+            _Record(
+                showtime_id=claim["showtime_id"],
+                order_id=claim["order_id"],
+                account_id=order["account_id"],
+                pay_by=order["pay_by"],
+                sold=False,
+                seats=[],
+            ),
         )
         row["sold"] = row["sold"] or claim["state"] == "sold"
         row["seats"] = sorted([*row["seats"], claim["seat_index"]])

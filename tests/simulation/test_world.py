@@ -12,9 +12,13 @@ from typing import Any
 
 import pytest
 
+import reservation.gate
 from checkout import CheckoutStore, OrderLog
 from checkout.domain import RequestKey
 from kernel.errors import PersistenceUnavailable
+from reservation import ReservationStore
+from reservation.gate import Findings, Gate
+from runtime.redis_link import server_at
 from tests.simulation import seats
 from tests.simulation.loop import Stuck, VirtualLoop
 from tests.simulation.postgres import Database, Postgres
@@ -140,3 +144,55 @@ def test_a_log_whose_group_went_away_between_two_looks_is_read_from_its_beginnin
     reader: Any = seats.Redis(process, server)
     entries = run(world, OrderLog(runner, reader, consumer="writer-1").read_unsettled(0, "0-0"))
     assert [entry.data for entry in entries] == [b"entry"]
+
+
+class _GoesDownWhenAsked(seats.Commands):
+    """The server is started anew, with what it had, right after it has said who it is."""
+
+    def _get(self, key: str) -> bytes | None:
+        if self._server.starts == 1:
+            self._server.restart(self._server.snapshot())
+        return super()._get(key)
+
+
+@pytest.mark.parametrize(("commands", "is_open"), [(seats.Commands, True), (_GoesDownWhenAsked, False)])
+def test_a_server_that_went_down_while_it_was_looked_at_is_not_taught_and_believed(
+    world: World, monkeypatch: pytest.MonkeyPatch, commands: type[seats.Commands], is_open: bool
+) -> None:
+    monkeypatch.setattr(reservation.gate, "PARTITIONS", seats.PARTITIONS)
+    server, database = seats.SeatServer(world), postgres_of(world)
+    for partition in range(seats.PARTITIONS):
+        row = {"partition": partition, "epoch": 1, "server": "1:1", "reason": "new"}
+        database.tables["epochs"][(partition,)] = row
+        server.memory.epochs[partition] = 1
+    process = Process(world, "one")
+    runner: Any = seats.Runner(process, server, commands)
+
+    async def nothing() -> list[int]:
+        return []
+
+    async def look() -> Findings:
+        store = ReservationStore(Database(process, database))  # type: ignore[arg-type]
+        return await Gate(store, runner, nothing).look()
+
+    found = run(world, look())
+    assert found.is_open is is_open
+    assert set(found.shut) == (set() if is_open else set(range(seats.PARTITIONS)))
+
+
+class _StartsAnewWhenAskedForItsName(seats.Commands):
+    """The server is started anew as soon as it has answered."""
+
+    def _info(self, *sections: str) -> bytes:
+        told = super()._info(*sections)
+        self._server.restart(seats.Memory())
+        return told
+
+
+def test_a_server_that_goes_down_while_it_says_its_name_is_not_half_of_one_and_half_of_the_next(
+    world: World,
+) -> None:
+    """Such a name looked like a history that the same process has begun, and its data was believed."""
+    server = seats.SeatServer(world)
+    runner: Any = seats.Runner(Process(world, "one"), server, _StartsAnewWhenAskedForItsName)
+    assert run(world, server_at(runner.nodes.only)).name == "1:1"
