@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from entrypoints.chaos.faults import FAULTS
@@ -66,6 +67,9 @@ async def test_a_database_that_does_not_wait_for_its_disk_is_found_out_by_a_kill
         settings={"SEATRUSH_THROWAWAY_ENGINES": "true"},
         postgres_options={"synchronous_commit": "off", "wal_writer_delay": "10s"},
     ) as house:
+        database = await asyncpg.connect(house.postgres.admin_url)
+        await database.execute("CHECKPOINT")  # the tables are not what is to be lost
+        await database.close()
         played = await play(house, plan, say=lambda _: None, settles_within_s=8.0)
     assert played.exit_code == 3
     assert any("acknowledged and gone" in sentence for sentence in played.verdict.broken)
