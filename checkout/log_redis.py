@@ -104,8 +104,8 @@ class OrderLog:
         except ResponseError as error:
             if any(word in str(error) for word in _TROUBLE):
                 raise SeatsUnavailable() from error
-            if "NOGROUP" not in str(error):
-                raise
+            if not any(word in str(error) for word in ("NOGROUP ", "UNBLOCKED ")):
+                raise  # the second is Redis 7.0's word for a log that goes while somebody waits on it
             await self.ensure_groups()
             return []
         return [
