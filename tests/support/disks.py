@@ -20,7 +20,7 @@ def small_disk(size: str) -> Iterator[Path]:
     mounted = os.geteuid() == 0 and subprocess.run(mount, check=False, capture_output=True).returncode == 0
     try:
         if not mounted:
-            pytest.skip("a small disk cannot be made here")
+            pytest.skip("mounting a small disk takes root: run where that may be had")
         folder.chmod(0o711)
         yield folder
     finally:
