@@ -56,7 +56,7 @@ mutants: $(VENV)/.installed ## take every guard away once, in a copy; each must 
 simulate: $(VENV)/.installed ## 20,000 histories in virtual time, and what met what
 	$(BIN)/python -m tests.simulation --seeds 1..20000 --processes 2 --coverage
 
-simulate-long: $(VENV)/.installed ## a million of them
+simulate-long: $(VENV)/.installed ## a million of them, in pieces: goes on where it was stopped, docs/results/simulate.json
 	$(BIN)/python -m tests.simulation --seeds 1..1000000 --processes 2 --coverage --keep
 
 # Fuzzers want libraries that nothing else here needs: an environment of their own, like the benches.

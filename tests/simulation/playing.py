@@ -19,19 +19,18 @@ _DEALT: Final = 50
 
 @dataclass
 class Played:
-    """The sum of some seeds, told in their order."""
+    """The sum of some seeds, told in their order. Sums and `digest` can be gone on with later."""
 
     seeds: int = 0
     events: int = 0
     virtual_s: float = 0.0
     confirmed: int = 0
     met: Counter[tuple[str, str]] = field(default_factory=Counter)
-    failed: list[Outcome] = field(default_factory=list)
-    first: str = ""
-    last: str = ""
-
-    def __post_init__(self) -> None:
-        self._all = hashlib.blake2b(digest_size=16)
+    failed: list[int] = field(default_factory=list)
+    #: Of those that failed in this process's time.
+    failures: list[Outcome] = field(default_factory=list)
+    #: Of all histories in the order of their seeds: each is mixed with what came before it.
+    digest: str = ""
 
     def add(self, outcome: Outcome) -> None:
         """One more."""
@@ -41,17 +40,15 @@ class Played:
         self.confirmed += outcome.confirmed
         self.met.update(outcome.met)
         if outcome.violations:
-            self.failed.append(outcome)
-        self.first = self.first or outcome.digest
-        self.last = outcome.digest
-        self._all.update(outcome.digest.encode())
+            self.failed.append(outcome.seed)
+            self.failures.append(outcome)
+        self.digest = hashlib.blake2b((self.digest + outcome.digest).encode(), digest_size=16).hexdigest()
 
     def told(self) -> str:
-        """In a line. The hash is of all histories in the order of their seeds; then the first, the last."""
+        """In a line."""
         return (
             f"{self.seeds} seeds, {self.events} events, {self.virtual_s / 3600:.1f} h of virtual time, "
-            f"{self.confirmed} sales, {len(self.failed)} failed; "
-            f"all together {self._all.hexdigest()}, from {self.first} to {self.last}"
+            f"{self.confirmed} sales, {len(self.failed)} failed; all together {self.digest}"
         )
 
 

@@ -64,7 +64,7 @@ def played() -> Played:
 
 @pytest.mark.timeout(1_800)
 def test_no_fault_breaks_a_promise(played: Played) -> None:
-    assert not played.failed, "\n\n".join(outcome.told() for outcome in played.failed[:5])
+    assert not played.failed, "\n\n".join(outcome.told() for outcome in played.failures[:5])
     assert played.confirmed > played.seeds / 2, "a house in which nothing is sold keeps every promise"
 
 

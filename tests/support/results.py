@@ -2,6 +2,8 @@
 
     {name, command, at, commit, versions: {package: version}, figures: {what: number, text or table}}
 
+and, of a run that can be gone on with, `state`: what its figures do not say.
+
 Runs that take minutes or hours are not repeated to write a page, and nobody copies their figures by hand:
 a run writes its document, `python -m tests.reliability_page` reads it. No path and no name of a machine is
 in it.
@@ -23,7 +25,14 @@ from runtime.paths import ROOT
 FOLDER: Final = ROOT / "docs" / "results"
 
 
-def keep(name: str, command: str, figures: Mapping[str, Any], *packages: str, folder: Path = FOLDER) -> Path:
+def keep(
+    name: str,
+    command: str,
+    figures: Mapping[str, Any],
+    *packages: str,
+    folder: Path = FOLDER,
+    state: Mapping[str, Any] | None = None,
+) -> Path:
     """Write the document of a run, with the versions of these packages; the file."""
     folder.mkdir(parents=True, exist_ok=True)
     document = {
@@ -33,6 +42,7 @@ def keep(name: str, command: str, figures: Mapping[str, Any], *packages: str, fo
         "commit": _commit(),
         "versions": {"python": platform.python_version(), **{each: version(each) for each in packages}},
         "figures": dict(figures),
+        **({} if state is None else {"state": dict(state)}),
     }
     file = folder / f"{name}.json"
     file.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
