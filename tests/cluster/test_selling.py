@@ -58,8 +58,8 @@ async def _in_the_middle(
 
 
 async def until_seats_left(running: RunningPlatform, showtime_id: str, most: int) -> None:
-    """Wait until the map shows that few."""
-    while (await running.seats(showtime_id))["seats_left"] > most:  # noqa: ASYNC110
+    """Wait until the map shows that few. In a rush a map may also be refused for a while."""
+    while (await running.seats(showtime_id)).get("seats_left", most + 1) > most:  # noqa: ASYNC110
         await asyncio.sleep(0.02)
 
 

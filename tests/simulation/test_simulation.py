@@ -21,7 +21,7 @@ from tests.simulation.house import play
 from tests.simulation.playing import Played, outcomes, processes_there_are
 
 #: What the project promises to play each time: some minutes on two cores that have nothing else to do.
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "6000"))
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "20000"))
 MUTANT_SEEDS = 100
 #: One of each kind: without faults, with few, with all.
 REPEATED = (3, 4, 7)

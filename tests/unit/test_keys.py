@@ -152,7 +152,9 @@ def test_several_token_keys_in_any_base64(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "not base64!", _base64(31), f"{_base64(32)},", f"{_base64(32)},{_base64(8)}"]
+    "text",
+    ["", "not base64!", _base64(31), f"{_base64(32)},", f"{_base64(32)},{_base64(8)}"],
+    ids=["empty", "not base64", "short", "one and nothing", "one and a short one"],
 )
 def test_a_bad_token_key_is_a_bad_setting(text: str) -> None:
     with pytest.raises(BadSettings, match="SEATRUSH_TOKEN_KEY") as refusal:
@@ -176,7 +178,9 @@ def test_a_bad_ticket_key_is_a_bad_setting(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", _base64(32), "whsec_", "whsec_???", "whsec_" + _base64(23), "whsec_" + _base64(65)]
+    "text",
+    ["", _base64(32), "whsec_", "whsec_???", "whsec_" + _base64(23), "whsec_" + _base64(65)],
+    ids=["empty", "without its word", "only its word", "not base64", "short", "long"],
 )
 def test_a_bad_gateway_secret_is_a_bad_setting(text: str) -> None:
     with pytest.raises(BadSettings, match="SEATRUSH_GATEWAY_SECRET"):
