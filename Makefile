@@ -25,7 +25,7 @@ PYTEST         := $(BIN)/python -m pytest
 PYTEST_AT_ONCE := $(PYTEST) --numprocesses 2 --dist loadfile
 # What has the machine to itself: a crowd, a bench, a count that a starved server would change, all cores at once.
 COUNTED        := tests/integration/bench tests/integration/counted
-ALONE          := $(COUNTED) tests/e2e tests/load tests/cluster tests/simulation
+ALONE          := $(COUNTED) tests/e2e tests/load tests/cluster tests/sentinel tests/simulation
 TOGETHER       := tests/unit tests/lua tests/contract tests/races tests/link tests/mutants tests/adversity \
 	tests/integration $(addprefix --ignore=,$(COUNTED))
 
@@ -46,8 +46,8 @@ test-engines: $(VENV)/.installed ## the engine tests on Debian's Redis 7.0 and P
 ON_CLUSTER := tests/contract/test_seat_inventory.py tests/contract/test_seat_map.py \
 	$(patsubst %,tests/integration/checkout/test_%.py,commits completers in_between ledger lost_races over_http owners payments refunds short_ways states)
 
-test-cluster: $(VENV)/.installed ## selling on a cluster of three, and the core tests once more on one
-	$(BIN)/python -m pytest tests/cluster
+test-cluster: $(VENV)/.installed ## selling on a cluster, the core tests once more on one; selling by way of sentinels
+	$(BIN)/python -m pytest tests/cluster tests/sentinel
 	TEST_REDIS_CLUSTER=1 $(BIN)/python -m pytest $(ON_CLUSTER)
 
 test-fast: $(VENV)/.installed ## only what needs no service

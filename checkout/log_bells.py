@@ -1,8 +1,9 @@
-"""Waiting for entries on a cluster: every log has a bell, and who hears it reads.
+"""Waiting for entries on servers that change: every log has a bell, and who hears it reads.
 
 One server waits on all logs with one blocking read. A cluster refuses that: a command there may name keys of
 one slot only, and every log is in a slot of its own. A blocking read for each would be 64 connections, each
-coming back with the first entry of its log and leaving the next ones to a batch of their own.
+coming back with the first entry of its log and leaving the next ones to a batch of their own. Where sentinels
+watch there is one server, but a read that blocks at a primary that was replaced hears of no successor.
 
 So nobody blocks. The nodes are asked to say which log was written to (`Nodes.watch`), on the connections
 that are there anyway; what rang is read, one short command each, in one trip for each node. A ring that comes
@@ -38,7 +39,7 @@ _Asked = asyncio.Task[list[Any]]
 
 
 class Bells:
-    """New entries of every log of a cluster, for one consumer."""
+    """New entries of every log, for one consumer."""
 
     def __init__(self, nodes: LogNodes, consumer: str) -> None:
         self._nodes = nodes

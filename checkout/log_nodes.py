@@ -36,6 +36,11 @@ class LogNodes:
         """Whether this is a cluster, as far as anybody here knows."""
         return self.scripts.nodes.only is None
 
+    @property
+    def may_move(self) -> bool:
+        """Whether a log may be on another server by the time something is written on it."""
+        return self.scripts.nodes.may_move
+
     def groups(self, partitions: Collection[int]) -> list[list[int]]:
         """Partitions that live on the same node, together; those that nobody serves are a group too."""
         if not self.are_many:

@@ -9,7 +9,7 @@ On a cluster every partition is asked of the node it lives on (`checkout/log_nod
 away or slow keeps nobody from the others' entries: what concerns it is left for the next time, and nothing of
 that is lost, because what was not acknowledged is given out again. Two questions are answered whole or not at
 all: how far PostgreSQL is behind, and what a partition's rebuild has to know. Waiting for news takes one
-blocking read on one server, and another way on a cluster (`checkout/log_bells.py`).
+blocking read on one server, and another way on a cluster and where sentinels watch (`checkout/log_bells.py`).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _before(position: Position) -> Position:
 
 
 class OrderLog:
-    """Reading, acknowledging and trimming. `reader` may block; it serves as long as there is one server.
+    """Reading, acknowledging and trimming. `reader` may block; it serves one server that stays where it is.
 
     On one server every method raises SeatsUnavailable when it does not answer or cannot do it now; on a
     cluster only `backlog` and `read_unsettled` do. What a read was given and the server's answer did not
@@ -75,7 +75,7 @@ class OrderLog:
 
     async def read(self, count: int, block_ms: int | None) -> list[LogEntry]:
         """New entries, up to `count` of each partition, waiting up to `block_ms`, if at all, for one."""
-        if self._nodes.are_many:
+        if self._nodes.may_move:
             return await self._bells.read(count, block_ms)
         return await self._read_group(">", count, block_ms)
 
@@ -84,7 +84,7 @@ class OrderLog:
 
         On a cluster those of a node that is away come by `claim_abandoned`, once it is back.
         """
-        if not self._nodes.are_many:
+        if not self._nodes.may_move:
             return await self._read_group("0", count, None)
         return await self._bells.read_pending(count)
 

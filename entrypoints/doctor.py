@@ -9,6 +9,7 @@ look inside.
 from __future__ import annotations
 
 import asyncio
+import re
 import resource
 import shutil
 import socket
@@ -28,6 +29,7 @@ from runtime.engines import (
 
 OPEN_FILES_MIN: Final = 4_096  # a rush keeps thousands of live-update connections open
 FREE_DISK_BYTES_MIN: Final = 1024**3  # PostgreSQL alone may keep 2 GB of log in a rush
+_PASSWORD_OPTION: Final = re.compile(r"((?:^|&)(?:sentinel_)?password=)[^&]*")
 _NOT_RUNNING: Final = "start it with `seatrush up`, or set {variable}"
 
 
@@ -105,9 +107,9 @@ def check_port(host: str, port: int, service_port: int | None) -> Check:
 def without_password(url: str) -> str:
     """The address as it may be shown."""
     parts = urlsplit(url)
-    if not parts.password:
-        return url
-    return parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@", 1)).geturl()
+    query = _PASSWORD_OPTION.sub(r"\1***", parts.query)
+    netloc = parts.netloc.replace(f":{parts.password}@", ":***@", 1) if parts.password else parts.netloc
+    return parts._replace(netloc=netloc, query=query).geturl()
 
 
 def _free_bytes(folder: Path) -> int:

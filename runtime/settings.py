@@ -53,9 +53,9 @@ class Settings(BaseSettings):
     redis_url: str | None = Field(
         None,
         alias="REDIS_URL",
-        pattern="^(rediss?|unix)://",
-        description="Redis or Valkey to use, or nodes of a cluster (`redis://one,two`); "
-        "without it an embedded one starts.",
+        pattern=r"^(rediss?(\+sentinel)?|unix)://",
+        description="Redis or Valkey to use, nodes of a cluster (`redis://one,two`), or sentinels and the "
+        "service they watch (`redis+sentinel://one,two/service`); without it an embedded one starts.",
     )
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(8080, alias="PORT", ge=0, le=65535, description="Port the API listens on.")

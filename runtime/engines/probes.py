@@ -23,7 +23,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from runtime.redis_link.address import each_of
+from runtime.redis_link.address import each_of, names_sentinels, parse_watched
+from runtime.redis_link.sentinels import NoPrimary, asked_once
 
 _WITHIN_S: Final = 3.0
 _CHINESE_TITLE: Final = "流浪地球"
@@ -117,11 +118,13 @@ async def probe_redis(url: str) -> RedisFacts:
 
 
 async def probe_seat_store(url: str) -> dict[str, RedisFacts | ProbeFailed]:
-    """Ask the server at an address, and, when it is one of a cluster, every primary there.
+    """Ask the server at an address; of a cluster every primary, of what sentinels watch the one they name.
 
     Answers by place (host and port; the empty string for a server that is alone). Raises ProbeFailed when no
     server at the address, or the addresses, answers.
     """
+    if names_sentinels(url):
+        return await _probe_watched(url)
     for seed in each_of(url):
         try:
             facts = await probe_redis(seed)
@@ -140,6 +143,16 @@ async def probe_seat_store(url: str) -> dict[str, RedisFacts | ProbeFailed]:
             raise one
         found[place] = one
     return found
+
+
+async def _probe_watched(url: str) -> dict[str, RedisFacts | ProbeFailed]:
+    try:
+        watched = parse_watched(url)
+        async with asked_once(watched) as sentinels:
+            place = str(await sentinels.primary())
+    except (NoPrimary, ValueError) as error:
+        raise ProbeFailed(str(error)) from error
+    return {place: await probe_redis(_at(watched.url, place))}
 
 
 def _at(url: str, place: str) -> str:

@@ -4,6 +4,12 @@ The same address serves redis-py where it is used, so its spelling is redis-py's
 (TLS), `unix://`, with user, password, database and `ssl_…` options. Options about redis-py's own pool are
 not ours and are left alone. Of a cluster several nodes may be named, `redis://one:6379,two:6379`, so that it
 is found also while the first is away.
+
+redis-py has no spelling for a service that sentinels watch. Ours is the one most Python tools agree on,
+`redis+sentinel://user:password@one:26379,two:26379/service/0` (`rediss+…` for TLS): credentials, database
+and options are the servers', as in every other address; the options `sentinel_username` and
+`sentinel_password` let us in to the sentinels, who mostly ask for neither. Refused: an address for each
+sentinel with the service in a setting of its own, because one address is all a process is given.
 """
 
 from __future__ import annotations
@@ -12,9 +18,12 @@ import os
 import ssl
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, parse_qsl, unquote, urlencode, urlsplit
 
 _DEFAULT_PORT: Final = 6379
+_SENTINEL_PORT: Final = 26_379
+_WATCHED: Final = "+sentinel"
+_OF_SENTINELS: Final = frozenset({"sentinel_username", "sentinel_password"})
 _NO: Final = frozenset({"0", "f", "false", "n", "no"})
 _VERIFY: Final = {
     "none": ssl.CERT_NONE,
@@ -52,7 +61,56 @@ class Address:
 
     def __str__(self) -> str:
         """Without credentials: this is what logs show."""
-        return self.place.host if self.is_socket else f"{self.place.host}:{self.place.port}"
+        host, port = self.place
+        if self.is_socket or not port:
+            return host
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A service that sentinels watch: its name there, where they are, and how its servers let one in."""
+
+    name: str
+    sentinels: tuple[Address, ...]
+    #: Its place is not known before they were asked; until then it goes by the service's name.
+    server: Address
+    #: The address of a server as redis-py spells it, but for the place, which is a sentinel's.
+    url: str
+
+
+def names_sentinels(url: str) -> bool:
+    """Whether this address says who knows where the server is, and not where it is."""
+    return urlsplit(url).scheme.endswith(_WATCHED)
+
+
+def parse_watched(url: str) -> Watched:
+    """Read the address of a service that sentinels watch. Raises ValueError when it is none."""
+    parts = urlsplit(url)
+    name, _, database = parts.path.strip("/").partition("/")
+    if not name:
+        raise ValueError(
+            "which service? The sentinels are asked for it by name: redis+sentinel://one,two/name"
+        )
+    of_server = [pair for pair in parse_qsl(parts.query) if pair[0] not in _OF_SENTINELS]
+    of_sentinels = dict(pair for pair in parse_qsl(parts.query) if pair[0] in _OF_SENTINELS)
+    plain = parts._replace(
+        scheme=parts.scheme.removesuffix(_WATCHED), path=f"/{database}", query=urlencode(of_server)
+    )
+    urls = each_of(plain.geturl())
+    sentinels = [
+        replace(
+            parse_address(one, port=_SENTINEL_PORT),
+            user=of_sentinels.get("sentinel_username", "default"),
+            password=of_sentinels.get("sentinel_password"),
+            database=0,
+        )
+        for one in urls
+    ]
+    server = replace(parse_address(urls[0]), place=Place(unquote(name), 0))
+    if server.is_socket:
+        raise ValueError("sentinels speak of hosts and ports: redis+sentinel or rediss+sentinel")
+    return Watched(unquote(name), tuple(sentinels), server, urls[0])
 
 
 def each_of(url: str) -> list[str]:
@@ -62,8 +120,8 @@ def each_of(url: str) -> list[str]:
     return [parts._replace(netloc=f"{credentials}{at}{place}").geturl() for place in places.split(",")]
 
 
-def parse_address(url: str) -> Address:
-    """Read an address. Raises ValueError when it is none."""
+def parse_address(url: str, *, port: int = _DEFAULT_PORT) -> Address:
+    """Read an address; `port` is the one that need not be named. Raises ValueError when it is none."""
     parts = urlsplit(url)
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     if parts.scheme not in ("redis", "rediss", "unix"):
@@ -73,7 +131,7 @@ def parse_address(url: str) -> Address:
     database = options.get("db", "" if is_socket else path.strip("/")) or "0"
     if not database.isdecimal():
         raise ValueError(f"{database!r} is not the number of a database")
-    place = Place(path, 0) if is_socket else Place(parts.hostname or "localhost", parts.port or _DEFAULT_PORT)
+    place = Place(path, 0) if is_socket else Place(parts.hostname or "localhost", parts.port or port)
     return Address(
         place=place,
         is_socket=is_socket,

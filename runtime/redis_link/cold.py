@@ -2,6 +2,10 @@
 
 Its habit of repeating a command by itself is switched off, because a lost reply is unknown and only the
 caller knows whether repeating is safe.
+
+Where sentinels watch, each of its connections asks them where to go when it is made, and stays there. A
+connection that blocks would hear nothing of a successor, so what must not miss one does not block here
+(`checkout/log_bells.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +28,8 @@ from redis.exceptions import BusyLoadingError, ReadOnlyError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from runtime.redis_link.address import each_of
+from runtime.redis_link.address import Watched, each_of, names_sentinels, parse_watched
+from runtime.redis_link.sentinels import asked_once
 
 #: What the server or the way to it does to the plain client; everything else is a bug of ours.
 WEATHER: Final = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OSError)
@@ -75,14 +80,28 @@ _CLASSES: Final[dict[type, type[AbstractConnection]]] = {
 }
 
 
+def _led_by_sentinels(kind: type[Any], watched: Watched) -> type[AbstractConnection]:
+    """Connections of this kind to whichever server is the primary when they are made."""
+
+    class Led(kind):  # type: ignore[misc]  # a class that is a value
+        async def _connect(self) -> None:
+            async with asked_once(watched) as sentinels:
+                self.host, self.port = (await sentinels.primary()).place
+            await super()._connect()
+
+    return Led
+
+
 def connect(url: str, *, pool_max: int = 64, socket_timeout_s: float | None = 2.0) -> Redis:
     """A client that waits for a free connection instead of failing, and never retries by itself.
 
-    Of several addresses it takes the first: a plain client is for one server.
+    Of several addresses it takes the first: a plain client is for one server. Raises ValueError for what is
+    none.
     Pass `socket_timeout_s=None` for connections that block on purpose (stream readers).
     """
+    watched = parse_watched(url) if names_sentinels(url) else None
     pool = BlockingConnectionPool.from_url(
-        each_of(url)[0],
+        each_of(url)[0] if watched is None else watched.url,
         max_connections=pool_max,
         timeout=1.0,
         socket_timeout=socket_timeout_s,
@@ -91,5 +110,6 @@ def connect(url: str, *, pool_max: int = 64, socket_timeout_s: float | None = 2.
         protocol=3,
         health_check_interval=0,
     )
-    pool.connection_class = _CLASSES[pool.connection_class]
+    kind = _CLASSES[pool.connection_class]
+    pool.connection_class = kind if watched is None else _led_by_sentinels(kind, watched)
     return Redis.from_pool(pool)

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import Context
 from typing import Any, Final
 
@@ -44,8 +44,11 @@ _jitter: Final = random.Random()  # noqa: S311 (spreads a crowd, protects nothin
 
 
 class Link:
-    """One node. `greeted` is told what the server says of itself at every new connection, `news` what is
-    announced there.
+    """One node. `greeted` is told what the server says of itself at every new connection, and may refuse it
+    with an OSError; `news` what is announced there.
+
+    `find` is asked where the node is until the first connection stands, and never again: a link is of one
+    node. It may raise OSError; `address` says only how to be let in, until then.
     """
 
     #: Send a packed command; the future ends with its outcome and never with an exception.
@@ -60,8 +63,10 @@ class Link:
         in_flight_max: int = limits.redis_in_flight_max,
         greeted: Callable[[Hello], None] | None = None,
         news: News | None = None,
+        find: Callable[[], Awaitable[Address]] | None = None,
     ) -> None:
         self.address = address
+        self._find = find
         self._deadline_s = deadline_s
         self._in_flight_max = in_flight_max
         self._greeted = greeted
@@ -80,6 +85,11 @@ class Link:
     def in_flight(self) -> int:
         """Commands sent or waiting that have no reply yet."""
         return len(self._waiting) + (0 if self._pipe is None else self._pipe.in_flight)
+
+    @property
+    def seeks(self) -> bool:
+        """Whether it has to find out yet where its node is."""
+        return self._find is not None
 
     def counts(self) -> LinkCounts:
         """What it has done so far."""
@@ -166,9 +176,12 @@ class Link:
     async def _dial(self) -> None:
         pipe: Pipe | None = None
         try:
+            address = self.address if self._find is None else await self._find()
             async with asyncio.timeout(limits.redis_connect_ms / 1000):
-                pipe = await self._open()
+                pipe = await self._open(address)
                 hello = await self._greet(pipe)
+                if self._greeted is not None:
+                    self._greeted(hello)
                 if pipe.lost.is_set():  # between its last reply and this turn
                     raise ConnectionResetError("closed right after the greeting")
         except (OSError, TimeoutError, ReplyError, SeatsUnavailable) as error:
@@ -177,13 +190,13 @@ class Link:
             self._end_attempt(pipe, error)
             raise
         else:
-            self._begin(pipe, hello)
+            self.address, self._find = address, None
+            self._begin(pipe)
         finally:
             self._dialling = None
 
-    async def _open(self) -> Pipe:
+    async def _open(self, address: Address) -> Pipe:
         loop = asyncio.get_running_loop()
-        address = self.address
 
         def made() -> Pipe:
             return Pipe(
@@ -215,7 +228,7 @@ class Link:
         hello: Hello = outcomes[0]
         return hello
 
-    def _begin(self, pipe: Pipe, hello: Hello) -> None:
+    def _begin(self, pipe: Pipe) -> None:
         self._tally.connects += 1
         self._pipe = pipe
         self._greeting_replies = pipe.answered
@@ -223,8 +236,6 @@ class Link:
         waiting, self._waiting = self._waiting, []
         for packed, future in _wanted(waiting):
             pipe.adopt(packed, future)
-        if self._greeted is not None:
-            self._greeted(hello)
 
     def _end_attempt(self, pipe: Pipe | None, error: BaseException) -> None:
         if pipe is not None:

@@ -23,8 +23,8 @@ from redis.asyncio import Redis
 
 from kernel.errors import SeatsUnavailable
 from runtime.engines import ValkeyEngine
-from runtime.redis_link import WEATHER, connect
-from runtime.redis_link.address import parse_address
+from runtime.redis_link import WEATHER, Nodes, connect
+from runtime.redis_link.address import Place, names_sentinels, parse_address, parse_watched
 from runtime.redis_link.link import Link
 from tests.link.conftest import MakeNodes
 from tests.support.proxy import Proxy
@@ -217,3 +217,54 @@ async def test_tls_without_verification_only_when_asked_for(
 def test_what_is_no_address_is_refused_before_anything_is_dialled(url: str) -> None:
     with pytest.raises(ValueError):
         parse_address(url)
+
+
+# Of a service that sentinels watch
+
+
+def test_an_address_names_the_sentinels_the_service_and_how_its_servers_let_one_in() -> None:
+    url = "redis+sentinel://fan:p%40ss@one:26380,[::1]:26381,three/best%20seats/3?db_name=x"
+    watched = parse_watched(url)
+
+    assert names_sentinels(url)
+    assert watched.name == "best seats"
+    assert [one.place for one in watched.sentinels] == [
+        Place("one", 26_380),
+        Place("::1", 26_381),
+        Place("three", 26_379),
+    ]
+    server = watched.server.at(Place("10.0.0.1", 6_379))
+    assert (server.user, server.password, server.database) == ("fan", "p@ss", 3)
+    assert str(server) == "10.0.0.1:6379"
+    assert {(one.user, one.password, one.database) for one in watched.sentinels} == {("default", None, 0)}
+    assert str(watched.sentinels[1]) == "[::1]:26381"
+
+
+def test_sentinels_have_credentials_of_their_own_that_the_plain_client_does_not_take_for_options() -> None:
+    options = "sentinel_username=guest&sentinel_password=w%2Brd&ssl_cert_reqs=none&db=2"
+    watched = parse_watched(f"rediss+sentinel://:secret@one/seats?{options}")
+
+    assert {(one.user, one.password) for one in watched.sentinels} == {("guest", "w+rd")}
+    assert (watched.server.user, watched.server.password, watched.server.database) == ("default", "secret", 2)
+    assert all(one.tls is not None for one in (watched.server, *watched.sentinels))
+    assert watched.url == "rediss://:secret@one/?ssl_cert_reqs=none&db=2"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis+sentinel://one,two",
+        "redis+sentinel://one,two/",
+        "redis+sentinel://one,two/seats/first",
+        "redis+sentinel://one,two/seats/0/1",
+        "redis+sentinel://one:no-port/seats",
+        "unix+sentinel:///tmp/socket/seats",
+        "http+sentinel://one/seats",
+        "sentinel://one/seats",
+    ],
+)
+def test_what_is_no_address_of_a_service_is_refused_by_everybody_who_is_given_it(url: str) -> None:
+    with pytest.raises(ValueError):
+        Nodes(url)
+    with pytest.raises(ValueError):
+        connect(url)

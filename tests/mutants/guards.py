@@ -13,6 +13,10 @@ _STEPS: Final = "integration/reservation/test_rebuild_steps.py::"
 _GATES: Final = "integration/reservation/test_gate.py::"
 _CLAIMS: Final = f"{_CHECKOUT}test_claim_fence.py::"
 _SET_BACK: Final = f"{_CHECKOUT}test_set_back.py::"
+_NEWEST_WORD: Final = (
+    "sentinel/test_finding.py::"
+    "test_the_word_of_the_newest_failover_counts_though_the_old_primary_says_it_is_one"
+)
 
 _SCRIPTS: Final = (
     Mutant(
@@ -371,4 +375,59 @@ _MONEY: Final = (
     ),
 )
 
-GUARDS: Final = (*_SCRIPTS, *_GATE, *_ORDERS, *_FENCE, *_MONEY)
+_SENTINELS: Final = (
+    Mutant(
+        "an older word of sentinels is as good as the newest",
+        "runtime/redis_link/sentinels.py",
+        "sorted(words, key=lambda one: (-one.epoch, -words[one]))",
+        "words",
+        (_NEWEST_WORD,),
+    ),
+    Mutant(
+        "a primary that is silent has an older word of sentinels believed",
+        "runtime/redis_link/sentinels.py",
+        "                silent_since = told.epoch\n",
+        "                continue\n",
+        (_NEWEST_WORD,),
+    ),
+    Mutant(
+        "what sentinels name is taken for a primary unseen",
+        "runtime/redis_link/sentinels.py",
+        'if role == b"master":',
+        "if True:",
+        ("sentinel/test_finding.py::test_a_sentinel_that_names_a_replica_is_not_believed",),
+    ),
+    Mutant(
+        "a replica is served from where sentinels named it once",
+        "runtime/redis_link/nodes.py",
+        'if hello.get(b"role") != b"master":',
+        "if False:",
+        ("sentinel/test_finding.py::test_no_connection_is_made_to_what_is_no_primary_any_more",),
+    ),
+    Mutant(
+        "a reply that was lost has sentinels asked and the command sent again",
+        "runtime/redis_link/nodes.py",
+        '        if word == "READONLY":\n',
+        '        if word == "READONLY" or isinstance(outcome, SeatsUnavailable):\n',
+        ("sentinel/test_following.py::test_a_command_whose_reply_was_lost_is_not_sent_to_the_next_primary",),
+    ),
+    Mutant(
+        "sentinels are not asked when a script is unknown",
+        "runtime/redis_link/nodes.py",
+        'if word in ("READONLY", "NOSCRIPT") or',
+        'if word == "READONLY" or',
+        ("sentinel/test_following.py::test_a_script_nobody_knows_is_a_reason_to_ask_where_the_primary_is",),
+    ),
+    Mutant(
+        "who listens is not told that sentinels named another primary",
+        "runtime/redis_link/nodes.py",
+        "        self._news.miss()\n        await old.aclose()\n",
+        "        await old.aclose()\n",
+        (
+            "sentinel/test_following.py::"
+            "test_who_listens_is_told_that_he_may_have_missed_something_and_hears_the_new_primary",
+        ),
+    ),
+)
+
+GUARDS: Final = (*_SCRIPTS, *_GATE, *_SENTINELS, *_ORDERS, *_FENCE, *_MONEY)

@@ -40,6 +40,7 @@ _REBUILD: Final = f"{_SEATS}rebuild.py"
 _SIMULATION: Final = "tests/simulation/test_simulation.py"
 _STANDBY: Final = f"{_POSTGRES}standby_waits.py"
 _FITNESS: Final = f"{_POSTGRES}fitness.py"
+_BY_SENTINELS: Final = "tests/sentinel/test_selling.py"
 _ADAPTER: Final = "tests/integration/test_gateway_adapter.py"
 
 LAYERS: Final[dict[str, Layer]] = {
@@ -75,6 +76,7 @@ LAYERS: Final[dict[str, Layer]] = {
         (
             f"{_E2E}chaos.py",
             "tests/cluster",
+            "tests/sentinel",
             _FAULTS,
             f"{_E2E}storm.py",
             f"{_E2E}rush.py",
@@ -161,11 +163,9 @@ FAULTS: Final[dict[str, Place]] = {
         "real files are cut by `make chaos`; `make test` kills servers, which loses nothing",
     ),
     "F2": Place("Redis loses everything", (_FAULTS, _REBUILD)),
-    "F3": Place("a stale replica is promoted", (_GATE,)),
-    "F4": Place(
-        "an empty replica is promoted", (f"{_LUA}fence.py",), "data without an epoch; no replica was promoted"
-    ),
-    "F5": Place("an old primary comes back", (_GATE, f"{_CHECKOUT}claim_fence.py")),
+    "F3": Place("a stale replica is promoted", (_GATE, _BY_SENTINELS)),
+    "F4": Place("an empty replica is promoted", (f"{_LUA}fence.py", _BY_SENTINELS)),
+    "F5": Place("an old primary comes back", (_GATE, f"{_CHECKOUT}claim_fence.py", _BY_SENTINELS)),
     "F6": Place("a primary restarts empty", (_REBUILD,), "not that such a start is configured away"),
     "F7": Place("a reply is lost after its command ran", (f"{_LINK}faults.py", f"{_LUA}repeats.py")),
     "F8": Place("a command runs when nobody waits any more", (f"{_SEATS}late_execution.py",)),

@@ -534,6 +534,8 @@ class Link:
 class Nodes:
     """All servers, of which there is one, as everybody knows: the way to it, and where its news is heard."""
 
+    may_move: Final = False
+
     def __init__(self, process: Process, server: SeatServer, commands: Commands) -> None:
         self._process = process
         self._server = server

@@ -99,6 +99,11 @@ def test_a_port_is_good_when_free_or_ours_and_bad_when_a_strangers() -> None:
         ("postgresql://fan:s3cret@db:5432/x", "postgresql://fan:***@db:5432/x"),
         ("redis://:s3cret@cache:6379/0", "redis://:***@cache:6379/0"),
         ("redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
+        ("redis://cache/0?db=1&password=s3cret&x=y", "redis://cache/0?db=1&password=***&x=y"),
+        (
+            "redis+sentinel://fan:s3cret@one,two/seats?sentinel_password=s3cret",
+            "redis+sentinel://fan:***@one,two/seats?sentinel_password=***",
+        ),
     ],
 )
 def test_a_password_is_never_shown(url: str, shown: str) -> None:
