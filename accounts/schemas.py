@@ -43,6 +43,7 @@ class RegistrationRequest(Model):
         "password": "seven lamps over water",
         "display_name": "林",
     }
+    ANY_OF: ClassVar[tuple[str, ...]] = ("email", "phone")
 
     password: Annotated[str, _NEW_PASSWORD]
     display_name: Annotated[str, _DISPLAY_NAME]

@@ -151,7 +151,7 @@ async def run(harness: Harness) -> Result:
 
 
 async def _taken(ours: Ours, showtime_ids: list[str]) -> int:
-    redis = ours.platform.redis
+    redis = ours.redis
     return sum(
         [
             await redis.bitcount(keys_of(one).taken) - await redis.bitcount(keys_of(one).blocked)

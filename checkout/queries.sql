@@ -53,22 +53,24 @@ DELETE FROM checkout.awaited_claims WHERE counted_at < now() - make_interval(day
 
 -- name: owners
 -- Everybody who owns seats of some showtimes now, for a rebuild; with late payments whose sale is on its way to us.
+-- An order has all of its seats or none, so nobody is in both halves. They are joined to their orders one by one:
+-- put together before, nobody can say how many orders they are, and a stadium is planned as if it were 200 of them.
 SELECT o.showtime_id, o.order_id, o.account_id, o.pay_by, c.sold, c.seats
 FROM (
-  SELECT owned.order_id, bool_or(owned.state = 'sold') AS sold, array_agg(owned.seat_index) AS seats
-  FROM (
-    SELECT order_id, state, seat_index FROM checkout.seat_claims
-    WHERE owned AND showtime_id = ANY ($1::text[])
-    UNION ALL
-    SELECT late.order_id, late.state, late.seat_index
-    FROM checkout.orders paid JOIN checkout.seat_claims late USING (order_id)
-    WHERE paid.state = 'paid' AND paid.showtime_id = ANY ($1::text[]) AND late.state = 'released'
-      AND NOT EXISTS (
-        SELECT FROM checkout.seat_claims other
-        WHERE other.showtime_id = late.showtime_id AND other.seat_index = late.seat_index AND other.owned)
-  ) AS owned
-  GROUP BY owned.order_id
-) AS c JOIN checkout.orders o USING (order_id);
+  SELECT order_id, bool_or(state = 'sold') AS sold, array_agg(seat_index) AS seats
+  FROM checkout.seat_claims
+  WHERE owned AND showtime_id = ANY ($1::text[])
+  GROUP BY order_id
+) AS c JOIN checkout.orders o USING (order_id)
+WHERE o.showtime_id = ANY ($1::text[])
+UNION ALL
+SELECT paid.showtime_id, paid.order_id, paid.account_id, paid.pay_by, false, array_agg(late.seat_index)
+FROM checkout.orders paid JOIN checkout.seat_claims late USING (order_id)
+WHERE paid.state = 'paid' AND paid.showtime_id = ANY ($1::text[]) AND late.state = 'released'
+  AND NOT EXISTS (
+    SELECT FROM checkout.seat_claims other
+    WHERE other.showtime_id = late.showtime_id AND other.seat_index = late.seat_index AND other.owned)
+GROUP BY paid.order_id;
 
 -- name: find_orders
 -- Some orders, whole. LATERAL … LIMIT keeps it a look-up by key: a join planned while the table is empty

@@ -61,7 +61,6 @@ class Platform:
             pool_max=settings.database_pool_max,
             statement_cache=settings.statement_cache,
         )
-        self.redis = connect(addresses.redis_url, pool_max=settings.redis_pool_max)
         self.blocking_redis = connect(addresses.redis_url, pool_max=4, socket_timeout_s=None)
         self.nodes = Nodes(addresses.redis_url)
         self.scripts = ScriptRunner(self.nodes)
@@ -79,7 +78,6 @@ class Platform:
         """Give back every connection."""
         await self._opened.aclose()
         await self.nodes.aclose()
-        await self.redis.aclose()
         await self.blocking_redis.aclose()
         await self.database.close()
 

@@ -45,7 +45,7 @@ order_commit_wait_ms: Final = 1_500  # then 202 with a status link
 
 # Connections, of one process
 connections_max: Final = 20_000  # four times the live viewers one process is measured with
-connections_per_address_max: Final = 256  # forty browsers behind one router; one machine cannot take all
+connections_per_address_max: Final = 1_024  # a hundred lines behind one carrier's address; a 20th of them all
 surplus_connections_max: Final = 1_024  # refused ones that are given a moment to hear so
 
 # Order writer
@@ -57,6 +57,9 @@ log_retention_ms: Final = 24 * 60 * 60 * 1000  # kept behind PostgreSQL, so a ro
 backlog_entries_calm: Final = 20_000  # five batches: up to here a writer catches up by itself
 backlog_entries_max: Final = 200_000  # some 140 MB of claims, then no new holds; far below what a server has
 backlog_retry_ms_max: Final = 30_000  # a hold refused for that is asked for again within half a minute
+
+# The log of events
+log_queue_bytes_max: Final = 1024 * 1024  # some 3,000 lines, a bad minute; twice that is kept at most
 
 # Money
 idempotency_days: Final = 30

@@ -32,6 +32,7 @@ class HoldRequest(Model):
     """Either `seats` by label or `best_available`."""
 
     EXAMPLE: ClassVar[Mapping[str, Any] | None] = {"seats": ["7-12", "7-13"]}
+    ONE_OF: ClassVar[tuple[str, ...]] = ("seats", "best_available")
 
     seats: Annotated[list[Label], Meta(min_length=1, max_length=1_000)] | None = None
     best_available: BestAvailableWish | None = None

@@ -12,8 +12,9 @@ dead is judged by pid and birth; for a process of another host or container that
 whom the pid says nothing, by the age of its file. A living process that has stopped writing stays on the
 page, with the age of what it says.
 
-A source is a function that answers readings. It is called on the loop; the file is written by a thread,
-since a busy disk may take its time. A disk that is full costs the page, never the process.
+A source is a function that answers readings. It is called on the loop; files are written and read by
+threads, since a busy disk may take its time: by one of either kind at a time, or a disk that hangs would soon
+have every thread there is. A disk that is full, or hangs, costs the page, never the process.
 """
 
 from __future__ import annotations
@@ -36,9 +37,11 @@ import psutil
 from prometheus_client import Metric, generate_latest
 from prometheus_client.registry import Collector
 
-from runtime import heap
+from runtime import heap, outlet
 
 PUBLISH_EVERY_S: Final = 1.0
+#: How long the page waits for what the others have written; then it shows this process alone.
+LOOK_WITHIN_S: Final = 1.0
 #: A file of another host whose process has not written for so long is a dead one's.
 STRANGER_AGE_S_MAX: Final = 15.0
 _BIRTH_TOLERANCE_S: Final = 1.0
@@ -144,6 +147,7 @@ class Measurements:
         self._host = _host()
         self._late_s = 0.0
         self._complained = False
+        self._looking: asyncio.Task[Sequence[Snapshot]] | None = None
         self._sources: list[Source] = [self._of_the_process]
         #: How often the numbers were written down.
         self.published = 0
@@ -213,16 +217,24 @@ class Measurements:
         yield gauge("python_gc_frozen_objects", text, heap.frozen_count())
         text = "How late the event loop came to its last once-a-second duty"
         yield gauge("event_loop_late_seconds", text, self._late_s)
+        text = "Lines of the log that were dropped because nobody took them"
+        yield counter("log_lines_dropped", text, outlet.lines_dropped())
 
     # The page
 
     async def page(self) -> bytes:
         """Every living process's numbers in Prometheus' text format."""
-        others: Sequence[Snapshot] = ()
-        if self._folder is not None:
-            others = await asyncio.to_thread(living_snapshots, self._folder, self._host)
+        others = () if self._folder is None else await self._others(self._folder)
         own = self.snapshot()
         return generate_latest(_Page([own, *(one for one in others if one.process != own.process)]))
+
+    async def _others(self, folder: Path) -> Sequence[Snapshot]:
+        """What is in the folder; nothing where that takes too long. All who ask meanwhile share one look."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(asyncio.to_thread(living_snapshots, folder, self._host))
+        looking = self._looking
+        await asyncio.wait([looking], timeout=LOOK_WITHIN_S)
+        return looking.result() if looking.done() else ()
 
 
 def living_snapshots(folder: Path, host: str) -> list[Snapshot]:

@@ -112,9 +112,6 @@ class Settings(BaseSettings):
         limits.claim_ttl_ms, ge=2_000, le=7_200_000, description="How long an order may wait for its payment."
     )
     database_pool_max: int = Field(8, ge=1, le=64, description="PostgreSQL connections of one process.")
-    redis_pool_max: int = Field(
-        64, ge=1, le=4096, description="Redis connections of one process, beside the link requests share."
-    )
     statement_cache: int = Field(
         256, ge=0, description="Prepared statements kept per connection; 0 behind a pgbouncer."
     )

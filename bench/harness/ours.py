@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import aiohttp
 import orjson
+from redis.asyncio import Redis
 
 from bench.harness.machine import Cores, descendants, pin
 from bench.harness.meter import Pids
@@ -31,6 +32,7 @@ from kernel.money import Money
 from reservation import Layout, OrphanRule, import_layout
 from runtime.engines import free_port
 from runtime.paths import ROOT
+from runtime.redis_link import connect
 from runtime.settings import load
 
 _UP_WITHIN_S: Final = 90.0
@@ -38,7 +40,7 @@ _WORKER: Final = "api"
 
 
 class Ours:
-    """One running instance. `platform` has its parts; `redis_url` and `database_url` its engines."""
+    """One running instance: its parts in `platform`, a client of its Redis, and both engines' addresses."""
 
     def __init__(self, data_dir: Path, cores: Cores, settings: Mapping[str, str]) -> None:
         self.port = free_port()
@@ -48,6 +50,7 @@ class Ours:
         self._closing = AsyncExitStack()
         self._process: Process | None = None
         self.platform: Platform
+        self.redis: Redis
 
     async def start(self) -> Ours:
         """Have it up and pinned. Raises NotUp."""
@@ -63,6 +66,8 @@ class Ours:
             self.platform = await self._closing.enter_async_context(
                 platform_for(settings, find_addresses(settings))
             )
+            self.redis = connect(self.platform.addresses.redis_url)
+            self._closing.push_async_callback(self.redis.aclose)
             following = asyncio.create_task(self.platform.epoch.follow())
             self._closing.callback(following.cancel)
             await self.platform.epoch.refresh()

@@ -385,8 +385,8 @@ ORDER BY partition, log_id;
 -- The second group reads what is compared with Redis and with gateways.
 
 -- name: epochs_now
--- Each partition's epoch, whether it rose so lately that maps may be on their way, and for how long we are up.
-SELECT epoch, raised_at > now() - make_interval(secs => $1::float8) AS is_fresh, raised_at,
+-- Each partition's epoch and server, whether it rose so lately that maps may be on their way, and how long we are up.
+SELECT epoch, server, raised_at > now() - make_interval(secs => $1::float8) AS is_fresh, raised_at,
        extract(epoch FROM now() - pg_postmaster_start_time())::float8 AS up_s
 FROM reservation.epochs
 ORDER BY partition;

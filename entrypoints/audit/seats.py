@@ -6,7 +6,8 @@ order whatever is lawfully under way has a trace in what is read last; the littl
 (an order that ends between the first read and the picture) says something else at the next look.
 
 A showtime of another epoch than PostgreSQL's is shut: no script touches it and nothing on it counts. That
-is lawful while a rebuild may be under way, and an offence of its own after that.
+is lawful while a rebuild may be under way, and an offence of its own after that. So is a partition that
+another server serves than the one its maps were made on, whatever epoch that one's data has (ADR 16).
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from entrypoints.audit.entries import Claim, read_entry
 from entrypoints.audit.findings import Patience, Seen
 from entrypoints.audit.possession import Books, Owner, Standing, judge, unowned_claims
 from entrypoints.audit.records import SQL
-from entrypoints.audit.showtimes_redis import Picture, partitions_of, pictures_of
+from entrypoints.audit.showtimes_redis import Picture, partitions_of, pictures_of, servers_of
 from entrypoints.audit.sources import Sources
 from kernel.clock import to_ms
 from kernel.ids import hold_id_of, order_id_of, partition_of, showtime_of
@@ -31,6 +32,14 @@ from runtime.postgres import Record
 PORTION_SEATS: Final = 50_000
 PORTION_SHOWTIMES: Final = 200
 _PARTITIONS: Final = "partitions"
+
+
+class _Epoch(NamedTuple):
+    """PostgreSQL's word on a partition; `is_fresh`: a rebuild of it may still be under way."""
+
+    number: str
+    is_fresh: bool
+    server: str | None
 
 
 class SeatsLook:
@@ -56,22 +65,28 @@ class SeatsLook:
             await self._look_at_portion(portion, seen)
         return seen
 
-    async def _epochs(self) -> list[tuple[str, bool]]:
-        """PostgreSQL's epoch of each partition, and whether a rebuild of it may still be under way."""
+    async def _epochs(self) -> list[_Epoch]:
+        """PostgreSQL's epoch of each partition."""
         rows = await self._database.fetch(SQL["epochs_now"], self._patience.rebuild_s)
-        return [(str(row["epoch"]), row["is_fresh"]) for row in rows]
+        return [_Epoch(str(row["epoch"]), row["is_fresh"], row["server"]) for row in rows]
 
     async def _look_at_partitions(self, known: Collection[str], opened: set[str], seen: Seen) -> None:
         wanted = await self._epochs()
         epochs, listed = await partitions_of(self._server)
+        servers = await servers_of(self._server)
         seen.counted["epochs_agree"] += len(epochs)
-        for partition, (found, (epoch, is_fresh)) in enumerate(zip(epochs, wanted, strict=True)):
-            if found != epoch and not is_fresh:
-                sentence = f"partition {partition:02d} is of epoch {found} and PostgreSQL of {epoch}"
+        for partition, (found, server, epoch) in enumerate(zip(epochs, servers, wanted, strict=True)):
+            if epoch.is_fresh:
+                continue
+            if found != epoch.number:
+                sentence = f"partition {partition:02d} is of epoch {found} and PostgreSQL of {epoch.number}"
+                seen.suspect("epochs_agree", _PARTITIONS, sentence)
+            elif not server.is_the_same_as(epoch.server):
+                sentence = f"partition {partition:02d} is served by another server than it was made on"
                 seen.suspect("epochs_agree", _PARTITIONS, sentence)
         for showtime_id in sorted(opened - listed):
             partition = partition_of(showtime_id)
-            if epochs[partition] == wanted[partition][0]:
+            if epochs[partition] == wanted[partition].number:
                 sentence = f"{showtime_id} is on sale and not on the reaper's list"
                 seen.suspect("seat_maps_agree", _PARTITIONS, sentence)
         if self._showtime_id is None:
@@ -92,7 +107,7 @@ class SeatsLook:
             sale
             for sale in sales
             if self._is_open(
-                sale, pictures[sale["showtime_id"]], *epochs[partition_of(sale["showtime_id"])], seen
+                sale, pictures[sale["showtime_id"]], epochs[partition_of(sale["showtime_id"])], seen
             )
         ]
         unowned = [
@@ -113,7 +128,7 @@ class SeatsLook:
             judge(pictures[showtime_id], books, self._patience, seen)
             await asyncio.sleep(0)  # a stadium takes a while, and others wait for their replies
 
-    def _is_open(self, sale: Record, picture: Picture, epoch: str, is_fresh: bool, seen: Seen) -> bool:
+    def _is_open(self, sale: Record, picture: Picture, epoch: _Epoch, seen: Seen) -> bool:
         """Whether this map can be judged; if not, whether it should be."""
         showtime_id, check = sale["showtime_id"], "epochs_agree"
         seen.counted[check] += 1
@@ -122,15 +137,15 @@ class SeatsLook:
             if not sale["is_fresh"]:
                 seen.suspect(check, showtime_id, f"Redis was never told of the terms of {showtime_id}")
             return False
-        if sale["opened_epoch"] > int(epoch):
+        if sale["opened_epoch"] > int(epoch.number):
             seen.suspect(
                 check, showtime_id, f"{showtime_id} is of epoch {sale['opened_epoch']}, which has not been"
             )
-        if picture.epoch == epoch:
+        if picture.epoch == epoch.number:
             return True
-        if not is_fresh:
+        if not epoch.is_fresh:
             found = "has no seat map" if picture.epoch is None else f"is of epoch {picture.epoch}"
-            seen.suspect(check, showtime_id, f"{showtime_id} {found} and PostgreSQL is of {epoch}")
+            seen.suspect(check, showtime_id, f"{showtime_id} {found} and PostgreSQL is of {epoch.number}")
         return False
 
     async def _follow(self, order_ids: Sequence[str]) -> tuple[Mapping[str, Standing], Collection[str]]:

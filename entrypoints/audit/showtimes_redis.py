@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from kernel.ids import HOLD_RANDOM_LENGTH, PARTITIONS
 from reservation import epoch_key, hold_prefix, keys_of, showtimes_key
-from runtime.redis_link import ScriptRunner
+from runtime.redis_link import ScriptRunner, Server, server_at
 
 _SEATS_FROM: Final = 14
 #: Pictures taken at once: enough to hide the way to the server, few enough to leave it to the sale.
@@ -129,3 +129,10 @@ async def partitions_of(server: ScriptRunner) -> tuple[list[str | None], set[str
     )
     epochs = [None if epoch is None else epoch.decode() for epoch in replies[::2]]
     return epochs, {member.decode() for members in replies[1::2] for member in members}
+
+
+async def servers_of(server: ScriptRunner) -> list[Server]:
+    """Who serves each partition. Raises SeatsUnavailable, Overloaded."""
+    links = [server.nodes.link_of(epoch_key(partition)) for partition in range(PARTITIONS)]
+    told = {link: await server_at(link) for link in dict.fromkeys(links)}
+    return [told[link] for link in links]

@@ -221,9 +221,8 @@ class Endpoint:
     async def _abandon(self, begun: Started, guard: IdempotencyGuard) -> None:
         try:
             await guard.abandon(begun)
-        except Exception:  # noqa: BLE001 (the lease ends the claim; the caller gets the answer it has earned)
-            _log.exception("a key could not be freed")
-            self._observer.unhandled(self._name)
+        except Exception as error:  # noqa: BLE001 (the caller gets the answer it has earned)
+            self._leave_claimed(error, "could not be freed")
 
     async def _keep(self, answered: Answer, begun: Started, guard: IdempotencyGuard) -> None:
         headers = {"Content-Type": answered.media_type or self._media_type, **(answered.headers or {})}
@@ -231,10 +230,19 @@ class Endpoint:
         assert answered.body is None or type(answered.body) is bytes, "encoded already"
         try:
             await guard.finish(begun, answered.status, stored, (answered.body or b"") + answered.ending)
-        except Exception:  # noqa: BLE001
-            # The effect has happened and the caller should know it. The key stays claimed until its
-            # lease ends; then a repeat meets the effect itself.
-            _log.exception("an answer could not be kept for repeats")
+        except Exception as error:  # noqa: BLE001 (the effect has happened and the caller should know it)
+            self._leave_claimed(error, "got no answer to keep")
+
+    def _leave_claimed(self, error: Exception, what: str) -> None:
+        """The key stays claimed until its lease ends; then a repeat meets the effect itself.
+
+        A store that is away is to be expected, and worth a line; anything else is a bug of ours.
+        """
+        self._observer.left_claimed(self._name)
+        if isinstance(error, SeatRushError):
+            _log.warning("an idempotency key of %s %s: %s", self._name, what, error)
+        else:
+            _log.error("an idempotency key of %s %s", self._name, what, exc_info=error)
             self._observer.unhandled(self._name)
 
     async def _stream(

@@ -29,6 +29,9 @@ class RequestObserver(Protocol):
     def unhandled(self, operation: str) -> None:
         """A handler failed in a way nobody foresaw."""
 
+    def left_claimed(self, operation: str) -> None:
+        """An idempotency key got no answer to keep, or could not be freed."""
+
 
 class RequestMetrics:
     """The observer whose numbers `/metrics` shows."""
@@ -36,6 +39,7 @@ class RequestMetrics:
     def __init__(self) -> None:
         self._durations: dict[tuple[str, int], Distribution] = {}
         self._unhandled: dict[str, int] = {}
+        self._left_claimed: dict[str, int] = {}
 
     def observe(self, operation: str, status: int, seconds: float) -> None:
         durations = self._durations.get((operation, status))
@@ -45,6 +49,9 @@ class RequestMetrics:
 
     def unhandled(self, operation: str) -> None:
         self._unhandled[operation] = self._unhandled.get(operation, 0) + 1
+
+    def left_claimed(self, operation: str) -> None:
+        self._left_claimed[operation] = self._left_claimed.get(operation, 0) + 1
 
     def readings(self) -> Iterator[Reading]:
         """The source of these numbers."""
@@ -67,4 +74,8 @@ class RequestMetrics:
         text = "Answers of 500: each one is a bug"
         yield by_label(
             "http_unhandled_exceptions", "counter", text, "operation", sorted(self._unhandled.items())
+        )
+        text = "Idempotency keys that stay claimed until their lease ends, as no store could be told"
+        yield by_label(
+            "http_keys_left_claimed", "counter", text, "operation", sorted(self._left_claimed.items())
         )

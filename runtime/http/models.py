@@ -6,7 +6,9 @@ clients are told to ignore fields they do not know, so answers may grow.
 
 Both are msgspec structs: the same class decodes the body, encodes the answer and is the schema in the
 OpenAPI document. The alternative, a schema language beside the code, drifts. An `EXAMPLE` on a class is
-shown in the document, and building the document fails when the example does not fit the class.
+shown in the document, and building the document fails when the example does not fit the class. That one of
+some fields must be given no type can say: a model names them (`ONE_OF`, `ANY_OF`) for the document, and
+whoever takes the request asks for it.
 
 Derived classes are frozen and take keywords only without saying so again; msgspec alone would pass on the
 first and forget the second, mypy the other way round.
@@ -51,9 +53,14 @@ class _Frozen(msgspec.StructMeta):
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
 class Model(msgspec.Struct, metaclass=_Frozen, frozen=True, forbid_unknown_fields=True):
-    """Base of what callers send: bodies and query strings."""
+    """Base of what callers send: bodies and query strings.
+
+    Of the fields in `ONE_OF` exactly one is given, of those in `ANY_OF` at least one; null is not given.
+    """
 
     EXAMPLE: ClassVar[Mapping[str, Any] | None] = None
+    ONE_OF: ClassVar[tuple[str, ...]] = ()
+    ANY_OF: ClassVar[tuple[str, ...]] = ()
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))

@@ -66,7 +66,8 @@ def document(
     ordered = [Problem, FieldProblem, *sorted(models, key=str)]
     schemas_of_models, components = msgspec.json.schema_components(ordered, ref_template=_REF)
     schemas = dict(zip(ordered, schemas_of_models, strict=True))
-    _add_examples(ordered, schemas, components)
+    _add_examples(ordered, components)
+    _add_choices(ordered, components)
     _finish_problem(components)
     paths: dict[str, Any] = {}
     for operation in operations:
@@ -101,9 +102,7 @@ def _models(operation: Operation) -> list[Any]:
     return answers + ([operation.body] if operation.body not in (None, bytes) else [])
 
 
-def _add_examples(
-    models: Sequence[Any], schemas: Mapping[Any, dict[str, Any]], components: dict[str, Any]
-) -> None:
+def _add_examples(models: Sequence[Any], components: dict[str, Any]) -> None:
     for model in _family(models):
         example = model.EXAMPLE
         if example is not None:
@@ -111,6 +110,20 @@ def _add_examples(
             name = model.__name__
             assert name in components, f"{name} has an example and two classes are called {name}"
             components[name]["examples"] = [dict(example)]
+
+
+def _add_choices(models: Sequence[Any], components: dict[str, Any]) -> None:
+    """Say of which fields one must be given."""
+    for model in _family(models):
+        if issubclass(model, Model):
+            for keyword, names in (("oneOf", model.ONE_OF), ("anyOf", model.ANY_OF)):
+                if names:
+                    assert set(names) <= set(model.__struct_fields__), f"{model.__name__} has no such fields"
+                    components[model.__name__][keyword] = [_is_given(name) for name in names]
+
+
+def _is_given(name: str) -> dict[str, Any]:
+    return {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
 
 
 def _family(models: Sequence[Any]) -> list[type[Model] | type[Record]]:

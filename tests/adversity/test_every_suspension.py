@@ -21,11 +21,12 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from entrypoints.audit import run_audit
 from entrypoints.platform import Platform
 from kernel.errors import SeatRushError
-from runtime.redis_link import WEATHER
+from runtime.redis_link import WEATHER, connect
 from tests.adversity.driving import Points
 from tests.adversity.operations import OPERATIONS, Operation, Scene, insist
 from tests.adversity.process import Process, process_of, until_done
@@ -164,16 +165,18 @@ async def test_interrupted_anywhere_and_done_again_there_is_one_effect(
 async def test_a_verb_that_is_not_safe_to_repeat_is_found_out(shop: Shop) -> None:
     """The control."""
     counts: list[int] = []
+    clients: list[Redis] = []
 
     async def prepare(_: Shop) -> Scene:
-        await shop.platform.redis.delete("control")
+        await shop.redis.delete("control")
         return Scene("", "", ("A1", "A2"), shop.request("nobody"))
 
     async def raise_it(platform: Platform, _: Scene) -> None:
-        await platform.redis.incr("control")
+        clients.append(connect(platform.addresses.redis_url))
+        await clients[-1].incr("control")
 
     async def check(_: Shop, __: Scene) -> None:
-        counts.append(int(await shop.platform.redis.get("control")))
+        counts.append(int(await shop.redis.get("control")))
 
     async def again(_: Shop, scene: Scene) -> None:
         await insist(lambda: raise_it(shop.platform, scene))
@@ -182,5 +185,7 @@ async def test_a_verb_that_is_not_safe_to_repeat_is_found_out(shop: Shop) -> Non
     points = await _points_of(shop, verb)
     for point in points:
         await _interrupt(shop, verb, "killed_late", point)
-    await shop.platform.redis.delete("control")
+    await shop.redis.delete("control")
+    for client in clients:
+        await client.aclose()
     assert set(counts) == {1, 2}, "before it was sent it is done once, afterwards twice"

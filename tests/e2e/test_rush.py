@@ -228,8 +228,8 @@ def _labels(hall: str) -> list[str]:
 
 async def _forget_sold_seats(service: Service, showtime_id: str) -> None:
     """Put the first sold seats back on sale in Redis alone, three times each."""
-    assert service.platform is not None
-    keys, redis = keys_of(showtime_id), service.platform.redis
+    assert service.redis is not None
+    keys, redis = keys_of(showtime_id), service.redis
     for _ in range(3):
         for seat in range(6):
             await _sold(service, keys.sold, seat)
@@ -241,8 +241,8 @@ async def _forget_sold_seats(service: Service, showtime_id: str) -> None:
 
 
 async def _sold(service: Service, plane: str, seat: int) -> None:
-    assert service.platform is not None
+    assert service.redis is not None
     deadline = time.monotonic() + 60
-    while not await service.platform.redis.getbit(plane, seat):
+    while not await service.redis.getbit(plane, seat):
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)

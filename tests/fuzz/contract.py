@@ -56,10 +56,8 @@ _ERRORS_BEYOND_SCHEMAS: Final = frozenset(
     {
         "control_character",
         "couple_seat_split",
-        "missing",  # email or phone
         "more_than_count",  # accessible places
         "not_all_tickets",
-        "one_of_two",  # seats or a wish
         "too_common",
         "too_short",  # of what can be seen
         "wrong_format",  # of a phone number

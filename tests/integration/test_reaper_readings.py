@@ -36,7 +36,7 @@ async def test_a_round_that_had_to_rebuild_says_so_and_names_the_new_epoch(
 ) -> None:
     await running.add_showtime()
     before = readings_of(platform)
-    await platform.redis.flushall()
+    await running.redis.flushall()
     await platform.reaper.round()
     after = readings_of(platform)
     assert after["reaper_rebuilds"] == before["reaper_rebuilds"] + 1

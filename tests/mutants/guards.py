@@ -17,6 +17,8 @@ _NEWEST_WORD: Final = (
     "sentinel/test_finding.py::"
     "test_the_word_of_the_newest_failover_counts_though_the_old_primary_says_it_is_one"
 )
+_BACKUPS: Final = "integration/postgres/test_backups.py::"
+_DAMAGED: Final = f"{_BACKUPS}test_what_is_not_a_whole_backup_for_this_place_is_refused_and_changes_nothing"
 
 _SCRIPTS: Final = (
     Mutant(
@@ -430,4 +432,77 @@ _SENTINELS: Final = (
     ),
 )
 
-GUARDS: Final = (*_SCRIPTS, *_GATE, *_SENTINELS, *_ORDERS, *_FENCE, *_MONEY)
+
+_RESTORING: Final = (
+    Mutant(
+        "a restored log is taken for whole wherever the replay stopped",
+        "runtime/backups/restoring.py",
+        "            _must_have_reached(reached, layout, chosen, log)\n",
+        "            pass\n",
+        (_DAMAGED,),
+    ),
+    Mutant(
+        "a whole segment may be replayed in part",
+        "runtime/backups/restoring.py",
+        "whole = 0 if segment.suffix else chosen.segment_bytes",
+        "whole = 0",
+        (_DAMAGED,),
+    ),
+    Mutant(
+        "how far the log was safe is not asked when it is restored",
+        "runtime/backups/restoring.py",
+        "        expected = max(expected, record.number_of(str(received)) - _RECORD_BYTES_MAX)\n",
+        "        pass\n",
+        (_DAMAGED,),
+    ),
+    Mutant(
+        "a restored database counts its epochs on from where the backup was",
+        "reservation/queries.sql",
+        "greatest(epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)",
+        "epoch + 1",
+        (f"{_BACKUPS}test_the_gate_of_a_restored_database_is_closed_before_anybody_comes_in",),
+    ),
+    Mutant(
+        "a restored database keeps the epochs of the backup",
+        "entrypoints/backups.py",
+        'await ReservationStore(database).raise_epochs_after_restore(f"restored from {source}")',
+        "None",
+        (
+            "integration/postgres/test_backup_verbs.py::test_a_backup_and_its_restore_are_told_to_people",
+            "integration/postgres/test_backup_verbs.py::test_a_backup_and_its_restore_are_told_to_programs",
+        ),
+    ),
+)
+
+_LOG: Final = (
+    Mutant(
+        "a line of the log waits for whoever reads it",
+        "runtime/logs.py",
+        "            self._outlet.say(self.format(record))\n",
+        "            import sys\n\n            print(self.format(record), file=sys.__stderr__, flush=True)\n",
+        ("e2e/test_blocked_log.py::test_a_worker_whose_log_nobody_reads_answers_thousands_of_requests",),
+    ),
+    Mutant(
+        "what the log still has to say is kept without end",
+        "runtime/outlet.py",
+        "if self._missing or self._bytes + len(data) > self._bytes_max:",
+        "if self._missing:",
+        ("unit/test_outlet.py::test_a_full_pipe_holds_up_nobody_and_the_gap_is_told_at_its_place",),
+    ),
+    Mutant(
+        "a process does not wait for its last words",
+        "runtime/outlet.py",
+        "    if outlet.flush(CLOSES_WITHIN_S):\n",
+        "    if outlet.flush(0.0):\n",
+        ("unit/test_outlet.py::test_the_last_words_of_a_process_come_after_all_it_has_logged",),
+    ),
+    Mutant(
+        "lines are written in pieces that others can break into",
+        "runtime/outlet.py",
+        "room = select.PIPE_BUF",
+        "room = 1 << 20",
+        ("unit/test_outlet.py::test_processes_that_share_a_pipe_do_not_tear_each_others_lines",),
+    ),
+)
+
+GUARDS: Final = (*_SCRIPTS, *_GATE, *_SENTINELS, *_ORDERS, *_FENCE, *_MONEY, *_RESTORING, *_LOG)

@@ -40,7 +40,7 @@ async def test_with_read_then_write_instead_of_the_script_the_seats_are_given_aw
     async def read_then_write(
         _: RedisInventory, showtime_id: str, hold_id: str, buyer_id: str, seats: Sequence[int], **terms: Any
     ) -> Held:
-        keys, redis = keys_of(showtime_id), running.platform.redis
+        keys, redis = keys_of(showtime_id), running.redis
         if any([await redis.getbit(keys.taken, seat) for seat in seats]):
             raise Refused("seat_taken", taken=await redis.get(keys.taken), numbers=(0,))
         # As if the server were busy: once a write is seen, the worker refuses by its own picture of the map.

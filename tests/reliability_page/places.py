@@ -262,5 +262,8 @@ FAULTS: Final[dict[str, Place]] = {
     "F71": Place("a showtime is cancelled during its sale", ()),
     "F72": Place("a layout is edited during a sale", (f"{_UNIT}layouts/test_document.py",)),
     "F73": Place("memory or descriptors leak", (f"{_UNIT}test_bounded_memory.py", f"{_UNIT}test_heap.py")),
-    "F74": Place("the log of events is blocked", ()),
+    "F74": Place(
+        "the log of events is blocked",
+        (f"{_E2E}blocked_log.py", f"{_UNIT}test_outlet.py", "tests/integration/engines/test_supervisor.py"),
+    ),
 }

@@ -23,6 +23,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from aiohttp import web
+from redis.asyncio import Redis
 
 from entrypoints import sandbox_gateway
 from entrypoints.platform import Addresses, Platform, platform_for
@@ -32,6 +33,7 @@ from reservation import ImportedLayout, Layout, import_layout
 from runtime import keys
 from runtime.http import Runner
 from runtime.migrations import migrate
+from runtime.redis_link import connect
 from runtime.settings import load
 from tests.support.engines import DatabaseMaker, emptied
 from tests.support.service import SMALL_HALL, Fan, Service
@@ -42,11 +44,12 @@ USUAL_ROLES = ("writer", "completers")
 
 @dataclass
 class RunningPlatform:
-    """The parts, their API's address, and their roles as tasks."""
+    """The parts, their API's address, a way of our own to their Redis, and their roles as tasks."""
 
     platform: Platform
     port: int
     session: aiohttp.ClientSession
+    redis: Redis
     roles: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _keys: Iterator[int] = field(default_factory=itertools.count)
 
@@ -107,7 +110,7 @@ async def run_platform(
 ) -> AsyncIterator[RunningPlatform]:
     """A platform on an emptied Valkey and this database; `settings` as in `runtime.settings`."""
     await emptied(redis_url)
-    known = load({}, **{"data_dir": folder, "redis_pool_max": 64, **settings})
+    known = load({}, **{"data_dir": folder, **settings})
     listener = socket.create_server(("127.0.0.1", 0))
     port: int = listener.getsockname()[1]
     async with AsyncExitStack() as stack:
@@ -136,7 +139,9 @@ async def run_platform(
         await web.SockSite(api, listener).start()
         connector = aiohttp.TCPConnector(limit=300)
         session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
-        running = RunningPlatform(platform, port, session)
+        redis = connect(redis_url)
+        stack.push_async_callback(redis.aclose)
+        running = RunningPlatform(platform, port, session, redis)
         following = asyncio.create_task(platform.epoch.follow())
         try:
             running.start(*roles)

@@ -28,6 +28,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
+from redis.asyncio import Redis
 
 from entrypoints.finding import find_addresses
 from entrypoints.platform import Platform, platform_for
@@ -37,6 +38,7 @@ from kernel.errors import InventoryRebuilding, SeatsUnavailable
 from reservation import import_layout
 from runtime.engines import free_port
 from runtime.paths import ROOT
+from runtime.redis_link import connect
 from runtime.settings import load
 from tests.support.engines import processes_of, temporary_data_dir
 
@@ -136,6 +138,7 @@ class Service:
     environment: dict[str, str]
     session: aiohttp.ClientSession | None = None
     platform: Platform | None = None
+    redis: Redis | None = None
     _keys: Iterator[int] = field(default_factory=itertools.count)
 
     @property
@@ -299,21 +302,22 @@ def started(*words: str, **settings: str) -> Iterator[Service]:
 
 @asynccontextmanager
 async def connected(service: Service) -> AsyncIterator[Service]:
-    """The instance with an HTTP session to it, and with its parts for making showtimes and fans."""
+    """The instance with an HTTP session and a Redis client to it, and its parts for showtimes and fans."""
     connector = aiohttp.TCPConnector(limit=300)
     timeout = aiohttp.ClientTimeout(total=30)
     settings = load(service.environment)
     async with (
         aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
         platform_for(settings, find_addresses(settings)) as platform,
+        connect(platform.addresses.redis_url) as redis,
     ):
         following = asyncio.create_task(platform.epoch.follow())
         await platform.epoch.refresh()
-        service.session, service.platform = session, platform
+        service.session, service.platform, service.redis = session, platform, redis
         try:
             yield service
         finally:
-            service.session = service.platform = None
+            service.session = service.platform = service.redis = None
             following.cancel()
 
 

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 import orjson
 import pytest_asyncio
+from redis.asyncio import Redis
 
 from checkout import GROUP, OrderLog, OrderWriter, WriterStore
 from checkout.domain import Order, Payment, Refund, RequestKey
@@ -40,6 +41,7 @@ from kernel.ids import new_hold_id, new_id, order_id_of, partition_of
 from kernel.money import Money
 from reservation import ImportedLayout, import_layout, log_key, seats_in
 from runtime.migrations import migrate
+from runtime.redis_link import connect
 from runtime.settings import load
 from tests.support.engines import DatabaseMaker, emptied
 from tests.support.service import SMALL_HALL
@@ -203,10 +205,11 @@ class Delivery:
 
 @dataclass
 class Shop:
-    """The order side, and the hands that turn it."""
+    """The order side, and the hands that turn it; `redis` is a way of our own to its Redis."""
 
     platform: Platform
     gateway: PaperGateway
+    redis: Redis
     _keys: Any = field(default_factory=itertools.count)
     _rows: Iterator[tuple[str, str]] = field(default_factory=lambda: iter(()))
 
@@ -594,7 +597,9 @@ async def open_shop(redis_url: str, database_url: str, folder: Path, **settings:
         stack.push_async_callback(platform.commits.close)
         platform.freed_news.start()
         stack.callback(platform.freed_news.close)
-        yield Shop(platform, gateway)
+        redis = connect(redis_url)
+        stack.push_async_callback(redis.aclose)
+        yield Shop(platform, gateway, redis)
 
 
 async def migrated(url: str) -> None:

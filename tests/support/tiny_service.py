@@ -20,6 +20,7 @@ from entrypoints.console import let_go_of_a_closed_terminal
 from entrypoints.supervision import bind_slots
 from entrypoints.supervisor import Addresses, AlreadyRunning, Child, ServiceFile, StartFailed, Supervisor
 from runtime.engines import LogFile, free_port
+from runtime.logs import configure_logs
 from tests.support.engines import postgres_engine_in, valkey_engine
 
 _WAIT = "import time; time.sleep(3600)"
@@ -107,6 +108,8 @@ if __name__ == "__main__":
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("--postgres", action="store_true")
     parser.add_argument("--child", action="append", default=[], choices=sorted(_KINDS))
-    exit_code = asyncio.run(main(parser.parse_args()))
+    arguments = parser.parse_args()
+    configure_logs("warning", "up")
+    exit_code = asyncio.run(main(arguments))
     let_go_of_a_closed_terminal()
     sys.exit(exit_code)

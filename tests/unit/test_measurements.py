@@ -264,6 +264,27 @@ async def test_a_disk_that_hangs_holds_up_nobody_but_the_numbers(
     assert own.published == 1
 
 
+async def test_a_folder_that_hangs_costs_the_others_numbers_and_one_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often the page is asked for: what else threads are needed for goes on."""
+    monkeypatch.setattr(metrics, "LOOK_WITHIN_S", 0.01)
+    own = baker(tmp_path)
+    stuck = tmp_path / "reaper-1"
+    os.mkfifo(stuck)  # whoever reads it waits until somebody writes
+    for _ in range(40):  # more than asyncio has threads for such work
+        assert by_process((await families_of(own))["cakes"]) == {f"api-{os.getpid()}": 3}
+    async with asyncio.timeout(30):
+        assert await asyncio.to_thread(lambda: "there is a thread") == "there is a thread"
+        with stuck.open("wb"):
+            stuck.unlink()
+        assert own._looking is not None
+        await own._looking
+        monkeypatch.undo()
+        async with neighbour(tmp_path, "order-writer", 5):
+            assert 5 in by_process((await families_of(own))["cakes"]).values()
+
+
 async def test_a_disk_that_refuses_is_complained_about_once_and_costs_only_the_page(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -13,13 +13,19 @@ import pkgutil
 from collections.abc import Iterator
 from typing import Any, Final
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from typer.testing import CliRunner
 
+from accounts.domain import Registration
 from entrypoints.cli import app
 from kernel.codes import CODES
-from kernel.errors import SeatRushError
+from kernel.errors import SeatRushError, ValidationFailed
+from reservation.schemas import HoldRequest, named_or_wished
 from runtime.http.errors import HttpRefusal
 from runtime.http.openapi import refusals_of
 from runtime.http.operations import Operation
@@ -145,3 +151,40 @@ def test_every_query_and_body_has_an_example_or_only_simple_fields() -> None:
             assert isinstance(operation.body, type)
             schema = document["components"]["schemas"][operation.body.__name__]
             assert "examples" in schema or not schema.get("required"), operation.name
+
+
+GIVEN: Final = st.sampled_from(["given", None, "left out"])
+
+
+def _fits(component: str, body: dict[str, Any]) -> bool:
+    document = json.loads(DOCUMENT.read_bytes())
+    schema = {**document["components"]["schemas"][component], "components": document["components"]}
+    return not list(Draft202012Validator(schema).iter_errors(body))
+
+
+def _body(**fields: tuple[Any, str | None]) -> dict[str, Any]:
+    return {name: value if given else None for name, (value, given) in fields.items() if given != "left out"}
+
+
+@given(GIVEN, GIVEN)
+def test_seats_or_a_wish_are_one_of_two_to_the_document_as_to_the_service(
+    seats: str | None, wish: str | None
+) -> None:
+    body = _body(seats=(["A1"], seats), best_available=({"count": 2}, wish))
+    assert _fits("HoldRequest", body) == (not named_or_wished(msgspec.convert(body, HoldRequest)))
+    assert _fits("HoldRequest", body) == ((seats == "given") != (wish == "given"))
+
+
+@given(GIVEN, GIVEN)
+def test_a_registration_names_an_address_to_the_document_as_to_the_service(
+    email: str | None, phone: str | None
+) -> None:
+    body = _body(email=("lin@example.com", email), phone=("138 0013 8000", phone))
+    body |= {"password": "seven lamps over water", "display_name": "Lin"}
+    refused = False
+    try:
+        Registration.of(**{"email": None, "phone": None, **body})
+    except ValidationFailed:
+        refused = True
+    assert _fits("RegistrationRequest", body) == (not refused)
+    assert refused == ("given" not in {email, phone})

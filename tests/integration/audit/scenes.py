@@ -67,7 +67,7 @@ class Sold:
 
     @property
     def redis(self) -> Any:
-        return self.running.platform.redis
+        return self.running.redis
 
     async def sql(self, statement: str, *arguments: object) -> None:
         """Do something no code of ours would."""

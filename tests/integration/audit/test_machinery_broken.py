@@ -7,6 +7,7 @@ then lost, trimmed, or acknowledged by somebody who wrote nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +19,8 @@ from entrypoints.audit.sources import sources_of
 from kernel.ids import new_hold_id, order_id_of, partition_of
 from reservation import epoch_key, log_key
 from tests.integration.audit.scenes import QUICK, Sold, broken, sold
-from tests.support.platform import RunningPlatform
+from tests.support.engines import DatabaseMaker, temporary_data_dir, valkey_engine
+from tests.support.platform import RunningPlatform, migrated, run_platform
 from tests.support.shop import until
 
 LOG = "order_log_is_written"
@@ -254,6 +256,35 @@ async def test_a_partition_of_another_epoch_is_found(scene: Sold) -> None:
     assert await broken(scene.running) == {}, "a rebuild may be under way"
     found = await broken(scene.running, rebuild_s=0.0)
     assert found == {"epochs_agree": "partition 09 is of epoch 41 and PostgreSQL of 1"}
+
+
+@pytest.mark.parametrize("made_on", ["'a process:of another history'", "NULL"], ids=["another", "nobody"])
+async def test_a_partition_of_a_server_its_maps_were_not_made_on_is_found(scene: Sold, made_on: str) -> None:
+    await scene.sql(f"UPDATE reservation.epochs SET server = {made_on} WHERE partition = 9")
+    assert await broken(scene.running) == {}, "a rebuild may be under way"
+    found = await broken(scene.running, rebuild_s=0.0)
+    assert found == {"epochs_agree": "partition 09 is served by another server than it was made on"}
+
+
+async def test_a_server_that_came_back_with_all_its_data_is_found_until_the_reaper_has_looked(
+    make_database: DatabaseMaker, tmp_path: Path
+) -> None:
+    """The epoch in its data is the right one; what it forgot in between nobody can say."""
+    database_url = await make_database(migrated)
+    with temporary_data_dir() as folder:
+        engine = valkey_engine(folder, dies_with_us=True)
+        await engine.start()
+        async with run_platform(engine.url, database_url, tmp_path, roles=()) as running:
+            await running.add_showtime()
+            assert await broken(running, rebuild_s=0.0) == {}
+            await engine.stop()
+            await engine.start()
+            found = await broken(running, rebuild_s=0.0)
+            assert found.keys() == {"epochs_agree"}
+            assert found["epochs_agree"].endswith("by another server than it was made on (and 63 more)")
+            await running.platform.reaper.round()
+            assert await broken(running, rebuild_s=0.0) == {}
+        await engine.stop()
 
 
 @pytest.mark.parametrize("lost", [False, True])

@@ -304,7 +304,7 @@ async def test_a_hold_past_its_time_is_found(running: RunningPlatform) -> None:
     showtime_id = await running.add_showtime()
     (fan,) = await running.fans(1)
     hold_id = (await fan.hold(showtime_id, "C1")).body["hold_id"]
-    redis = running.platform.redis
+    redis = running.redis
     await running.platform.inventory.sweep(showtime_id, holds_max=10)
     assert await broken(running) == {}
     names = keys_of(showtime_id)
@@ -320,7 +320,7 @@ async def test_a_hold_nobody_will_ever_end_is_found(running: RunningPlatform) ->
     showtime_id = await running.add_showtime()
     (fan,) = await running.fans(1)
     hold_id = (await fan.hold(showtime_id, "C1")).body["hold_id"]
-    await running.platform.redis.zrem(keys_of(showtime_id).expiry, tail_of(hold_id))
+    await running.redis.zrem(keys_of(showtime_id).expiry, tail_of(hold_id))
     found = await broken(running)
     assert found == {"holds_end": f"{showtime_id}: hold {hold_id} has an end that nobody has on the list"}
 

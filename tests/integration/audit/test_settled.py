@@ -64,7 +64,7 @@ async def test_every_kind_of_order_together_keeps_every_promise(running: Running
 
 async def test_one_showtime_can_be_looked_at_alone(running: RunningPlatform) -> None:
     good, bad = await sold(running), await running.add_showtime()
-    await running.platform.redis.setbit(keys_of(bad).taken, 7, 1)
+    await running.redis.setbit(keys_of(bad).taken, 7, 1)
     assert await broken(running, good.showtime_id) == {}
     assert (await broken(running, bad)).keys() == {"seat_maps_agree"}
     with pytest.raises(NotFound):
@@ -176,7 +176,7 @@ async def test_after_redis_lost_everything_and_was_rebuilt_every_promise_holds(
     running: RunningPlatform,
 ) -> None:
     scene = await sold(running)
-    await running.platform.redis.flushall()
+    await running.redis.flushall()
     assert (await broken(running, rebuild_s=0.0)).keys() == {"epochs_agree", "order_log_is_written"}
     await running.platform.rebuilder.rebuild("test")
     running.start("writer", "completers")

@@ -140,7 +140,7 @@ async def test_audits_while_redis_is_lost_and_rebuilt_find_nothing(busy: Running
         await asyncio.sleep(1.0)
         await busy.platform.rebuilder.rebuild("test")
         await asyncio.sleep(1.0)
-        await busy.platform.redis.flushall()
+        await busy.redis.flushall()
         reports = await auditing
     assert did["order 201"] > 20, did
     assert did["hold 503"] > 0, did
@@ -150,9 +150,9 @@ async def test_audits_while_redis_is_lost_and_rebuilt_find_nothing(busy: Running
 async def test_a_broken_promise_is_found_in_the_middle_of_a_sale(busy: RunningPlatform) -> None:
     async with _crowd(busy, showtimes=1) as ((showtime_id,), did):
         await asyncio.sleep(1.0)
-        taken = await busy.platform.redis.get(keys_of(showtime_id).taken)
+        taken = await busy.redis.get(keys_of(showtime_id).taken)
         seat = max(seat for seat in range(600) if not taken[seat >> 3] & (0x80 >> (seat & 7)))
-        await busy.platform.redis.setbit(keys_of(showtime_id).taken, seat, 1)
+        await busy.redis.setbit(keys_of(showtime_id).taken, seat, 1)
         report = await run_audit(busy.platform)
     assert did["order 201"] > 5, did
     assert _alarms([report]) == [f"seat_maps_agree: {showtime_id}: seat {seat} is taken without a reason"]

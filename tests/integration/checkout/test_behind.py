@@ -153,10 +153,10 @@ async def sales_on_the_log(shop: Shop, showtime_id: str, rounds: int) -> int:
     await shop.pay(fan, order_id)
     await shop.time_passes(completers.CONFIRM_AFTER_S + 1)
     key = log_key(partition_of(showtime_id))
-    before = await shop.platform.redis.xlen(key)
+    before = await shop.redis.xlen(key)
     for _ in range(rounds):
         await shop.platform.completers.confirm_paid()
-    added = int(await shop.platform.redis.xlen(key) - before)
+    added = int(await shop.redis.xlen(key) - before)
     await shop.write()
     assert await shop.state(order_id) == "confirmed"
     return added

@@ -114,8 +114,8 @@ async def test_a_claim_only_an_earlier_rebuild_knew_of_is_refused(shop: Shop) ->
     await rebuilt(shop)
     assert await shop.taken(showtime_id) == {3}
     key = log_key(partition_of(showtime_id))
-    await shop.platform.redis.xdel(key, in_hand[0].log_id)
-    await shop.platform.redis.xack(key, GROUP, in_hand[0].log_id)
+    await shop.redis.xdel(key, in_hand[0].log_id)
+    await shop.redis.xack(key, GROUP, in_hand[0].log_id)
     await rebuilt(shop)
     assert await shop.taken(showtime_id) == set()
     await shop.writer("writer-gone").write(in_hand)

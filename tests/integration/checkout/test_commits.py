@@ -51,7 +51,7 @@ class Patient(Commits):
 async def announce(shop: Shop, order_id: str) -> None:
     """Say that an order is committed, whether it is or not."""
     news = orjson.dumps({"committed": [order_id], "refused": []})
-    assert await shop.platform.redis.publish(COMMITTED_CHANNEL, news)
+    assert await shop.redis.publish(COMMITTED_CHANNEL, news)
 
 
 @pytest.fixture
@@ -110,14 +110,14 @@ async def test_a_refusal_is_told_as_one_whether_heard_or_asked_for(shop: Shop, c
 async def test_an_announcement_nobody_understands_ends_nothing(
     shop: Shop, commits: Commits, said: bytes
 ) -> None:
-    await shop.platform.redis.publish(COMMITTED_CHANNEL, said)
+    await shop.redis.publish(COMMITTED_CHANNEL, said)
     waiting = commits.expect("ord_nobody")
     await announce(shop, "ord_nobody")
     assert await commits.wait(waiting, 2.0) == "committed"
 
 
 async def test_a_listener_that_was_cut_off_listens_again(shop: Shop, commits: Commits) -> None:
-    await shop.platform.redis.client_kill_filter(_type="pubsub")
+    await shop.redis.client_kill_filter(_type="pubsub")
     claim = claim_of(new_showtime_id(), 1)
     waiting = commits.expect(claim.order_id)
     await feed(shop, claim)

@@ -24,11 +24,11 @@ ONE = b"\x01" * 16
 async def full(shop: Shop) -> AsyncIterator[Shop]:
     """A shop whose memory is full as soon as `fill` was called."""
     yield shop
-    await shop.platform.redis.config_set("maxmemory", 0)
+    await shop.redis.config_set("maxmemory", 0)
 
 
 async def fill(shop: Shop) -> None:
-    await shop.platform.redis.config_set("maxmemory", 1)
+    await shop.redis.config_set("maxmemory", 1)
 
 
 async def test_a_purchase_that_was_begun_ends_with_tickets(full: Shop) -> None:
@@ -90,7 +90,7 @@ async def test_a_repeat_is_answered_from_postgresql_while_redis_can_remember_not
     begun = await guard.begin(fan, "new", ONE, "place_order")
     assert isinstance(begun, Started)
     await guard.finish(begun, 409, {}, b"neither")
-    keys = [key async for key in full.platform.redis.scan_iter(f"req:{{{fan}}}:*")]
+    keys = [key async for key in full.redis.scan_iter(f"req:{{{fan}}}:*")]
     assert keys
     for key in keys:
-        assert 0 < await full.platform.redis.pttl(key) <= limits.request_lease_ms
+        assert 0 < await full.redis.pttl(key) <= limits.request_lease_ms

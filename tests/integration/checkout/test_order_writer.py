@@ -97,7 +97,7 @@ def are_orders(
 async def whole_log(shop: Shop, showtime_id: str) -> list[LogEntry]:
     """Everything that lies on a showtime's partition, as the writer would read it."""
     partition = partition_of(showtime_id)
-    found: Any = await shop.platform.redis.xrange(log_key(partition))
+    found: Any = await shop.redis.xrange(log_key(partition))
     return [LogEntry(partition, log_id.decode(), fields[b"data"]) for log_id, fields in found]
 
 
@@ -565,7 +565,7 @@ async def test_an_entry_of_a_newer_version_stays_pending_for_a_newer_writer(shop
     assert await shop.pending(partition) == 2
     found = await shop.log().read_own_pending(100)
     assert [entry.data for entry in found if entry.partition == partition] == newer
-    await shop.platform.redis.xack(log_key(partition), GROUP, *[entry.log_id for entry in found])
+    await shop.redis.xack(log_key(partition), GROUP, *[entry.log_id for entry in found])
 
 
 # Servers that are away
@@ -643,13 +643,13 @@ async def test_a_log_that_lost_everything_is_followed_from_its_new_beginning(sho
         nonlocal flushed
         if not flushed:
             await asyncio.sleep(0.1)  # the writer is blocked in its read by now
-            await shop.platform.redis.flushall()
+            await shop.redis.flushall()
             await feed(shop, kept)  # before anybody has made the groups again
             flushed = True
         return await are_orders(shop, [kept.order_id])()
 
     await feed(shop, lost)
-    await shop.platform.redis.flushall()
+    await shop.redis.flushall()
     await run_until(shop.writer(), followed)
     assert await shop.store.find_order(lost.order_id) is None  # it was never acknowledged to anybody
     await shop.platform.rebuilder.rebuild("the test flushed it")
@@ -658,13 +658,13 @@ async def test_a_log_that_lost_everything_is_followed_from_its_new_beginning(sho
 async def test_a_group_made_again_at_the_end_would_have_missed_an_entry(shop: Shop) -> None:
     """The control of where a lost group begins: `$` is the obvious place, and the wrong one."""
     partition = partition_of(showtime_id := new_showtime_id())
-    await shop.platform.redis.xgroup_create(log_key(partition), "control", id="$", mkstream=True)
-    await shop.platform.redis.xgroup_destroy(log_key(partition), "control")
+    await shop.redis.xgroup_create(log_key(partition), "control", id="$", mkstream=True)
+    await shop.redis.xgroup_destroy(log_key(partition), "control")
     await feed(shop, claim := claim_of(showtime_id, 1))
-    await shop.platform.redis.xgroup_create(log_key(partition), "control", id="$")
-    found: Any = await shop.platform.redis.xreadgroup("control", "one", {log_key(partition): ">"}, count=10)
+    await shop.redis.xgroup_create(log_key(partition), "control", id="$")
+    found: Any = await shop.redis.xreadgroup("control", "one", {log_key(partition): ">"}, count=10)
     assert not found
-    await shop.platform.redis.xgroup_destroy(log_key(partition), "control")
+    await shop.redis.xgroup_destroy(log_key(partition), "control")
     await shop.write()
     assert await are_orders(shop, [claim.order_id])()
 
@@ -672,7 +672,7 @@ async def test_a_group_made_again_at_the_end_would_have_missed_an_entry(shop: Sh
 async def test_a_server_that_is_busy_is_waited_for(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "CLAIM_INTERVAL_S", 0.0)
     monkeypatch.setattr(loop, "TRIM_INTERVAL_S", 0.0)
-    redis = shop.platform.redis
+    redis = shop.redis
     claim = claim_of(new_showtime_id(), 1)
     await redis.config_set("busy-reply-threshold", 20)
     slow = asyncio.create_task(redis.eval("while true do end", 0))
@@ -702,7 +702,7 @@ async def test_upkeep_survives_the_loss_of_a_group(shop: Shop, monkeypatch: pyte
     claim = claim_of(new_showtime_id(), 1)
     await feed(shop, claim)
     await shop.write()
-    await shop.platform.redis.xgroup_destroy(log_key(partition_of(claim.showtime_id)), GROUP)
+    await shop.redis.xgroup_destroy(log_key(partition_of(claim.showtime_id)), GROUP)
     await shop.writer()._upkeep()
     following = claim_of(claim.showtime_id, 2)
     await feed(shop, following)
@@ -729,14 +729,14 @@ async def test_positions_never_go_back(shop: Shop) -> None:
 
 
 async def _ids(shop: Shop, partition: int) -> list[str]:
-    found: Any = await shop.platform.redis.xrange(log_key(partition))
+    found: Any = await shop.redis.xrange(log_key(partition))
     return [log_id.decode() for log_id, _ in found]
 
 
 async def test_only_what_postgres_has_and_nobody_works_on_is_trimmed(shop: Shop) -> None:
     showtime_id = new_showtime_id()
     partition = partition_of(showtime_id)
-    await shop.platform.redis.delete(log_key(partition))
+    await shop.redis.delete(log_key(partition))
     await shop.log().ensure_groups()
     ids = await feed(shop, *(claim_of(showtime_id, seat) for seat in range(6)))
     log, future_ms = shop.log(), 4_000_000_000_000
@@ -763,7 +763,7 @@ async def test_trimming_by_length_would_lose_an_entry_nobody_was_given(shop: Sho
     partition = partition_of(showtime_id)
     claims = [claim_of(showtime_id, seat) for seat in range(3)]
     await feed(shop, *claims)
-    await shop.platform.redis.xtrim(log_key(partition), maxlen=2, approximate=False)
+    await shop.redis.xtrim(log_key(partition), maxlen=2, approximate=False)
     assert await shop.write() == 2
     assert await shop.store.find_order(claims[0].order_id) is None
 

@@ -41,7 +41,7 @@ async def running(
 @pytest.fixture
 def shop(running: RunningPlatform) -> Shop:
     """The hands for it; its gateway on paper is not asked."""
-    return Shop(running.platform, PaperGateway())
+    return Shop(running.platform, PaperGateway(), running.redis)
 
 
 @asynccontextmanager

@@ -45,6 +45,15 @@ VALUES ('ord_1', 'sho_1', 'acc_1', 1, 'pending_payment', 'CNY', 1, now());
 INSERT INTO checkout.seat_claims (order_id, showtime_id, seat_index, state)
 SELECT 'ord_1', 'sho_1', seat, 'claimed' FROM generate_series(1, {CLAIMS}) AS seat;
 """
+ORDERS = 5_000
+_A_HALL_OF_ORDERS = f"""
+INSERT INTO checkout.orders (order_id, showtime_id, account_id, epoch, state, currency, total, pay_by)
+SELECT 'ord_' || number, 'sho_1', 'acc_1', 1, 'pending_payment', 'CNY', 1, now()
+FROM generate_series(1, {ORDERS}) AS number;
+INSERT INTO checkout.seat_claims (order_id, showtime_id, seat_index, state)
+SELECT 'ord_' || (1 + seat / 2), 'sho_1', seat, 'claimed' FROM generate_series(0, {2 * ORDERS - 1}) AS seat;
+ANALYZE;
+"""
 _UPDATES = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'seat_claims'"
 
 
@@ -120,6 +129,34 @@ async def test_joined_with_what_is_due_every_refund_there_ever_was_would_be_read
         r"= ANY \(ARRAY(\(.*SKIP LOCKED\))\)", r"IN \1", STATEMENTS["refunds_to_send"], flags=re.S
     )
     assert "refunds" in await read_from_end_to_end(planner, joined)
+
+
+async def test_a_rebuild_of_a_sold_out_hall_is_planned_for_as_many_orders_as_there_are(
+    make_database: DatabaseMaker,
+) -> None:
+    """Else each of them is looked up by itself. The control asks the same of both halves put together."""
+    connection = await asyncpg.connect(await make_database(migrated))
+    together = """
+        SELECT order_id, array_agg(seat_index) FROM (
+          SELECT order_id, seat_index FROM checkout.seat_claims WHERE owned AND showtime_id = ANY ($1::text[])
+          UNION ALL
+          SELECT order_id, seat_index FROM checkout.seat_claims WHERE state = 'released'
+        ) AS seats GROUP BY order_id"""
+    try:
+        await connection.execute(_A_HALL_OF_ORDERS)
+        planned, mistaken = [
+            await _orders_planned(connection, statement) for statement in (STATEMENTS["owners"], together)
+        ]
+    finally:
+        await connection.close()
+    assert planned > ORDERS / 2
+    assert mistaken < ORDERS / 5
+
+
+async def _orders_planned(connection: asyncpg.Connection, statement: str) -> int:
+    """For how many orders the planner gets ready."""
+    (plan,) = json.loads(await connection.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", ["sho_1"]))
+    return max(node["Plan Rows"] for node in _nodes(plan["Plan"]) if node["Node Type"] == "Aggregate")
 
 
 async def test_a_claim_that_is_sold_touches_no_index(make_database: DatabaseMaker) -> None:

@@ -38,9 +38,9 @@ def guard(shop: Shop) -> RequestGuard:
 
 async def forgotten(shop: Shop) -> None:
     """Redis forgets every request."""
-    keys = [key async for key in shop.platform.redis.scan_iter("req:*")]
+    keys = [key async for key in shop.redis.scan_iter("req:*")]
     if keys:
-        await shop.platform.redis.delete(*keys)
+        await shop.redis.delete(*keys)
 
 
 # Twins
@@ -76,7 +76,7 @@ async def test_of_fifty_twins_one_begins(shop: Shop, guard: RequestGuard) -> Non
 
 async def test_looking_first_and_claiming_second_would_let_twins_in(shop: Shop) -> None:
     """The control: the same fifty without the script."""
-    redis, key = shop.platform.redis, "req:{control}:1"
+    redis, key = shop.redis, "req:{control}:1"
     await asyncio.gather(*(redis.ping() for _ in range(50)))  # nobody connects in a race
 
     async def begin() -> bool:

@@ -364,9 +364,9 @@ async def test_what_is_pending_unread_or_lost_with_its_log_is_no_loss_of_postgre
     assert await gone(shop) == []
     await shop.write()
     assert await gone(shop) == []
-    await shop.platform.redis.xgroup_destroy(log_key(partition_of(showtime_id)), GROUP)
+    await shop.redis.xgroup_destroy(log_key(partition_of(showtime_id)), GROUP)
     assert await gone(shop) == []
-    await shop.platform.redis.delete(*(log_key(partition) for partition in range(PARTITIONS)))
+    await shop.redis.delete(*(log_key(partition) for partition in range(PARTITIONS)))
     assert await gone(shop) == []
     assert not await shop.states([read.order_id])
 
@@ -375,8 +375,8 @@ async def test_a_writer_without_anything_to_look_for_makes_two_trips(evening: Sh
     """One to Redis for all logs, one to PostgreSQL for all positions."""
     shop = evening
     await shop.buy(shop.fan(), await shop.showtime(), "A1")
-    await shop.platform.redis.config_resetstat()
+    await shop.redis.config_resetstat()
     assert await gone(shop) == []
-    stats: Any = await shop.platform.redis.info("commandstats")
+    stats: Any = await shop.redis.info("commandstats")
     asked = {name: one["calls"] for name, one in stats.items() if name.startswith("cmdstat_x")}
     assert asked == {"cmdstat_xinfo|groups": PARTITIONS}

@@ -417,9 +417,9 @@ async def test_a_batch_is_settled_with_one_command_a_log_and_one_announcement(sh
     await feed(shop, *claims)
     entries = await shop.log().read(1_000, None)
     waiting = [shop.platform.commits.expect(claim.order_id) for claim in claims[::50]]
-    await shop.platform.redis.config_resetstat()
+    await shop.redis.config_resetstat()
     await shop.writer().write(entries)
-    stats: Any = await shop.platform.redis.info("commandstats")
+    stats: Any = await shop.redis.info("commandstats")
     assert stats["cmdstat_xack"]["calls"] == 3
     assert stats["cmdstat_publish"]["calls"] == 1
     assert [await shop.platform.commits.wait(one, 2.0) for one in waiting] == ["committed"] * 6
@@ -488,11 +488,11 @@ async def test_a_trimmed_log_and_one_that_is_gone_are_not_behind(shop: Shop) -> 
     assert (await shop.log().backlog()).entries == 0
     await feed(shop, *(claim_of(showtime_id, seat) for seat in range(10, 13)))
     assert (await shop.log().backlog()).entries == 3
-    first, *_ = await shop.platform.redis.xrange(log_key(partition), min="-", max="+", count=2)
-    await shop.platform.redis.xdel(log_key(partition), first[0])  # now the server has lost count
+    first, *_ = await shop.redis.xrange(log_key(partition), min="-", max="+", count=2)
+    await shop.redis.xdel(log_key(partition), first[0])  # now the server has lost count
     await shop.write()
     assert (await shop.log().backlog()).entries == 0
-    await shop.platform.redis.xgroup_destroy(log_key(partition), GROUP)
+    await shop.redis.xgroup_destroy(log_key(partition), GROUP)
     assert (await shop.log().backlog()).entries == 0
     await shop.log().ensure_groups()
     await shop.write()
@@ -505,15 +505,15 @@ async def test_nothing_is_said_of_the_lag_while_redis_is_away(shop: Shop) -> Non
         "order_log_entries_behind",
         "order_log_oldest_entry_age_seconds",
     }
-    await shop.platform.redis.config_set("busy-reply-threshold", 20)
-    slow = asyncio.create_task(shop.platform.redis.eval("while true do end", 0))
+    await shop.redis.config_set("busy-reply-threshold", 20)
+    slow = asyncio.create_task(shop.redis.eval("while true do end", 0))
     await asyncio.sleep(0.1)
     await lag.look()
     assert list(lag.readings()) == []
-    await shop.platform.redis.script_kill()
+    await shop.redis.script_kill()
     with pytest.raises(Exception, match="killed"):
         await slow
-    await shop.platform.redis.config_set("busy-reply-threshold", 5_000)
+    await shop.redis.config_set("busy-reply-threshold", 5_000)
 
 
 async def test_the_writer_counts_what_it_did_and_where_the_time_went(shop: Shop) -> None:

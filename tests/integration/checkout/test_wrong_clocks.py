@@ -57,7 +57,7 @@ async def order_through(shop: Shop, worker: Platform, orders: OrderService) -> t
     fan, showtime_id = shop.fan(), await shop.showtime()
     hold = await worker.hold_service.hold_named(fan, showtime_id, ("A1",), "key")
     placed = await shop.writing(orders.place(fan, hold.hold_id, shop.request(fan), order_bytes))
-    seconds, microseconds = await shop.platform.redis.time()
+    seconds, microseconds = await shop.redis.time()
     return placed.order, placed.order.pay_by - from_ms(seconds * 1_000 + microseconds // 1_000)
 
 
@@ -76,9 +76,9 @@ async def test_a_buyer_has_as_long_to_pay_through_a_worker_whose_clock_is_wrong(
 async def test_a_worker_that_has_read_no_clock_looks_once_and_then_knows(shop: Shop) -> None:
     showtime_id = await shop.showtime()
     async with a_worker(shop, 1) as worker:
-        await shop.platform.redis.config_resetstat()
+        await shop.redis.config_resetstat()
         readings = [await worker.inventory.now_ms(showtime_id) for _ in range(5)]
-        stats: Any = await shop.platform.redis.info("commandstats")
+        stats: Any = await shop.redis.info("commandstats")
     assert stats["cmdstat_evalsha"]["calls"] == 1
     assert readings == sorted(readings)
 

@@ -36,7 +36,7 @@ class Counted:
 @asynccontextmanager
 async def counting(running: RunningPlatform, found: list[Counted]) -> AsyncIterator[None]:
     async def look() -> tuple[LinkCounts, int, int]:
-        info: dict[str, Any] = await running.platform.redis.info("everything")
+        info: dict[str, Any] = await running.redis.info("everything")
         return running.platform.nodes.counts(), info["cmdstat_evalsha"]["calls"], info["eventloop_cycles"]
 
     link, scripts, turns = await look()
@@ -75,7 +75,7 @@ async def test_holds_of_many_fans_share_writes_and_fsyncs(
     running: RunningPlatform, crowd: tuple[str, list[Fan]]
 ) -> None:
     showtime_id, fans = crowd
-    await running.platform.redis.config_set("appendfsync", "always")
+    await running.redis.config_set("appendfsync", "always")
     found: list[Counted] = []
 
     async def hold_a_row(number: int, fan: Fan) -> None:
@@ -86,7 +86,7 @@ async def test_holds_of_many_fans_share_writes_and_fsyncs(
         async with counting(running, found):
             await at_once(fans, hold_a_row)
     finally:
-        await running.platform.redis.config_set("appendfsync", "everysec")
+        await running.redis.config_set("appendfsync", "everysec")
     holds = FANS * (ROUNDS - 1)
     (count,) = found
     print(f"{holds} holds: {count}")

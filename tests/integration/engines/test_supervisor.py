@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -321,3 +321,19 @@ def test_a_closed_terminal_ends_it_like_a_termination(data_dir: Path, how: str) 
         instance.process.send_signal(signal.Signals[how])
         assert instance.process.wait(END_WITHIN_S) == 0
     assert processes_of(data_dir) == []
+
+
+def test_a_supervisor_whose_words_nobody_reads_goes_on_restarting_what_dies(data_dir: Path) -> None:
+    """It says so each time, into a pipe without room; a reader who comes late still finds the words."""
+    with _running(data_dir, "--child", "sleeper") as instance:
+        descriptor = os.open(f"/proc/{instance.process.pid}/fd/2", os.O_WRONLY | os.O_NONBLOCK)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(descriptor, b"\n" * 4096)
+        os.close(descriptor)
+        for name in ("valkey", "sleeper"):
+            _kill_and_wait(instance, name, within_s=20)
+        instance.process.terminate()
+        notices = instance.finish()
+    assert "valkey was ended by SIGKILL; starting it again" in notices
+    assert "sleeper was ended by SIGKILL; starting it again" in notices

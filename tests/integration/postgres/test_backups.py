@@ -378,12 +378,25 @@ def _a_segment_is_missing(folder: Path) -> None:
     Layout(folder).segments()[-2].unlink()
 
 
-def _a_segment_is_damaged(folder: Path) -> None:
+def _a_segment_is_damaged(folder: Path, number: int = -3) -> None:
     """One bit in the middle of what was sold; PostgreSQL alone would take it for the end of the log."""
-    segment = Layout(folder).segments()[-3]
+    segment = Layout(folder).segments()[number]
     content = bytearray(segment.read_bytes())
     content[200] ^= 1
     segment.write_bytes(content)
+
+
+def _the_last_segment_is_damaged_and_nobody_looked_how_far_it_was_safe(folder: Path) -> None:
+    """A whole one says by itself how far the log went."""
+    Layout(folder).segments()[-1].unlink()  # the one that was being received
+    _a_segment_is_damaged(folder, -1)
+    Layout(folder).received.unlink()
+
+
+def _the_end_of_the_log_is_missing(folder: Path) -> None:
+    """No hole: only what was seen to be safe says that there was more."""
+    for segment in Layout(folder).segments()[-2:]:
+        segment.unlink()
 
 
 def _nothing_is_there(folder: Path) -> None:
@@ -401,6 +414,8 @@ def _nothing_is_there(folder: Path) -> None:
         (_nothing_is_there, "backup_missing"),
         (_a_segment_is_missing, "log_incomplete"),
         (_a_segment_is_damaged, "log_incomplete"),
+        (_the_last_segment_is_damaged_and_nobody_looked_how_far_it_was_safe, "log_incomplete"),
+        (_the_end_of_the_log_is_missing, "log_incomplete"),
         (_changed(postgres="14.9"), "wrong_version"),
         (_changed(migrations={"9999": "of a later release"}), "wrong_version"),
         (_changed(instance=False), "wrong_version"),

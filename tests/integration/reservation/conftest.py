@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest_asyncio
+from redis.asyncio import Redis
 
 from entrypoints.platform import Platform
 from kernel.clock import ManualClock
@@ -55,6 +56,10 @@ class House:
     def platform(self) -> Platform:
         return self.running.platform
 
+    @property
+    def redis(self) -> Redis:
+        return self.running.redis
+
     def worker(self, scripts: ScriptRunner | None = None) -> Worker:
         return Worker(self.platform, self.clock, scripts)
 
@@ -70,7 +75,7 @@ class House:
 
     async def scripts_run(self) -> int:
         """How many scripts the server was ever asked for."""
-        stats = await self.platform.redis.info("commandstats")
+        stats = await self.redis.info("commandstats")
         return int(stats.get("cmdstat_evalsha", {"calls": 0})["calls"])
 
 

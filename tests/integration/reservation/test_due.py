@@ -44,7 +44,7 @@ async def time_passes(house: House, seconds: float) -> None:
 
 async def looks_of(house: House) -> int:
     """How many commands about deadlines the server was ever asked."""
-    stats = await house.platform.redis.info("commandstats")
+    stats = await house.redis.info("commandstats")
     return sum(int(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"]) for name in ("zrange", "evalsha"))
 
 
@@ -146,7 +146,7 @@ async def test_a_showtime_that_is_gone_is_forgotten(house: House) -> None:
     reaper = reaper_of(house)
     await house.showtime()
     await reaper.sweep_all()
-    await house.platform.redis.flushdb()
+    await house.redis.flushdb()
     await time_passes(house, 1.0)
     await reaper.sweep_all()
 

@@ -229,7 +229,7 @@ async def test_news_of_what_is_known_already_costs_nothing(house: House) -> None
         await _look(worker, showtime_id)
         for version in range(worker.maps.replica(showtime_id).version + 1):
             news = f"{keys_of(showtime_id).showtime} {version}"
-            await house.platform.redis.publish(FREED_CHANNEL, news)
+            await house.redis.publish(FREED_CHANNEL, news)
         await ears.catch_up()
 
         await _is_refused(house, worker, showtime_id)
@@ -244,7 +244,7 @@ async def test_news_nobody_understands_ends_nothing(house: House, said: bytes) -
     async with listening(worker) as ears:
         make_possible = await _release(house, showtime_id)
         await _look(worker, showtime_id)
-        await house.platform.redis.publish(FREED_CHANNEL, said)
+        await house.redis.publish(FREED_CHANNEL, said)
         await ears.catch_up()
         await _is_refused(house, worker, showtime_id)
 

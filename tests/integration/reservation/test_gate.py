@@ -224,7 +224,7 @@ async def test_a_partition_that_lost_its_epoch_is_made_anew_and_the_others_sell_
         return await owners(epochs)
 
     platform.rebuilder._owners = while_rebuilding
-    await platform.redis.delete(epoch_key(partition_of(lost)))
+    await house.redis.delete(epoch_key(partition_of(lost)))
     await platform.reaper.round()
     after = platform.scripts.epochs
     assert {one for one in range(PARTITIONS) if after[one] > before[one]} == {partition_of(lost)}
@@ -236,7 +236,7 @@ async def test_a_new_epoch_is_above_what_the_data_has_seen(house: House) -> None
     """PostgreSQL may have been set back to before an epoch that scripts and data carry."""
     platform, partition = house.platform, 9
     for seen in (7_000, -8_000):
-        await platform.redis.set(epoch_key(partition), seen)
+        await house.redis.set(epoch_key(partition), seen)
         await platform.reaper.round()
         assert platform.scripts.epochs[partition] == abs(seen) + 1
 
@@ -317,6 +317,6 @@ async def test_without_a_mark_of_where_it_was_nobody_would_notice(
 ) -> None:
     async with set_back(valkey_url, postgres_dir, tmp_path) as running:
         before = running.platform.scripts.epochs
-        await running.platform.redis.delete(PLACE_KEY)
+        await running.redis.delete(PLACE_KEY)
         await in_any_weather(running.platform.reaper.round)
         assert running.platform.scripts.epochs == before

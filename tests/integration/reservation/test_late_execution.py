@@ -71,7 +71,7 @@ class Stoppable:
         return self.shop.platform.nodes.counts().in_flight == 0
 
     async def _log_length(self, showtime_id: str) -> int:
-        return int(await self.shop.platform.redis.xlen(log_key(partition_of(showtime_id))))
+        return int(await self.shop.redis.xlen(log_key(partition_of(showtime_id))))
 
 
 @dataclass

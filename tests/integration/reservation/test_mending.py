@@ -30,7 +30,7 @@ async def _lost(house: House, key: str) -> tuple[str, str]:
     damaged, sound = await house.showtime(), await house.showtime()
     for showtime_id in (damaged, sound):
         await held(house, showtime_id, ttl_ms=TTL_MS, seat=HELD)
-    await house.platform.redis.delete(getattr(keys_of(damaged), key))
+    await house.redis.delete(getattr(keys_of(damaged), key))
     return damaged, sound
 
 
@@ -60,7 +60,7 @@ async def test_one_that_is_lost_after_the_look_is_found_when_it_was_alone_for_lo
     reaper, epoch = reaper_of(house), sum(house.platform.scripts.epochs)
     showtime_id = await house.showtime()
     await reaper.round()
-    await house.platform.redis.delete(keys_of(showtime_id).taken)
+    await house.redis.delete(keys_of(showtime_id).taken)
     await reaper.round()
     assert sum(house.platform.scripts.epochs) == epoch, "it is left alone"
 

@@ -136,14 +136,14 @@ async def test_what_was_told_is_not_told_again(house: House) -> None:
 
 async def test_on_an_emptied_server_no_showtime_goes_on_sale_before_the_rebuild(house: House) -> None:
     platform, sold_before = house.platform, await house.showtime()
-    await platform.redis.flushdb()
+    await house.redis.flushdb()
     await teach(platform.scripts)  # the scripts outlive the data, as after FLUSHALL
 
     with pytest.raises(InventoryRebuilding):
         await platform.sales.change_sale(sold_before, phase="open")
     with pytest.raises(InventoryRebuilding):
         await house.showtime()
-    assert await platform.redis.dbsize() == 0
+    assert await house.redis.dbsize() == 0
 
     await platform.reaper.round()
     sales = await platform.reservation_store.all_sales()
@@ -154,8 +154,8 @@ async def _nobody_sells(house: House) -> str:
     """A showtime without terms whose last hold is over."""
     showtime_id = new_showtime_id()
     foreign = keys_of(showtime_id)
-    await house.platform.redis.sadd(foreign.showtimes, showtime_id)
-    await house.platform.redis.zadd(foreign.expiry, {"a" * 16: 1})
+    await house.redis.sadd(foreign.showtimes, showtime_id)
+    await house.redis.zadd(foreign.expiry, {"a" * 16: 1})
     return showtime_id
 
 

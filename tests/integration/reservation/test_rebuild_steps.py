@@ -169,7 +169,7 @@ async def test_with_the_epoch_written_first_a_gate_would_open_on_half_a_house(
 
     async def after_the_epoch(epochs: Mapping[int, int]) -> OwnersOf:
         for partition, epoch in epochs.items():
-            await platform.redis.set(epoch_key(partition), epoch)
+            await town.house.redis.set(epoch_key(partition), epoch)
         return await owners(epochs)
 
     steps = await _steps_of_a_rebuild(town)
@@ -187,7 +187,7 @@ async def test_maps_that_are_wiped_before_the_gate_opens_are_made_again(
     mark_opened = platform.reservation_store.mark_opened
 
     async def wiped(*words: Any) -> Any:
-        await platform.redis.flushdb()
+        await town.house.redis.flushdb()
         return await mark_opened(*words)
 
     with monkeypatch.context() as patch:
@@ -236,7 +236,7 @@ async def test_an_order_made_after_the_owners_were_asked_for_is_refused_and_not_
 async def test_with_the_old_gate_left_open_that_order_would_be_forgotten(
     town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    redis = town.house.platform.redis
+    redis = town.house.redis
 
     async def partitions_only(epochs: Mapping[int, int], showtime_ids: Collection[str]) -> None:
         """The control: showtimes are what they were until they are restored."""

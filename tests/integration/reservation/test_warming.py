@@ -91,7 +91,9 @@ async def newcomer(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         await site.start()
         assert runner.addresses
         async with aiohttp.ClientSession() as session:
-            yield Newcomer(RunningPlatform(platform, runner.addresses[0][1], session), paid)
+            yield Newcomer(
+                RunningPlatform(platform, runner.addresses[0][1], session, house.running.redis), paid
+            )
         await runner.cleanup()
         await platform.maps.close()
 

@@ -200,6 +200,14 @@ class _DeafGuard(MemoryGuard):
         raise PersistenceUnavailable
 
 
+class _BrokenGuard(MemoryGuard):
+    async def finish(self, started: Started, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        raise ArithmeticError
+
+    async def abandon(self, started: Started) -> None:
+        raise ArithmeticError
+
+
 async def test_an_effect_that_happened_is_told_even_when_it_cannot_be_kept() -> None:
     async with serve(guard=_ForgetfulGuard(), recent=forgetful()) as site:
         assert (await site.hold(SEAT)).status == 201
@@ -207,6 +215,35 @@ async def test_an_effect_that_happened_is_told_even_when_it_cannot_be_kept() -> 
     async with serve(guard=_ForgetfulGuard()) as site:
         assert (await site.hold(SEAT)).status == 201
         assert (await site.hold(SEAT)).headers["Idempotent-Replayed"] == "true"
+
+
+@pytest.mark.parametrize(
+    ("guard", "seat"),
+    [(_ForgetfulGuard(), "7-12"), (_StubbornGuard(), "forbidden")],
+    ids=["kept", "freed"],
+)
+async def test_a_store_that_is_away_is_a_line_of_warning_and_no_bug(
+    guard: MemoryGuard, seat: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serve(guard=guard) as site:
+        await site.hold({"seats": [seat]})
+        assert await site.counted("http_keys_left_claimed", operation="hold_seats") == 1
+        assert await site.counted("http_unhandled_exceptions") == 0
+    (record,) = [one for one in caplog.records if one.name == "runtime.http.endpoint"]
+    assert record.levelname == "WARNING"
+    assert record.exc_info is None
+    assert PersistenceUnavailable().detail in record.getMessage()
+
+
+@pytest.mark.parametrize("seat", ["7-12", "forbidden"], ids=["kept", "freed"])
+async def test_a_guard_that_is_broken_shows_with_its_trace(
+    seat: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serve(guard=_BrokenGuard()) as site:
+        await site.hold({"seats": [seat]})
+        assert await site.counted("http_keys_left_claimed", operation="hold_seats") == 1
+        assert await site.counted("http_unhandled_exceptions", operation="hold_seats") == 1
+    assert "ArithmeticError" in caplog.text
 
 
 async def test_without_the_guard_nothing_is_done() -> None:
@@ -218,7 +255,6 @@ async def test_without_the_guard_nothing_is_done() -> None:
 async def test_a_key_that_cannot_be_freed_does_not_change_the_answer() -> None:
     async with serve(guard=_StubbornGuard()) as site:
         (await site.hold({"seats": ["forbidden"]})).is_problem("forbidden")
-        assert await site.counted("http_unhandled_exceptions", operation="hold_seats") == 1
 
 
 async def test_a_refusal_about_the_repeat_itself_is_never_kept(site: Site) -> None:
