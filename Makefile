@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-cluster test-engines test-fast test-lua test-races lint format mutants simulate simulate-long chaos chaos-long fuzz fuzz-parsers reliability-page bench bench-quick bench-page load lock openapi schema settings drill audit doctor clean
+.PHONY: help run test test-cluster test-engines test-fast test-lua test-races lint format mutants simulate simulate-long chaos chaos-long fuzz fuzz-parsers reliability-page rolling-restart bench bench-quick bench-page load lock openapi schema settings drill audit doctor clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-17s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,8 +46,8 @@ test-engines: $(VENV)/.installed ## the engine tests on Debian's Redis 7.0 and P
 ON_CLUSTER := tests/contract/test_seat_inventory.py tests/contract/test_seat_map.py \
 	$(patsubst %,tests/integration/checkout/test_%.py,commits completers in_between ledger lost_races over_http owners payments refunds short_ways states)
 
-test-cluster: $(VENV)/.installed ## selling on a cluster, the core tests once more on one; selling by way of sentinels
-	$(BIN)/python -m pytest tests/cluster tests/sentinel
+test-cluster: $(VENV)/.installed ## selling on a cluster, the core tests once more on one; with sentinels: KEEP=1
+	$(if $(KEEP),TEST_KEEP_RESULTS=1) $(BIN)/python -m pytest tests/cluster tests/sentinel
 	TEST_REDIS_CLUSTER=1 $(BIN)/python -m pytest $(ON_CLUSTER)
 
 test-fast: $(VENV)/.installed ## only what needs no service
@@ -93,6 +93,9 @@ chaos: $(VENV)/.installed ## break a throw-away instance in pairs of faults, ten
 
 chaos-long: $(VENV)/.installed ## two hundred rounds (some hours), and docs/results/chaos.json
 	@$(BIN)/seatrush chaos --rounds 200 --seed $(or $(SEED),1) --results docs/results/chaos.json
+
+rolling-restart: $(VENV)/.installed ## every role in turn, every 5 s for 10 minutes, under a crowd: SECONDS=60 INTERVAL=5 KEEP=1
+	@$(BIN)/python -m tests.rolling_restart $(if $(KEEP),--keep) --seconds $(or $(SECONDS),600) --interval $(or $(INTERVAL),5) --seed $(or $(SEED),1)
 
 lint: $(VENV)/.installed ## ruff, mypy, import rows, Lua headers, named queries
 	$(BIN)/ruff check .

@@ -28,6 +28,7 @@ BENCHES: Final = (
     "live_fanout",
     "latency",
     "overload",
+    "slow_connections",
     "sold_seat",
     "order_writer",
     "durability",

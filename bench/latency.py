@@ -19,8 +19,9 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from bench import contenders
-from bench.contenders import Contender, OurHolds, block, requests_for
-from bench.harness import Harness, Load, Ratio, Record, Requests, Result, Sample, at_most, extra, main, render
+from bench.contenders import Contender, OurHolds, block
+from bench.harness import Harness, Ratio, Result, Sample, at_most, extra, main, render
+from bench.open_loop import P50, P99, P999, latencies, leave_out_late, open_block
 
 QUESTION = "How long does a fan wait for a hold when the worker is busy?"
 NO_OP = "aiohttp no-op"
@@ -28,7 +29,6 @@ STOCK = "aiohttp + redis-py, our script"
 SHARE: Final = 0.70
 #: Enough for everybody to ask when he wants to. A server does less over many than over a few.
 CONNECTIONS: Final = 512
-P99 = "p99_us"
 
 
 async def run(harness: Harness) -> Result:
@@ -59,11 +59,11 @@ async def run(harness: Harness) -> Result:
     }
     harness.say("  ".join(f"{name}: {rate:,.0f}/s at most" for name, rate in most_of.items()))
 
-    async def asked(at: int, pids: list[int], requests: Requests, rate: float) -> tuple[Load, Sample]:
-        meter = harness.meter({"worker": pids})
+    async def floor(rate: float) -> Sample:
+        meter = harness.meter({"worker": [no_op.pid]})
         load = await generator.open(
-            at,
-            requests,
+            port,
+            nothing,
             rate=rate,
             seconds=seconds,
             connections=CONNECTIONS,
@@ -71,20 +71,18 @@ async def run(harness: Harness) -> Result:
             punctual=True,
             meter=meter,
         )
-        return load, meter.sample(load.done, load.seconds, **_latencies(load))
-
-    async def floor(rate: float) -> Sample:
-        _, sample = await asked(port, [no_op.pid], nothing, rate)
-        return sample
+        return meter.sample(load.done, load.seconds, **latencies(load))
 
     async def hold(contender: Contender, rate: float) -> Sample:
-        requests = await requests_for(harness, contender, int(rate * seconds * 1.05) + 500, 2)
-        load, sample = await asked(contender.port, contender.worker_pids, requests, rate)
-        if load.of(201) < load.done:
-            raise RuntimeError(f"{contender.name} answered {dict(load.statuses)}")
-        contender.tally.seats += 2 * load.done
-        requests.path.unlink()
-        return sample
+        return await open_block(
+            harness,
+            generator,
+            contender,
+            rate=rate,
+            seconds=seconds,
+            connections=CONNECTIONS,
+            seed=seeds.randrange(2**32),
+        )
 
     our_rate = SHARE * most_of["ours"]
     blocks: dict[str, Callable[[], Awaitable[Sample]]] = {
@@ -111,7 +109,7 @@ async def run(harness: Harness) -> Result:
                 f"{name}, {quantile} in ms", None, round(record.median(name, extra(key)) / 1_000, 2)
             )
             for name in blocks
-            for quantile, key in (("p50", "p50_us"), ("p99", P99), ("p99.9", "p999_us"))
+            for quantile, key in (("p50", P50), ("p99", P99), ("p99.9", P999))
             if record.kept(name)
         ),
         record.control_ratio(p99, "p99"),
@@ -129,28 +127,6 @@ async def run(harness: Harness) -> Result:
         ],
         audit={"ours": await mine.audit(), STOCK: await stock.audit()},
     )
-
-
-def leave_out_late(record: Record) -> int:
-    """Take out the blocks in which the generator itself was late; the answer says how many."""
-    void = 0
-    for samples in record.samples.values():
-        for place, sample in enumerate(samples):
-            if sample is not None and sample.extra["late"]:
-                samples[place] = None
-                void += 1
-    return void
-
-
-def _latencies(load: Load) -> dict[str, float]:
-    return {
-        "p50_us": load.latency_us["p50"],
-        P99: load.latency_us["p99"],
-        "p999_us": load.latency_us["p999"],
-        "lag_p99_us": load.lag_us["p99"],
-        "unanswered": load.unanswered,
-        "late": float(load.late),
-    }
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bench.harness.command import main
 from bench.harness.harness import Harness, Options
-from bench.harness.load import Generator, Load, Viewers
+from bench.harness.load import Dawdlers, Generator, Load, Viewers
 from bench.harness.meter import Meter, Sample
 from bench.harness.ours import Ours, hall, parties
 from bench.harness.processes import NotUp, Process, environment
@@ -21,6 +21,7 @@ from bench.harness.stats import Target, at_least, at_most, bootstrap, slope
 
 __all__ = [
     "Curve",
+    "Dawdlers",
     "Generator",
     "Harness",
     "Load",

@@ -42,6 +42,7 @@ _SHARES: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999, "max": 1.0
 _CLOCK_MONOTONIC: Final = 1
 _ABSOLUTE: Final = 1
 _NONBLOCK: Final = os.O_NONBLOCK
+_REFUSED_FROM: Final = 400
 
 
 class Wire(asyncio.Protocol):
@@ -209,6 +210,8 @@ class Open:
         self._short = 0
         self._failed = 0
         self._latencies: list[tuple[int, int, float]] = []
+        #: How long refusals took, from when they were asked for: who waits for a connection waits for us.
+        self._refused = array("d")
         self._finished = asyncio.Event()
         self._began = 0.0
 
@@ -254,6 +257,8 @@ class Open:
     def answered(self, wire: Wire, status: int, size: int) -> None:
         now = time.monotonic() - self._began
         self._latencies.append((wire.context, status, now - self._plan[wire.context]))
+        if status >= _REFUSED_FROM:
+            self._refused.append(time.perf_counter() - wire.sent_at)
         self._out -= 1
         self._go_on(wire)
 
@@ -302,6 +307,7 @@ class Open:
             "in_time": _texts(in_time),
             "latency_us": quantiles_us([latency for _, _, latency in self._latencies]),
             "lag_us": quantiles_us(self._lags),
+            "refused_us": quantiles_us(self._refused),
             "waited_for_a_connection": self._short,
             "slices": [
                 {

@@ -24,7 +24,7 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any, Final
 
-from bench.harness.load import Generator, Viewers
+from bench.harness.load import Dawdlers, Generator, Viewers
 from bench.harness.machine import Cores, calibrate, description, pin
 from bench.harness.meter import Meter, Pids
 from bench.harness.ours import Ours
@@ -158,6 +158,10 @@ class Harness:
     async def viewers(self) -> Viewers:
         """Live viewers on the shared cores; none until they are told to come."""
         return await self._scope.enter_async_context(Viewers())
+
+    async def dawdlers(self) -> Dawdlers:
+        """Slow connections on the shared cores; none until they are told to come."""
+        return await self._scope.enter_async_context(Dawdlers())
 
     def requests(self, requests: Sequence[bytes] | Any) -> Requests:
         """Rendered requests as a file of this run."""

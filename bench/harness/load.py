@@ -1,4 +1,6 @@
-"""The bench's end of the processes that ask: generators (`Generator`) and live viewers (`Viewers`)."""
+"""The bench's end of the processes that ask: generators (`Generator`), live viewers (`Viewers`), and clients
+that take their time (`Dawdlers`).
+"""
 
 from __future__ import annotations
 
@@ -41,6 +43,7 @@ class Load:
     unanswered: int = 0
     in_time: Mapping[str, int] = field(default_factory=dict)
     lag_us: Mapping[str, float] = field(default_factory=dict)
+    refused_us: Mapping[str, float] = field(default_factory=dict)
     waited_for_a_connection: int = 0
     slices: list[dict[str, Any]] = field(default_factory=list)
 
@@ -107,6 +110,10 @@ class _Partner:
             raise RuntimeError(f"{self.module} ended; its error is above")
         answer: dict[str, Any] = orjson.loads(line)
         return answer
+
+    async def _ask(self, order: dict[str, Any]) -> dict[str, Any]:
+        await self._tell(orjson.dumps(order))
+        return await self._hear()
 
 
 class Generator(_Partner):
@@ -209,6 +216,23 @@ class Viewers(_Partner):
         """Close every connection; counts begin anew."""
         await self._ask({"do": "go"})
 
-    async def _ask(self, order: dict[str, Any]) -> dict[str, Any]:
-        await self._tell(orjson.dumps(order))
-        return await self._hear()
+
+class Dawdlers(_Partner):
+    """A process with slow connections (`bench.harness.dawdling`): counts are
+    `{here, hung_up}`, each by kind.
+    """
+
+    module = "bench.harness.dawdling"
+
+    async def come(self, port: int, kinds: Mapping[str, int], texts: Mapping[str, bytes]) -> dict[str, Any]:
+        """Connect so many of each kind; `texts` has a request for all but the silent."""
+        said = {kind: text.decode() for kind, text in texts.items()}
+        return await self._ask({"do": "come", "port": port, "kinds": kinds, "texts": said})
+
+    async def counts(self) -> dict[str, Any]:
+        """How many are connected, and what became of the others."""
+        return await self._ask({"do": "look"})
+
+    async def go(self) -> dict[str, Any]:
+        """Hang up; the last counts."""
+        return await self._ask({"do": "go"})

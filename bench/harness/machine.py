@@ -81,6 +81,19 @@ def cpu_us(pid: int) -> float:
     return own + (waited_user + waited_system) * tick_us
 
 
+def peak_memory_bytes(pid: int) -> int:
+    """The most memory a process has had at a time (VmHWM), since it began or `forget_peak_memory`."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"the kernel does not say how much memory process {pid} has had")
+
+
+def forget_peak_memory(pid: int) -> None:
+    """Let the most begin anew at what it has now."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
 def _threads(pid: int) -> list[int]:
     try:
         return [int(entry) for entry in os.listdir(_PROC / str(pid) / "task")]

@@ -124,6 +124,8 @@ def _sentence(one: Round) -> str:
     facts = f"{verdict.operations} operations, {verdict.orders} orders read back"
     if verdict.settled_s is not None:
         facts += f", settled {verdict.settled_s:.1f} s after the heal"
+    if verdict.money_resolved_s is not None:
+        facts += f", no money open {verdict.money_resolved_s:.1f} s after it"
     if verdict.sells_again_s is not None:
         facts += f", sold again after {verdict.sells_again_s:.1f} s"
     word = {0: "kept", 3: "BROKEN", 4: "missed", 69: "undecided"}[one.exit_code]

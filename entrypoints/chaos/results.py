@@ -25,6 +25,9 @@ def results_of(
     strikes = Counter(strike.kind for played in rounds for strike in played.plan.strikes)
     pairs = Counter(pair for played in rounds for pair in played.plan.pairs)
     settled = sorted(one.verdict.settled_s for one in rounds if one.verdict.settled_s is not None)
+    resolved = sorted(
+        one.verdict.money_resolved_s for one in rounds if one.verdict.money_resolved_s is not None
+    )
     sold = sorted(one.verdict.sells_again_s for one in rounds if one.verdict.sells_again_s is not None)
     versions = {"seatrush": version("seatrush"), "python": sys.version.split()[0]}
     if engines is not None:
@@ -44,7 +47,10 @@ def results_of(
             "distinct_pairs": len(pairs),
             "operations": sum(one.verdict.operations for one in rounds),
             "orders_read_back": sum(one.verdict.orders for one in rounds),
+            "sold_twice": sum(one.verdict.sold_twice for one in rounds),
+            "lost": sum(one.verdict.lost for one in rounds),
             "settled_s": _spread(settled),
+            "money_resolved_s": _spread(resolved),
             "sells_again_s": _spread(sold),
             "broken": sum(bool(one.verdict.broken) for one in rounds),
             "missed": sum(bool(one.verdict.missed) for one in rounds),

@@ -8,7 +8,7 @@ import secrets
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 
 from entrypoints.chaos.crowd import HALL, Stream, buy_one, halls_for, people_for
-from entrypoints.chaos.faults import FAULTS, Losses, Scene
+from entrypoints.chaos.faults import FAULTS, Fault, Losses, Scene
 from entrypoints.chaos.house import House, HouseFailed
 from entrypoints.chaos.judgement import SETTLES_WITHIN_S, Verdict, judge, settle, sold_again
 from entrypoints.chaos.plan import Plan, Strike
@@ -35,13 +35,19 @@ _TRIES_TO_BUY: Final = 100
 
 @dataclass
 class Round:
-    """What one round did and found."""
+    """What one round did and found.
+
+    `repeats` and `unserved` are the crowd's meter: how often people sent a request again, by the answer they
+    had, and what was left unanswered for those who did.
+    """
 
     plan: Plan
     verdict: Verdict = field(default_factory=Verdict)
     done: list[str] = field(default_factory=list)
     people: dict[str, int] = field(default_factory=dict)
     by_status: dict[str, dict[str, int]] = field(default_factory=dict)
+    repeats: dict[str, int] = field(default_factory=dict)
+    unserved: dict[str, int] = field(default_factory=dict)
     tracebacks: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     kept_in: str | None = None
@@ -59,6 +65,8 @@ class Round:
             "done": self.done,
             "people": self.people,
             "by_status": self.by_status,
+            "repeats": self.repeats,
+            "unserved": self.unserved,
             "tracebacks": self.tracebacks,
             "verdict": self.verdict.document(),
             "kept_in": self.kept_in,
@@ -70,6 +78,7 @@ async def play(
     plan: Plan,
     *,
     say: Say,
+    faults: Mapping[str, Fault] = FAULTS,
     stop: asyncio.Event | None = None,
     base_url: str | None = None,
     keep_in: Path | None = None,
@@ -78,9 +87,9 @@ async def play(
 ) -> Round:
     """Break a running house by the plan while people come, heal it, and judge.
 
-    `stop` ends the breaking early; `base_url` is where people go when not to the house itself; `keep_in` is a
-    folder for logs, history and plan, of a round that found something or of each. Raises HouseFailed when the
-    house does not even begin.
+    `faults` has what the plan names; `stop` ends the breaking early; `base_url` is where people go when not
+    to the house itself; `keep_in` is a folder for logs, history and plan, of a round that found something or
+    of each. Raises HouseFailed when the house does not even begin.
     """
     began_s = time.monotonic()
     played = Round(plan)
@@ -93,7 +102,7 @@ async def play(
         stream = Stream(sales, tokens[_TRIES_TO_BUY:], plan.seed)
         losses = Losses()
         try:
-            await _break(house, plan, stream, losses, stop or asyncio.Event(), played, say)
+            await _break(house, plan, faults, stream, losses, stop or asyncio.Event(), played, say)
             healed_s = time.monotonic()
             buying = asyncio.create_task(buy_one(afterwards, tokens[:_TRIES_TO_BUY], settles_within_s))
             await stream.go_home(min(_GO_HOME_WITHIN_S, settles_within_s))
@@ -105,6 +114,7 @@ async def play(
             played.verdict.broken.append(str(error))
         played.people = _people(stream)
         played.by_status = {kind: dict(counts) for kind, counts in meter.by_status.items()}
+        played.repeats, played.unserved = dict(meter.repeats), dict(meter.unserved)
     finally:
         await api.close()
     played.tracebacks = _tracebacks(house.logs)
@@ -129,6 +139,7 @@ async def _tokens(house: House, count: int) -> list[str]:
 async def _break(
     house: House,
     plan: Plan,
+    faults: Mapping[str, Fault],
     stream: Stream,
     losses: Losses,
     stop: asyncio.Event,
@@ -139,7 +150,8 @@ async def _break(
     began_s = time.monotonic()
     coming = asyncio.create_task(stream.come(plan.seconds))
     striking = [
-        asyncio.create_task(_strike(house, strike, began_s, losses, played, say)) for strike in plan.strikes
+        asyncio.create_task(_strike(house, strike, faults[strike.kind], began_s, losses, played, say))
+        for strike in plan.strikes
     ]
     stopping = asyncio.create_task(stop.wait())
     try:
@@ -156,12 +168,18 @@ async def _break(
 
 
 async def _strike(
-    house: House, strike: Strike, began_s: float, losses: Losses, played: Round, say: Say
+    house: House,
+    strike: Strike,
+    fault: Fault,
+    began_s: float,
+    losses: Losses,
+    played: Round,
+    say: Say,
 ) -> None:
     await asyncio.sleep(max(0.0, began_s + strike.at_s - time.monotonic()))
     scene = Scene(house, random.Random(strike.dice), strike.lasts_s, losses)  # noqa: S311 (dice to throw again)
     struck_s = time.monotonic() - began_s
-    what = await FAULTS[strike.kind].act(scene)
+    what = await fault.act(scene)
     line = f"{struck_s:6.2f} s  {strike.kind}: {what}"
     played.done.append(line)
     say(line)

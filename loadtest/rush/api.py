@@ -48,12 +48,19 @@ class Meter:
     def __init__(self) -> None:
         self.by_status: dict[str, Counter[str]] = defaultdict(Counter)
         self.latencies_ms: dict[str, list[float]] = defaultdict(list)
+        #: Requests that were sent again, by the answer after which they were.
+        self.repeats: Counter[str] = Counter()
+        #: What leaves a client that keeps to the rules without an answer: "not now" for longer than it is
+        #: patient, or "not now" that does not say when it may come again.
+        self.unserved: Counter[str] = Counter()
 
     def note(self, kind: str, answer: Answer, took_s: float) -> None:
         """Count one answer."""
         self.by_status[kind][answer.label] += 1
         if answer.status != NO_ANSWER:
             self.latencies_ms[kind].append(took_s * 1000)
+        if answer.status in {429, 503} and answer.retry_after_s is None:
+            self.unserved[f"{kind}: {answer.label} that does not say when"] += 1
 
     def count(self, kind: str, label: str) -> int:
         """How often a kind of request was answered like this."""
@@ -120,8 +127,10 @@ class Api:
                 return answer
             pause_s = pause_before_repeat(answer, repeats, answered_s - asked_s, rng)
             if pause_s is None:
+                self._meter.unserved[f"{kind}: {answer.label}, again and again"] += 1
                 return answer
             repeats += 1
+            self._meter.repeats[answer.label] += 1
             await asyncio.sleep(pause_s)
 
     async def _once(self, method: str, url: URL, headers: Mapping[istr, str], data: bytes | None) -> Answer:

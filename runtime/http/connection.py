@@ -323,6 +323,8 @@ class Protocol(web.RequestHandler):
     def _send(self, response: Ready) -> None:
         assert self.transport is not None
         self.transport.write(response.message)
+        if response.shared:
+            self.transport.write(response.shared)
         if response.keep_alive:
             self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         else:

@@ -60,21 +60,26 @@ class _Clock:
 
 _date: Final = _Clock().date
 
+#: From here on a second write costs less than a copy; most bodies are far below, and leave with their head.
+SHARED_BYTES_MIN: Final = 64 * 1024
+
 
 class Ready:
     """A response that is finished bytes.
 
     To aiohttp it is a `StreamResponse` in what is asked of one; being one would cost more than
-    everything else here.
+    everything else here. `shared` is a large body that follows the message; the same object goes to everybody
+    who asks, so that one who does not read keeps a reference and not a megabyte of his own.
     """
 
-    __slots__ = ("_writer", "keep_alive", "message", "status")
+    __slots__ = ("_writer", "keep_alive", "message", "shared", "status")
 
     _writer: AbstractStreamWriter
 
-    def __init__(self, status: int, message: bytes, *, keep_alive: bool) -> None:
+    def __init__(self, status: int, message: bytes, *, keep_alive: bool, shared: bytes = b"") -> None:
         self.status = status
         self.message = message
+        self.shared = shared
         self.keep_alive = keep_alive
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
@@ -84,7 +89,9 @@ class Ready:
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Write everything at once."""
-        await self._writer.write_eof(self.message)
+        if self.shared:
+            await self._writer.write(self.message)
+        await self._writer.write_eof(self.shared or self.message)
 
 
 #: What aiohttp is given to send.
@@ -115,8 +122,11 @@ def render(answered: Answer, request: Request, media_type: str, name: str, *, cl
         f"Content-Type: {answered.media_type or media_type}\r\n"
         f"Content-Length: {len(body) + len(ending)}\r\n\r\n"
     ).encode("ascii")
-    message = head if request.method == hdrs.METH_HEAD else b"%b%b%b" % (head, body, ending)
-    return Ready(status, message, keep_alive=keep_alive)
+    if request.method == hdrs.METH_HEAD:
+        return Ready(status, head, keep_alive=keep_alive)
+    if len(body) >= SHARED_BYTES_MIN and not ending:
+        return Ready(status, head, keep_alive=keep_alive, shared=body)
+    return Ready(status, b"%b%b%b" % (head, body, ending), keep_alive=keep_alive)
 
 
 def _fields(headers: Mapping[str, str]) -> str:

@@ -19,6 +19,7 @@ import pytest
 from entrypoints.chaos.faults import FAULTS
 from entrypoints.chaos.house import run_house
 from entrypoints.chaos.plan import Plan, Strike, draw_plan
+from entrypoints.chaos.results import results_of
 from entrypoints.chaos.run import play
 from loadtest.histories import load
 from runtime.paths import ROOT
@@ -53,6 +54,9 @@ def test_a_wiped_redis_and_a_killed_writer_cost_nobody_an_order(tmp_path: Path) 
     figures = json.loads(results.read_text())["figures"]
     assert figures["strikes_by_kind"] == {"writer-killed": 2, "redis-wiped": 2}
     assert (figures["runs"], figures["broken"], figures["distinct_pairs"]) == (1, 0, 1)
+    assert (figures["sold_twice"], figures["lost"]) == (0, 0)
+    assert 0.0 < played["verdict"]["money_resolved_s"] <= played["verdict"]["settled_s"]
+    assert figures["money_resolved_s"]["max"] == played["verdict"]["money_resolved_s"]
     told = load(kept / "seed-7" / "history.ndjson")
     assert len(told) == played["verdict"]["operations"]
     assert any(one.what == "lost" and one.answered_s is not None for one in told)
@@ -73,6 +77,8 @@ async def test_a_database_that_does_not_wait_for_its_disk_is_found_out_by_a_kill
         played = await play(house, plan, say=lambda _: None, settles_within_s=8.0)
     assert played.exit_code == 3
     assert any("acknowledged and gone" in sentence for sentence in played.verdict.broken)
+    assert played.verdict.lost > 0
+    assert results_of([played], "", "", None)["figures"]["lost"] == played.verdict.lost
 
 
 def test_an_unknown_fault_is_a_usage_error_that_names_the_known_ones() -> None:

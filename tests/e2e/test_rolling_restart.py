@@ -23,8 +23,9 @@ import pytest_asyncio
 
 from runtime.engines import free_port
 from runtime.paths import ROOT
-from tests.support.service import Fan, Service, running_service
-from tests.support.strict_client import BROKEN, Crowd, StrictClient, read_chunks, read_head
+from tests.support.service import Service, running_service
+from tests.support.strict_client import Crowd, StrictClient, read_head
+from tests.support.strict_people import Viewer, hold_and_give_back, look
 
 RESTARTS = 3
 SEATS = [f"{row}{seat}" for row in "ABCDEFGH" for seat in (1, 2, 3)]
@@ -37,72 +38,6 @@ async def alone() -> AsyncIterator[Service]:
         yield service
 
 
-async def _look(crowd: Crowd, port: int, showtime_id: str, *, keeps_alive: bool, every_s: float) -> None:
-    client = StrictClient(port, keeps_alive=keeps_alive)
-    name = "look" if keeps_alive else "look once"
-    while not crowd.over:
-        await crowd.calls(client, name, 200, "GET", f"/api/v1/showtimes/{showtime_id}/seats")
-        await asyncio.sleep(every_s)
-    client.close()
-
-
-async def _hold_and_give_back(crowd: Crowd, port: int, showtime_id: str, fan: Fan, seat: str) -> None:
-    client = StrictClient(port)
-    while not crowd.over:
-        headers = {"Authorization": f"Bearer {fan.token}", "Idempotency-Key": fan.service.new_key()}
-        path = f"/api/v1/showtimes/{showtime_id}/holds"
-        held = await crowd.calls(client, "hold", 201, "POST", path, {"seats": [seat]}, headers)
-        if held is not None and held.status == 201:
-            path = f"/api/v1/holds/{held.json['hold_id']}"
-            del headers["Idempotency-Key"]
-            await crowd.calls(client, "give back", 204, "DELETE", path, None, headers)
-        await asyncio.sleep(0.02)
-    client.close()
-
-
-class Viewer:
-    """Somebody with the live map open, who comes back when told to."""
-
-    def __init__(self, port: int, showtime_id: str) -> None:
-        self.client = StrictClient(port)
-        self.path = f"/api/v1/showtimes/{showtime_id}/events"
-        self.last_event_id = ""
-        self.version = -1
-        self.sittings = 0
-        self.goodbyes = 0
-
-    async def watch(self, crowd: Crowd) -> None:
-        while not crowd.over:
-            try:
-                await self._sit(crowd)
-            except BROKEN as error:
-                crowd.failures.append(f"watch: {error!r}")
-            finally:
-                self.client.close()
-
-    async def _sit(self, crowd: Crowd) -> None:
-        headers = {"Last-Event-ID": self.last_event_id} if self.last_event_id else {}
-        reader = await self.client.send("GET", self.path, None, headers)
-        head = await read_head(reader)
-        if head.status != 200:
-            crowd.failures.append(f"watch: {head.status}")
-            return
-        self.sittings += 1
-        async for event in read_chunks(reader):
-            fields = dict(line.split(": ", 1) for line in event.decode().splitlines() if ": " in line)
-            if "retry" in fields:
-                self.goodbyes += 1
-            if "data" in fields:
-                self._take(crowd, fields["event"], json.loads(fields["data"]))
-                self.last_event_id = fields["id"]
-                crowd.answers[fields["event"]] += 1
-
-    def _take(self, crowd: Crowd, event: str, data: dict[str, Any]) -> None:
-        if event == "delta" and data["from_version"] != self.version:
-            crowd.failures.append(f"watch: from {self.version} to {data['from_version']}")
-        self.version = data["version"]
-
-
 @asynccontextmanager
 async def _crowd(service: Service, port: int, viewers: int = 0) -> AsyncIterator[tuple[Crowd, list[Viewer]]]:
     """Twenty-six people and some viewers at their business, a second longer than what happens inside."""
@@ -111,11 +46,11 @@ async def _crowd(service: Service, port: int, viewers: int = 0) -> AsyncIterator
     crowd = Crowd()
     watching = [Viewer(port, showtime_id) for _ in range(viewers)]
     people = [
-        *(_look(crowd, port, showtime_id, keeps_alive=True, every_s=0.01) for _ in range(8)),
-        *(_look(crowd, port, showtime_id, keeps_alive=True, every_s=1.3) for _ in range(4)),
-        *(_look(crowd, port, showtime_id, keeps_alive=False, every_s=0.01) for _ in range(6)),
+        *(look(crowd, port, showtime_id, keeps_alive=True, every_s=0.01) for _ in range(8)),
+        *(look(crowd, port, showtime_id, keeps_alive=True, every_s=1.3) for _ in range(4)),
+        *(look(crowd, port, showtime_id, keeps_alive=False, every_s=0.01) for _ in range(6)),
         *(
-            _hold_and_give_back(crowd, port, showtime_id, fan, seat)
+            hold_and_give_back(crowd, port, showtime_id, fan.token, seat, every_s=0.02)
             for fan, seat in zip(fans, SEATS, strict=False)
         ),
     ]

@@ -8,21 +8,22 @@ from typing import Any, Final
 
 from runtime.paths import ROOT
 from tests.reliability_page.places import FAULTS, INVARIANTS, LAYERS, Layer, Place
+from tests.reliability_page.targets import BENCH_FOLDER, table
 from tests.support.results import FOLDER, read
 
 PAGE: Final = ROOT / "docs" / "reliability.md"
 _OPENING: Final = """# Reliability
 
 Written by `make reliability-page` from the results of long runs; no figure here is typed by hand. A seat is
-never sold twice and an acknowledged order is never lost: these are the layers of tests that try to prove it
-wrong, what their last long runs came to, and where each invariant and each fault is tested. `seatrush audit`
-checks the invariants on a service that runs.
+never sold twice and an acknowledged order is never lost: these are the targets, the layers of tests that try
+to prove it wrong, what their last long runs came to, and where each invariant and each fault is tested.
+`seatrush audit` checks the invariants on a service that runs.
 """
 
 
-def page(folder: Path = FOLDER) -> str:
-    """The page as text, from the results in a folder."""
-    parts = [_OPENING, "## Layers\n"]
+def page(folder: Path = FOLDER, bench_folder: Path = BENCH_FOLDER) -> str:
+    """The page as text, from the results of long runs and of benches in these folders."""
+    parts = [_OPENING, table(folder, bench_folder), "## Layers\n"]
     parts += [_layer(name, layer, folder) for name, layer in LAYERS.items()]
     parts += [_table("Invariants", "invariant", INVARIANTS), _table("Faults", "fault", FAULTS)]
     return "\n".join(parts).rstrip("\n") + "\n"

@@ -71,8 +71,8 @@ LAYERS: Final[dict[str, Layer]] = {
         "Black box",
         "Real processes, real faults in pairs, a crowd whose history is judged, and the audit "
         "([chaos.md](chaos.md)).",
-        ("make chaos", "make chaos-long"),
-        ("chaos",),
+        ("make chaos", "make chaos-long", "make rolling-restart", "make test-cluster"),
+        ("chaos", "rolling-restart", "cluster-failover"),
         (
             f"{_E2E}chaos.py",
             "tests/cluster",
@@ -81,6 +81,7 @@ LAYERS: Final[dict[str, Layer]] = {
             f"{_E2E}storm.py",
             f"{_E2E}rush.py",
             f"{_E2E}rolling_restart.py",
+            f"{_E2E}rolling_roles.py",
         ),
     ),
     "L5": Layer(
@@ -98,6 +99,7 @@ LAYERS: Final[dict[str, Layer]] = {
         (),
         (
             "bench/overload.py",
+            "bench/slow_connections.py",
             f"{_UNIT}http/test_overload.py",
             f"{_UNIT}http/test_connections.py",
             "tests/load",
@@ -238,7 +240,10 @@ FAULTS: Final[dict[str, Place]] = {
         ("tests/adversity", f"{_LINK}faults.py", "tests/integration/test_database.py"),
     ),
     "F60": Place("a caller is cancelled while its reply is on the way", (f"{_LINK}order.py",)),
-    "F61": Place("processes are replaced", (f"{_E2E}rolling_restart.py", f"{_UNIT}http/test_draining.py")),
+    "F61": Place(
+        "processes are replaced",
+        (f"{_E2E}rolling_restart.py", f"{_E2E}rolling_roles.py", f"{_UNIT}http/test_draining.py"),
+    ),
     "F62": Place("two versions at once", (_FITNESS,), "newer migrations only"),
     "F63": Place(
         "a worker's clock is wrong",

@@ -66,3 +66,15 @@ def test_bytes_are_counted_on_an_engine_of_its_own(tmp_path: Path) -> None:
     assert free is not None
     assert held is not None
     assert 0 < free < held
+
+
+@pytest.mark.timeout(180)
+def test_fans_wait_beside_connections_that_take_their_time(tmp_path: Path) -> None:
+    result = run("slow_connections", tmp_path)
+    assert result.promises_kept, result.audit
+    assert set(result.contenders) == {"alone", "alone again", "beside slow ones"}
+    by_name = {ratio.name: ratio for ratio in result.ratios}
+    there = by_name["slow connections that were there, at the least"].median
+    assert there is not None
+    assert there >= 180, "who was hung up on has come back"
+    assert by_name["p99 beside 2,000 slow connections ÷ without them"].target == "≤ 2"

@@ -114,6 +114,19 @@ async def test_a_stall_is_paid_for_by_everybody_who_would_have_come(kept: Kept) 
     assert seen.waited_for_a_connection > 50, "they came although every connection was busy"
 
 
+async def test_a_refusal_is_timed_from_when_it_was_asked_for_and_a_grant_is_none(kept: Kept) -> None:
+    server = TinyServer(stall_at=100, stall_s=STALL_US / 1e6)
+    async with server.running() as port, Generator() as generator:
+        refused = await generator.open(
+            port, kept(asks(10, "/503")), rate=400, seconds=1.2, seed=3, connections=8
+        )
+        granted = await generator.open(port, kept(asks(10)), rate=400, seconds=0.2, seed=3, connections=8)
+    assert refused.of(503) == refused.done
+    assert refused.refused_us["max"] >= STALL_US, "those on their way when it stalled"
+    assert refused.refused_us["p90"] < refused.latency_us["p90"], "who had no connection had not asked yet"
+    assert granted.refused_us.get("max") is None
+
+
 async def test_control_a_closed_loop_hardly_notices_the_same_stall(kept: Kept) -> None:
     server = TinyServer(stall_at=100, stall_s=STALL_US / 1e6)
     async with server.running() as port, Generator() as generator:

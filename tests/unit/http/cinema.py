@@ -133,6 +133,7 @@ class Cinema:
         self.may_finish = asyncio.Event()
         self.may_finish.set()
         self.viewers: list[EventStream] = []
+        self.layout = b'{"seats":[]}'
 
     async def hold(self, account_id: str, showtime_id: str, wish: HoldRequest) -> Hold:
         self.holds.append((account_id, showtime_id, wish))
@@ -219,7 +220,7 @@ def operations(cinema: Cinema) -> Operations:
     async def get_layout(call: Call) -> Answer:
         if call.has(LAYOUT_ETAG):
             return not_modified(LAYOUT_ETAG)
-        return ok(b'{"seats":[]}', etag=LAYOUT_ETAG, cache_control="public, max-age=60")
+        return ok(cinema.layout, etag=LAYOUT_ETAG, cache_control="public, max-age=60")
 
     @operations.post("/api/v1/notes", summary="Take a note", body=Note, answers={200: Note})
     async def take_note(call: Call[Note]) -> Answer:

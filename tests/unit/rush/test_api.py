@@ -44,6 +44,10 @@ async def later(request: web.Request) -> web.StreamResponse:
     return web.json_response({"code": "overloaded"}, status=503, headers={"Retry-After": "1"})
 
 
+async def later_without_a_time(request: web.Request) -> web.StreamResponse:
+    return web.json_response({"code": "overloaded"}, status=503)
+
+
 async def garbage(request: web.Request) -> web.StreamResponse:
     return web.Response(text="<html>", status=200)
 
@@ -82,6 +86,7 @@ async def test_after_a_lost_answer_the_same_request_is_sent_again(
     assert counter.seen == [("POST", "key-1", b'{"seats":["A1"]}')] * 3
     assert meter.by_status["hold"] == {"no answer": 2, "201": 1}
     assert len(meter.latencies_ms["hold"]) == 1
+    assert (meter.repeats, meter.unserved) == ({"no answer": 2}, {})
 
 
 @pytest.fixture
@@ -103,11 +108,22 @@ async def test_later_is_honoured(api: Api, counter: Counter, slept: list[float])
     assert 1.0 <= slept[0] <= 1.5
 
 
-async def test_patience_ends(api: Api, counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_patience_ends_and_is_counted(
+    api: Api, counter: Counter, meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(decisions, "PATIENCE_S", -1.0)
     counter.script = [later]
     answer = await hold(api)
     assert (answer.status, answer.code) == (503, "overloaded")
+    assert meter.unserved == {"hold: 503 overloaded, again and again": 1}
+
+
+async def test_a_refusal_that_does_not_say_when_to_come_again_is_counted(
+    api: Api, counter: Counter, meter: Meter, slept: list[float]
+) -> None:
+    counter.script = [later_without_a_time, fine]
+    assert (await hold(api)).status == 201
+    assert meter.unserved == {"hold: 503 overloaded that does not say when": 1}
 
 
 async def test_an_answer_that_is_not_json_is_an_answer_without_a_body(api: Api, counter: Counter) -> None:
