@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -13,11 +14,20 @@ OrderState = Literal["claiming", "pending_payment", "paid", "confirmed", "cancel
 
 @dataclass(frozen=True, slots=True)
 class RequestKey:
-    """The idempotency key of a request, with the fingerprint of what was asked."""
+    """The idempotency key of a request, with the fingerprint of what was asked; `key` is its digest."""
 
     account_id: str
     key: str
     fingerprint: str
+
+
+def digest_of(key: str) -> str:
+    """What an idempotency key is called where it is kept: 24 hexadecimal digits.
+
+    Keys are the callers' own words, up to 255 characters that may say anything about anybody, and the claim
+    of an order takes its key through Redis and its files.
+    """
+    return hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

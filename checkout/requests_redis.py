@@ -4,18 +4,21 @@ Redis knows what is running and what was answered a short while ago, in any proc
 apart. The answer is in PostgreSQL too, written with the effect itself, so a repeat weeks later or after a
 lost Redis is still answered, and never acted on again. Holds do not come here: their own script tells
 a repeat.
+
+Redis is given nothing that a caller worded. A key goes by its digest, and a refusal is PostgreSQL's alone: it
+names the address it was asked at and the name the caller gave his request, which may be anything. Whoever
+repeats what was refused is answered by the process that refused it, or by PostgreSQL.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
 import orjson
 
-from checkout.domain import RequestKey
+from checkout.domain import RequestKey, digest_of
 from checkout.store import CheckoutStore
 from kernel import limits
 from kernel.errors import IdempotencyKeyReused, Overloaded, RequestInProgress, SeatsUnavailable
@@ -28,9 +31,8 @@ _PROBLEM: Final = "application/problem+json"
 
 
 def _redis_key(account_id: str, key: str) -> str:
-    """The idempotency key itself may be long and odd, so it is hashed; it belongs to the account."""
-    digest = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
-    return f"req:{{{account_id}}}:{digest}"
+    """`key` is a digest; it belongs to the account."""
+    return f"req:{{{account_id}}}:{key}"
 
 
 class RequestGuard:
@@ -45,6 +47,7 @@ class RequestGuard:
 
         Raises RequestInProgress, IdempotencyKeyReused, SeatsUnavailable, InventoryRebuilding.
         """
+        key = digest_of(key)
         redis_key = _redis_key(account_id, key)
         status, *payload = await self._scripts.run(
             "begin_request", (redis_key,), (fingerprint.hex(), limits.request_lease_ms)
@@ -84,6 +87,9 @@ class RequestGuard:
 
     async def _remember(self, started: Started, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """Not where memory is full: PostgreSQL has what matters, and the lease ends by itself."""
+        if status >= 400:
+            await self.abandon(started)
+            return
         answer = b"%b\n%d\n%b\n%b" % (
             started.fingerprint.hex().encode(),
             status,

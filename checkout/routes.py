@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from checkout.domain import RequestKey
+from checkout.domain import RequestKey, digest_of
 from checkout.payments import PaymentService
 from checkout.refunds import RefundService
 from checkout.schemas import (
@@ -190,4 +190,5 @@ def operations(
 
 
 def _request_of(call: Call[OrderRequest] | Call[PaymentRequest] | Call[RefundRequest]) -> RequestKey:
-    return RequestKey(call.account_id, call.idempotency.key, call.idempotency.fingerprint.hex())
+    repeat = call.idempotency
+    return RequestKey(call.account_id, digest_of(repeat.key), repeat.fingerprint.hex())

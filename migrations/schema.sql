@@ -37,6 +37,14 @@ BEGIN
   RETURN NULL;
 END $$;
 
+CREATE FUNCTION checkout.no_such_arrow() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+  RAISE EXCEPTION 'checkout.% does not go from % to %', TG_TABLE_NAME, OLD.state, NEW.state
+    USING ERRCODE = 'check_violation', CONSTRAINT = TG_NAME, SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME;
+END $$;
+
 CREATE TABLE accounts.accounts (
     account_id text NOT NULL,
     display_name text NOT NULL,
@@ -545,6 +553,16 @@ CREATE TRIGGER showtime_prices_never_change BEFORE UPDATE ON catalogue.showtime_
 CREATE TRIGGER ledger_entries_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON checkout.ledger_entries FOR EACH STATEMENT EXECUTE FUNCTION checkout.ledger_is_append_only();
 
 CREATE TRIGGER ledger_entries_balance AFTER INSERT ON checkout.ledger_entries REFERENCING NEW TABLE AS posted FOR EACH STATEMENT EXECUTE FUNCTION checkout.ledger_must_balance();
+
+CREATE TRIGGER orders_along_arrows AFTER UPDATE OF state ON checkout.orders FOR EACH ROW WHEN (((old.state <> new.state) AND (((old.state || ' to '::text) || new.state) <> ALL (ARRAY['pending_payment to cancelled'::text, 'pending_payment to expired'::text, 'pending_payment to paid'::text, 'expired to paid'::text, 'paid to cancelled'::text, 'paid to confirmed'::text, 'confirmed to refunded'::text])))) EXECUTE FUNCTION checkout.no_such_arrow();
+
+CREATE TRIGGER payments_along_arrows AFTER UPDATE OF state ON checkout.payments FOR EACH ROW WHEN (((old.state <> new.state) AND (((old.state || ' to '::text) || new.state) <> ALL (ARRAY['initiated to captured'::text, 'initiated to failed'::text, 'initiated to pending'::text, 'initiated to unknown'::text, 'pending to captured'::text, 'pending to failed'::text, 'pending to unknown'::text, 'unknown to captured'::text, 'unknown to failed'::text, 'unknown to pending'::text, 'failed to captured'::text])))) EXECUTE FUNCTION checkout.no_such_arrow();
+
+CREATE TRIGGER refunds_along_arrows AFTER UPDATE OF state ON checkout.refunds FOR EACH ROW WHEN (((old.state <> new.state) AND (((old.state || ' to '::text) || new.state) <> ALL (ARRAY['requested to completed'::text, 'requested to failed'::text, 'requested to sent'::text, 'sent to completed'::text, 'sent to failed'::text, 'failed to completed'::text, 'failed to sent'::text])))) EXECUTE FUNCTION checkout.no_such_arrow();
+
+CREATE TRIGGER seat_claims_along_arrows AFTER UPDATE OF state ON checkout.seat_claims FOR EACH ROW WHEN (((old.state <> new.state) AND (((old.state || ' to '::text) || new.state) <> ALL (ARRAY['claimed to released'::text, 'claimed to sold'::text, 'sold to returned'::text, 'released to sold'::text])))) EXECUTE FUNCTION checkout.no_such_arrow();
+
+CREATE TRIGGER tickets_along_arrows AFTER UPDATE OF state ON checkout.tickets FOR EACH ROW WHEN (((old.state <> new.state) AND (((old.state || ' to '::text) || new.state) <> ALL (ARRAY['issued to admitted'::text, 'issued to void'::text])))) EXECUTE FUNCTION checkout.no_such_arrow();
 
 ALTER TABLE ONLY accounts.logins
     ADD CONSTRAINT logins_account FOREIGN KEY (account_id) REFERENCES accounts.accounts(account_id);

@@ -395,11 +395,11 @@ class MemoryInventory:
         for own in possessions:
             new.records[own.hold_id] = _Record(own.state, own.buyer_id, own.seats, now, own.pay_by_ms)
         kept = dropped = 0
-        for hold_id, record in old.records.items() if old else ():
-            if record.state != "held":
-                continue
+        held = {name: one for name, one in old.records.items() if one.state == "held"} if old else {}
+        for hold_id, record in sorted(held.items(), key=lambda one: (one[1].created_at_ms, one[0])):
             alive = record.expires_at_ms > now and hold_id not in new.records
-            if alive and not new.taken() & set(record.seats):
+            within = new.owned_by(record.buyer_id) + len(record.seats) <= terms.buyer_seats_max
+            if alive and within and not new.taken() & set(record.seats):
                 new.records[hold_id] = record
                 new.due[hold_id] = record.expires_at_ms
                 kept += 1

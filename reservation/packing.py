@@ -13,7 +13,7 @@ from reservation.domain import bytes_for
 
 #: A record up to its buyer, by the number of seats. Instants have six bytes: two, then four.
 _RECORDS: Final = tuple(struct.Struct(f">cHIHIB{seats}H") for seats in range(256))
-_HEAD: Final = struct.Struct(">cHI6xB")
+_HEAD: Final = struct.Struct(">cHIHIB")
 _DIGITS: Final = bytes.maketrans(b"\0\1", b"01")
 
 
@@ -88,9 +88,10 @@ def pack_record(
     return head + buyer_id.encode()
 
 
-def read_record(packed: bytes) -> tuple[str, int, tuple[int, ...], str]:
-    """Of a hold's record the state's letter, the instant it expires, the seats and the buyer's id."""
-    state, high, low, count = _HEAD.unpack_from(packed)
+def read_record(packed: bytes) -> tuple[str, int, int, tuple[int, ...], str]:
+    """The inverse of `pack_record`."""
+    state, expiry_high, expiry_low, creation_high, creation_low, count = _HEAD.unpack_from(packed)
     buyer_from = _HEAD.size + 2 * count
     seats = unpack_numbers(packed[_HEAD.size : buyer_from])
-    return state.decode(), high << 32 | low, seats, packed[buyer_from:].decode()
+    expires_at_ms, created_at_ms = expiry_high << 32 | expiry_low, creation_high << 32 | creation_low
+    return state.decode(), expires_at_ms, created_at_ms, seats, packed[buyer_from:].decode()

@@ -226,6 +226,9 @@ class SeatInventory(Protocol):
     ) -> tuple[int, int]:
         """Build a showtime anew from what PostgreSQL owns; the answer is holds kept and dropped.
 
+        Of the holds that are there, the oldest first, those stay whose seats nobody owns and with which
+        their buyer has no more than his limit, owned seats counted.
+
         It is on sale when all of it is there, and until then what is there is as it was. Raises
         InventoryRebuilding when a newer rebuild has been here.
         """

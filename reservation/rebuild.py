@@ -7,8 +7,8 @@ safe to kill at any step and start again:
 1. raise the epochs, so nothing older is believed; make the new scripts known, and with them shut every
    partition and showtime, so that no script of any epoch changes a seat;
 2. ask who owns which seats: claims still on the log on their way to PostgreSQL, then committed orders;
-3. empty the sets of showtimes, and restore every showtime, keeping holds whose seats nobody owns
-   (`restoring`, `restore_redis`);
+3. empty the sets of showtimes, and restore every showtime, keeping holds whose seats nobody owns,
+   within their buyers' limits (`restoring`, `restore_redis`);
 4. put down who serves the partitions, and write the epoch into each of them last.
 
 Shutting is written into the data. Making the server forget its scripts is one command and was the way before;

@@ -20,6 +20,10 @@ raised it. They are found by their deadlines, of which every live hold has one: 
 sold house for the few holds among them would cost more than all the rest. A hold whose deadline was lost (an
 engine that may evict loses them, and nothing is sold on one) is lost with it, and its owner is told so.
 
+Which of them stay is judged when all are read, the oldest first: after a loss the holds are of an earlier
+instant than the owners, and somebody may have let one go and ordered others since. Both together might be
+more than a buyer may have. What is owned is never dropped, however much it is.
+
 Refused: records packed by PostgreSQL. It would have to know a layout that is between Redis and us, and CPU
 there is the dearest there is.
 """
@@ -28,6 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
+from typing import NamedTuple
 
 from kernel import limits
 from reservation.keys import ShowtimeKeys, keys_of, tail_of
@@ -36,12 +41,25 @@ from reservation.ports import Possession, Terms
 from runtime.redis_link import Argument, ScriptRunner
 
 
+class _Survivor(NamedTuple):
+    """A hold that was there; they are judged in this order, and no two have the same tail."""
+
+    created_at_ms: int
+    tail: str
+    expires_at_ms: int
+    seats: tuple[int, ...]
+    buyer_id: str
+    packed: bytes
+
+
 class _Anew:
     """One seat map, as it will be: owners and house seats first, then the holds that may stay."""
 
     def __init__(
-        self, seat_count: int, blocked: Sequence[int], possessions: Sequence[Possession], now_ms: int
+        self, terms: Terms, blocked: Sequence[int], possessions: Sequence[Possession], now_ms: int
     ) -> None:
+        seat_count = terms.seat_count
+        self._buyer_seats_max = terms.buyer_seats_max
         self._now_ms = now_ms
         self._sold = bytearray(seat_count)  # a byte a seat: fast to set, and to ask
         self._taken = bytearray(seat_count)
@@ -50,6 +68,7 @@ class _Anew:
         #: Records by tail.
         self._records: dict[str, bytes] = {}
         self._deadlines: list[tuple[int, str]] = []
+        self._survivors: list[_Survivor] = []
         self.dropped = 0
         sold, counts, records = self._sold, self._counts, self._records
         for one in possessions:
@@ -65,21 +84,35 @@ class _Anew:
             if not sold[seat]:  # an owned seat is not a blocked one too, else unblocking would free it
                 self._blocked[seat] = self._taken[seat] = 1
 
-    def keep(self, tail: str, packed: bytes) -> None:
-        """A hold that was there stays, unless it is over or anything of it has another owner by now."""
-        state, expires_at_ms, seats, buyer_id = read_record(packed)
-        if state != "h":
-            return
+    def meet(self, tail: str, packed: bytes) -> None:
+        """A record that was there: a hold may stay."""
+        state, expires_at_ms, created_at_ms, seats, buyer_id = read_record(packed)
+        if state == "h":
+            self._survivors.append(_Survivor(created_at_ms, tail, expires_at_ms, seats, buyer_id, packed))
+
+    def keep_what_may_stay(self) -> None:
+        """Those holds stay that are not over, have their seats for themselves, and are within the limit."""
+        for one in sorted(self._survivors):
+            if self._may_stay(one):
+                self._keep(one)
+            else:
+                self.dropped += 1
+
+    def _may_stay(self, one: _Survivor) -> bool:
         taken = self._taken
-        is_free = all(seat < len(taken) and not taken[seat] for seat in seats)
-        if expires_at_ms <= self._now_ms or tail in self._records or not is_free:
-            self.dropped += 1
-            return
-        for seat in seats:
-            taken[seat] = 1
-        self._counts[buyer_id] = self._counts.get(buyer_id, 0) + len(seats)
-        self._records[tail] = packed
-        self._deadlines.append((expires_at_ms, tail))
+        return (
+            one.expires_at_ms > self._now_ms
+            and one.tail not in self._records
+            and all(seat < len(taken) and not taken[seat] for seat in one.seats)
+            and self._counts.get(one.buyer_id, 0) + len(one.seats) <= self._buyer_seats_max
+        )
+
+    def _keep(self, one: _Survivor) -> None:
+        for seat in one.seats:
+            self._taken[seat] = 1
+        self._counts[one.buyer_id] = self._counts.get(one.buyer_id, 0) + len(one.seats)
+        self._records[one.tail] = one.packed
+        self._deadlines.append((one.expires_at_ms, one.tail))
 
     @property
     def kept(self) -> int:
@@ -126,10 +159,11 @@ async def restore(
     _, judged_at_ms, version, deadlines = await scripts.run(
         "begin_restore", (keys.showtime, keys.expiry, *building), ("" if now_ms is None else now_ms,)
     )
-    anew = _Anew(terms.seat_count, blocked, possessions, judged_at_ms)
+    anew = _Anew(terms, blocked, possessions, judged_at_ms)
     for start in range(0, deadlines, limits.restore_records_per_call_max):
         for tail, record in await _records(scripts, keys, start):
-            anew.keep(tail, record)
+            anew.meet(tail, record)
+    anew.keep_what_may_stay()
     pieces = anew.pieces()
     while trip := [(building, piece) for piece in islice(pieces, limits.restore_calls_in_flight_max)]:
         await scripts.run_many("add_records", trip)

@@ -241,6 +241,14 @@ SELECT (SELECT count(*) FROM captured) + (SELECT count(*) FROM waiting) AS count
        (array_agg(sentence ORDER BY sentence))[1:100] AS sentences
 FROM offenders;
 
+-- name: arrows_are_guarded
+-- The guards that refuse every move against the arrows are there and on.
+SELECT count(*) AS counted, count(*) FILTER (WHERE g.oid IS NULL) AS offenders,
+       array_agg(format('nothing guards the arrows of checkout.%s', name)) FILTER (WHERE g.oid IS NULL) AS sentences
+FROM unnest(ARRAY['orders', 'payments', 'refunds', 'tickets', 'seat_claims']) AS name
+LEFT JOIN pg_trigger g ON g.tgrelid = to_regclass('checkout.' || name) AND g.tgname = name || '_along_arrows'
+  AND g.tgenabled IN ('O', 'A');
+
 -- name: states_are_legal
 -- Only states of the tables, and only combinations the arrows between them can make.
 WITH orders AS (
@@ -379,8 +387,7 @@ FROM offenders;
 -- Entries that could not be written and nobody has resolved.
 SELECT partition, log_id, data, reason,
        greatest(put_aside_at, pg_postmaster_start_time()) < now() - make_interval(secs => $1::float8) AS is_old
-FROM checkout.dead_letters WHERE resolved_at IS NULL
-ORDER BY partition, log_id;
+FROM checkout.dead_letters WHERE resolved_at IS NULL ORDER BY partition, log_id;
 
 -- The second group reads what is compared with Redis and with gateways.
 
@@ -388,15 +395,13 @@ ORDER BY partition, log_id;
 -- Each partition's epoch and server, whether it rose so lately that maps may be on their way, and how long we are up.
 SELECT epoch, server, raised_at > now() - make_interval(secs => $1::float8) AS is_fresh, raised_at,
        extract(epoch FROM now() - pg_postmaster_start_time())::float8 AS up_s
-FROM reservation.epochs
-ORDER BY partition;
+FROM reservation.epochs ORDER BY partition;
 
 -- name: showtimes_on_sale
 -- Every sale with its size, to look at in portions.
 SELECT i.showtime_id, l.seat_count, i.opened_epoch IS NOT NULL AS is_opened
 FROM reservation.inventories i JOIN reservation.layouts l USING (layout_id)
-WHERE $1::text IS NULL OR i.showtime_id = $1::text
-ORDER BY i.showtime_id;
+WHERE $1::text IS NULL OR i.showtime_id = $1::text ORDER BY i.showtime_id;
 
 -- name: terms_of_sales
 -- The terms of some sales, with their house seats.
@@ -404,8 +409,7 @@ SELECT i.showtime_id, l.seat_count, i.opens_at, i.closes_at, i.phase, i.buyer_se
        i.created_at > now() - make_interval(secs => $2::float8) AS is_fresh,
        (SELECT coalesce(array_agg(b.seat_index), '{}') FROM reservation.blocked_seats b
         WHERE b.showtime_id = i.showtime_id) AS blocked
-FROM reservation.inventories i JOIN reservation.layouts l USING (layout_id)
-WHERE i.showtime_id = ANY ($1::text[]);
+FROM reservation.inventories i JOIN reservation.layouts l USING (layout_id) WHERE i.showtime_id = ANY ($1::text[]);
 
 -- name: owners_of_sales
 -- Who owns seats of some sales now, order by order.
@@ -418,10 +422,6 @@ GROUP BY c.showtime_id, c.order_id, o.account_id, o.state;
 -- Where some orders stand with their seats.
 SELECT order_id, state, seats_given_up_at IS NOT NULL AND seats_freed_at IS NOT NULL AS freed
 FROM checkout.orders WHERE order_id = ANY ($1::text[]);
-
--- name: positions
--- How far PostgreSQL has each log.
-SELECT partition, log_id FROM checkout.writer_positions;
 
 -- name: positions_with_instants
 -- How far PostgreSQL has each log, and since when.

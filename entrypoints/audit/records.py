@@ -51,6 +51,7 @@ async def prove_records(database: Database, showtime_id: str | None) -> Seen:
         for statement, check in _PROOFS.items():
             await _prove(connection, seen, check, statement, showtime_id)
         await _prove_fence(connection, seen, showtime_id)
+        await _prove(connection, seen, "states_are_legal", "arrows_are_guarded")
         words = [list(table) for table in _WORDS]
         await _prove(connection, seen, "states_are_legal", "states_are_legal", showtime_id, *words)
     return seen

@@ -152,7 +152,7 @@ class SeatsLook:
         """Where these orders stand by now, and which of those PostgreSQL does not know are on the log."""
         if not order_ids:
             return {}, ()
-        found = await self._database.fetch(SQL["positions"])
+        found = await self._database.fetch(SQL["positions_with_instants"])
         positions = {row["partition"]: row["log_id"] for row in found}
         rows = await self._database.fetch(SQL["standing_of_orders"], list(order_ids))
         standings = {hold_id_of(row["order_id"]): Standing(row["state"], row["freed"]) for row in rows}

@@ -3,7 +3,8 @@
 Method: hypothesis furnishes a hall on both adapters with holds that stand, are over or buried, with claims,
 sales and house seats; then PostgreSQL owns what it owns, some of it, and more. Pieces are of any size down to
 one name. Afterwards everything on the server (records, counts, deadlines, planes, terms) is compared with the
-twin's own. The control keeps holds without asking for their seats, and is found.
+twin's own, and no hold has taken a buyer above his limit. The controls keep holds without asking for their
+seats, or for what their buyers own, and are found.
 
 `HYPOTHESIS_PROFILE=thorough` tries many more.
 """
@@ -11,6 +12,7 @@ twin's own. The control keeps holds without asking for their seats, and is found
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, Literal
@@ -122,6 +124,12 @@ class Hall:
         del found["fields"]["epoch"]
         return found
 
+    def buyers_above(self, most: int) -> set[str]:
+        """Whoever has more than he may, and a hold among it."""
+        live = [one for one in self.memory._showtimes[self.showtime_id].records.values() if one.seats]
+        had = Counter(one.buyer_id for one in live for _ in one.seats)
+        return {one.buyer_id for one in live if one.state == "held" and had[one.buyer_id] > most}
+
     def in_the_twin(self) -> dict[str, Any]:
         """The same, of the twin."""
         showtime = self.memory._showtimes[self.showtime_id]
@@ -178,6 +186,7 @@ def _assert_made_alike(table: Table) -> None:
         house_seats=st.lists(st.integers(0, SEATS - 1), max_size=6, unique=True),
         piece=st.sampled_from([1, 2, 3, 500]),
         lost_for_ms=st.sampled_from([0, TTL_MS]),
+        most=st.sampled_from([1, 3, 5, SEATS]),
     )
     def play(
         guests: Any,
@@ -187,6 +196,7 @@ def _assert_made_alike(table: Table) -> None:
         house_seats: list[int],
         piece: int,
         lost_for_ms: int,
+        most: int,
     ) -> None:
         hall = Hall(table)
         hall.furnish(guests, blocked)
@@ -194,7 +204,7 @@ def _assert_made_alike(table: Table) -> None:
             patch.setattr(limits, "restore_records_per_call_max", piece)
             hall.both(
                 "restore",
-                terms_of(hall.showtime_id, seats=SEATS, most=SEATS),
+                terms_of(hall.showtime_id, seats=SEATS, most=most),
                 blocked=house_seats,
                 possessions=hall.owned(forgotten, strange),
                 losses_until_ms=hall.now_ms + lost_for_ms if lost_for_ms else 0,
@@ -202,6 +212,7 @@ def _assert_made_alike(table: Table) -> None:
             )
         try:
             assert hall.on_the_server() == hall.in_the_twin()
+            assert hall.buyers_above(most) == set()
         finally:
             table.run(table.redis.delete(*keys_of(hall.showtime_id)[:7]))
 
@@ -221,10 +232,27 @@ def test_a_hold_that_is_kept_with_an_owned_seat_would_be_found(
     read_record = restore_redis.read_record
 
     def of_nobody(packed: bytes) -> Any:
-        state, expires_at_ms, _, buyer = read_record(packed)
-        return state, expires_at_ms, (), buyer
+        state, expires_at_ms, created_at_ms, _, buyer = read_record(packed)
+        return state, expires_at_ms, created_at_ms, (), buyer
 
     monkeypatch.setattr(restore_redis, "read_record", of_nobody)
+
+    with pytest.raises(AssertionError):
+        _assert_made_alike(table)
+
+
+@pytest.mark.timeout(600)
+def test_a_hold_that_is_kept_above_its_buyers_limit_would_be_found(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control: whoever restores does not count what the buyer has."""
+    may_stay = restore_redis._Anew._may_stay
+
+    def of_a_generous_house(anew: Any, one: Any) -> bool:
+        anew._buyer_seats_max = SEATS
+        return may_stay(anew, one)
+
+    monkeypatch.setattr(restore_redis._Anew, "_may_stay", of_a_generous_house)
 
     with pytest.raises(AssertionError):
         _assert_made_alike(table)

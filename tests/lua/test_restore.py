@@ -304,6 +304,25 @@ async def test_a_map_that_changed_since_its_holds_were_read_is_not_replaced(sold
     assert await sold.stage.taken() >= set(FREE)
 
 
+async def test_holds_are_judged_when_all_pages_are_read_and_the_oldest_stays(stage: Stage) -> None:
+    """Pages come by deadlines, and the oldest of these ends last: it is on the third page."""
+    await stage.open()
+    holds = [stage.new_hold() for _ in range(5)]
+    for number, hold_id in enumerate(holds):
+        await stage.hold(hold_id, "acc_a", [number], ttl_ms=(5 - number) * TTL_MS)
+        stage.now_ms += 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(limits, "restore_records_per_call_max", 2)
+
+        counts = await stage.restore(owned=[(stage.new_hold(), "c", "acc_a", [20])], most=3)
+
+    assert counts == (2, 3)
+    picture = await stage.picture()
+    assert picture.problems() == []
+    assert picture.counters["acc_a"] == 3
+    assert {hold_id for hold_id, one in picture.records.items() if one.state == "h"} == {*holds[:2]}
+
+
 # The controls: the same scripts without one of their looks.
 
 

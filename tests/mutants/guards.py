@@ -157,6 +157,16 @@ _GATE: Final = (
         ("lua/test_restore.py::test_a_map_that_lost_a_piece_is_not_put_in_place",),
     ),
     Mutant(
+        "a hold survives a loss whatever its buyer owns by now",
+        "reservation/restore_redis.py",
+        "            and self._counts.get(one.buyer_id, 0) + len(one.seats) <= self._buyer_seats_max\n",
+        "",
+        (
+            f"{_CHECKOUT}test_limit_after_loss.py::"
+            "test_a_hold_that_came_back_is_lost_when_its_buyer_has_ordered_others",
+        ),
+    ),
+    Mutant(
         "a rebuild leaves the old gate open while it asks for the owners",
         "reservation/rebuild.py",
         "        await self._shut(epochs, {sale.showtime_id for sale in sales})\n",
@@ -334,6 +344,20 @@ _MONEY: Final = (
         "        self._later = asyncio.get_running_loop().create_task(self._do(gateway_name, event))\n\n"
         "    async def _do(self, gateway_name: str, event: GatewayEvent) -> None:\n",
         (f"{_CHECKOUT}test_over_http.py::test_news_of_an_unknown_payment_are_taken_and_kept",),
+    ),
+    Mutant(
+        "a refund may turn back",
+        "migrations/0009_pre_checkout_arrows.sql",
+        "    'sent to completed',",
+        "    'completed to sent', 'sent to completed',",
+        (f"{_CHECKOUT}test_states.py::test_postgresql_itself_refuses_every_move_that_is_no_arrow",),
+    ),
+    Mutant(
+        "a caller's idempotency key travels on the log as he worded it",
+        "checkout/routes.py",
+        "digest_of(repeat.key)",
+        "repeat.key",
+        ("e2e/test_canaries.py::test_no_text_of_a_request_is_found_outside_postgresql",),
     ),
     Mutant(
         "an event may be stored twice",

@@ -138,7 +138,16 @@ INVARIANTS: Final[dict[str, Place]] = {
     "I8": Place("seat maps show what is owned", (f"{_AUDIT}seats_broken.py", f"{_AUDIT}settled.py")),
     "I9": Place("every hold ends", (f"{_AUDIT}seats_broken.py", f"{_LUA}expiry.py")),
     "I10": Place("no entry of the order log is missing", (f"{_AUDIT}machinery_broken.py", _WRITER)),
-    "I11": Place("nobody exceeds the limit", (f"{_AUDIT}seats_broken.py", "tests/races/test_holds.py")),
+    "I11": Place(
+        "nobody exceeds the limit",
+        (
+            f"{_AUDIT}seats_broken.py",
+            "tests/races/test_holds.py",
+            "tests/contract/test_restored_limits.py",
+            f"{_CHECKOUT}limit_after_loss.py",
+            _SIMULATION,
+        ),
+    ),
     "I12": Place(
         "no claim of an epoch that is over",
         (f"{_AUDIT}machinery_broken.py", f"{_CHECKOUT}claim_fence.py", _GATE),
@@ -152,9 +161,12 @@ INVARIANTS: Final[dict[str, Place]] = {
         ),
     ),
     "I14": Place(
-        "states move along their edges", (f"{_CHECKOUT}states.py", f"{_UNIT}checkout/test_states.py")
+        "states move along their edges",
+        (f"{_CHECKOUT}states.py", f"{_UNIT}checkout/test_states.py", f"{_AUDIT}money_broken.py", _SIMULATION),
     ),
-    "I15": Place("no personal data beside PostgreSQL", ()),
+    "I15": Place(
+        "no personal data beside PostgreSQL", (f"{_E2E}canaries.py", f"{_CHECKOUT}request_guard.py")
+    ),
     "I16": Place("after healing everything ends", (f"{_AUDIT}settled.py", _SIMULATION)),
 }
 
@@ -189,7 +201,7 @@ FAULTS: Final[dict[str, Place]] = {
     "F22": Place("an entry is poison", (_WRITER, f"{_CHECKOUT}writer_batches.py")),
     "F23": Place("an absent PostgreSQL looks like poison", (_WRITER,)),
     "F24": Place("the log is trimmed by length", (f"{_LUA}tidy.py",)),
-    "F25": Place("a consumer is deleted", ()),
+    "F25": Place("a consumer is deleted", (f"{_CHECKOUT}deleted_consumer.py",), "no ACL forbids it"),
     "F26": Place("the log's group is gone", (_WRITER,)),
     "F27": Place("entries in another order", (f"{_CHECKOUT}states.py", _WRITER)),
     "F28": Place(

@@ -86,6 +86,21 @@ class Books:
         ):
             self._wrong("I7", f"the repeat of {hold_id} was refused because of itself")
 
+    def judge_limit_on_the_map(self) -> None:
+        """Holds, claims and sales of a buyer together (I11), on a map that may be believed."""
+        house = self._house
+        showtime: Any = house.seats.memory.showtimes.get(house.showtime_id)
+        if showtime is None or house.seats.memory.epoch_of.get(house.showtime_id) != self._epoch():
+            return
+        now_ms = house.world.now_ms
+        had = Counter[str]()
+        for record in showtime.records.values():
+            if record.state != "held" or record.expires_at_ms > now_ms:
+                had[record.buyer_id] += len(record.seats)
+        for buyer_id, count in had.items():
+            if count > house.buyer_seats_max:
+                self._wrong("I11", f"{buyer_id} has {count} seats of {house.buyer_seats_max} on the map")
+
     # However it ends
 
     def judge_always(self) -> None:
@@ -105,6 +120,7 @@ class Books:
             if letter["reason"] not in REASONS:
                 self._wrong("I10", f"an entry was put aside: {letter['reason']}")
         self._judge_limits(owned)
+        self.judge_limit_on_the_map()
         self._judge_fence()
 
     def _judge_told(self) -> None:

@@ -79,7 +79,7 @@ class Fan:
         hold = await self._hold()
         if self._chance(0.1):
             return  # and the hold ends by itself
-        if self._chance(0.1):
+        if self._chance(self._house.lets_go):
             await self._insist(lambda worker: worker.holds.release(self._account, hold.hold_id))
             return
         if self._chance(0.1):

@@ -249,11 +249,14 @@ class House:
         self.hold_ttl_ms = dice.choice([1_000, 3_000, 8_000])
         self.claim_ttl_ms = dice.choice([1_500, 4_000, 12_000])
         self.buyer_seats_max = dice.choice([2, 4, 10])
+        #: Of a hundred holds so many are let go by whoever has them, each counted as 0.01.
+        self.lets_go = 0.1
         self.copy_orders_min = dice.choice([1, 2, 100])
         self.faults_until_s = dice.choice([8.0, 12.0, 16.0])
         self.postgres = Postgres(HANDLERS, lambda: world.now, world.wrong)
         self.seats = SeatServer(world)
         self.seats.on_grant = self._on_grant
+        self.seats.on_restore = lambda: self.books.judge_limit_on_the_map()
         self.gateway = GatewayServer(world, self._deliver)
         self.books = Books(self)
         self.roles: dict[str, Role] = {}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +22,7 @@ from checkout.writer.weather import in_any_weather
 from kernel.errors import PersistenceUnavailable
 from kernel.ids import hold_id_of
 from reservation.inventory_memory import MemoryInventory
+from reservation.ports import Terms
 from runtime.redis_link import Server
 from tests.simulation import seats
 from tests.simulation.audit import Books
@@ -175,6 +177,32 @@ def no_epoch_check(house: House) -> Iterator[None]:
 
 
 @contextmanager
+def holds_survive_beyond_the_limit(house: House) -> Iterator[None]:
+    """Whoever makes a map anew does not count what the buyer of a hold has by now.
+
+    The storm: people change their minds, and the server goes back to where the hold they let go still stood.
+    """
+    restore, release = MemoryInventory.restore, MemoryInventory.release
+
+    async def generous(self: MemoryInventory, terms: Terms, **named: Any) -> Any:
+        counts = await restore(self, replace(terms, buyer_seats_max=1_000), **named)
+        self._showtimes[terms.showtime_id].terms = terms
+        return counts
+
+    async def lose_what_follows(self: MemoryInventory, *words: Any, **named: Any) -> None:
+        if house.world.dice.random() < 0.2:
+            house.world.strikes["redis_loses_tail"]()
+        await release(self, *words, **named)
+
+    house.buyer_seats_max, house.hold_ttl_ms, house.lets_go = 1, 8_000, 0.5
+    with (
+        _replaced(MemoryInventory, "restore", generous),
+        _replaced(MemoryInventory, "release", lose_what_follows),
+    ):
+        yield
+
+
+@contextmanager
 def any_server_will_do(house: House) -> Iterator[None]:
     """Nobody looks whether it is the server the maps were made on; it is taught the scripts, and believed."""
     with _replaced(Server, "is_the_same_as", lambda self, name: True):
@@ -204,6 +232,7 @@ ALL: Final[tuple[Mutant, ...]] = (
     group_from_the_end,
     fresh_refund_key,
     no_epoch_check,
+    holds_survive_beyond_the_limit,
     any_server_will_do,
     no_claim_fence,
 )

@@ -100,7 +100,7 @@ class Memory:
 
 
 class SeatServer:
-    """One server. `on_grant` hears of every fresh hold, at the instant it is granted."""
+    """One server. `on_grant` hears of every fresh hold, `on_restore` of every map, the instant it is made."""
 
     def __init__(self, world: World, inventory: type[MemoryInventory] = MemoryInventory) -> None:
         self.world = world
@@ -113,6 +113,7 @@ class SeatServer:
         self.has_lost = False
         self.checks_epoch = True
         self.on_grant: Callable[[str, Sequence[int]], None] = lambda showtime_id, seats: None
+        self.on_restore: Callable[[], None] = lambda: None
         self.listeners: dict[tuple[str, Callable[[bytes], None]], Process] = {}
         #: What came free and a process has not heard of: when it was told, by process.
         self.unheard: dict[Process, dict[object, float]] = {}
@@ -176,6 +177,8 @@ class SeatServer:
             memory.listed.setdefault(partition_of(showtime_id), {})[showtime_id] = None
         if verb == "hold" and answer.fresh:
             self.on_grant(showtime_id, words[3])
+        if verb == "restore":
+            self.on_restore()
         for partition, _, entry in self.inventory.log:
             self.append(partition, entry)
         self.inventory.log.clear()

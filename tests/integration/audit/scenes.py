@@ -15,6 +15,7 @@ from kernel.ids import hold_id_of, partition_of
 from reservation import keys_of, log_key
 from tests.support.platform import RunningPlatform
 from tests.support.service import Fan
+from tests.support.shop import against_the_rules
 
 QUICK: Final = Patience(settle_s=(0.02, 0.02))
 
@@ -71,7 +72,7 @@ class Sold:
 
     async def sql(self, statement: str, *arguments: object) -> None:
         """Do something no code of ours would."""
-        await self.running.platform.database.execute(statement, *arguments)
+        await against_the_rules(self.running.platform.database, statement, *arguments)
 
     async def value(self, statement: str, *arguments: object) -> Any:
         return await self.running.platform.database.fetchval(statement, *arguments)

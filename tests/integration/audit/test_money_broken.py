@@ -286,3 +286,14 @@ async def test_an_event_without_an_outcome_is_found(scene: Sold) -> None:
     found = await broken(scene.running)
     assert found.keys() == {"one_effect_per_event"}
     assert "nothing came of it" in found["one_effect_per_event"]
+
+
+@pytest.mark.parametrize("table", ["orders", "payments", "refunds", "tickets", "seat_claims"])
+async def test_states_that_nothing_keeps_to_their_arrows_are_found(scene: Sold, table: str) -> None:
+    await scene.running.platform.database.execute(
+        f"ALTER TABLE checkout.{table} DISABLE TRIGGER {table}_along_arrows"
+    )
+
+    found = await broken(scene.running)
+
+    assert found == {"states_are_legal": f"nothing guards the arrows of checkout.{table}"}

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from checkout.domain import RequestKey
+from checkout.domain import RequestKey, digest_of
 from kernel import limits
 from kernel.errors import Overloaded
 from runtime.http import Replay, Started
@@ -80,16 +80,16 @@ async def test_a_rebuild_opens_the_gate_with_memory_full(full: Shop) -> None:
 
 async def test_a_repeat_is_answered_from_postgresql_while_redis_can_remember_nothing(full: Shop) -> None:
     guard, fan = full.platform.guard, full.fan()
-    await full.store.keep_request_key(RequestKey(fan, "kept", ONE.hex()), 409, b"no")
+    await full.store.keep_request_key(RequestKey(fan, digest_of("kept"), ONE.hex()), 201, b"yes")
     await fill(full)
 
     repeated = await guard.begin(fan, "kept", ONE, "place_order")
     assert isinstance(repeated, Replay)
-    assert (repeated.status, repeated.body) == (409, b"no")
+    assert (repeated.status, repeated.body) == (201, b"yes")
 
     begun = await guard.begin(fan, "new", ONE, "place_order")
     assert isinstance(begun, Started)
-    await guard.finish(begun, 409, {}, b"neither")
+    await guard.finish(begun, 201, {}, b"done")
     keys = [key async for key in full.redis.scan_iter(f"req:{{{fan}}}:*")]
     assert keys
     for key in keys:

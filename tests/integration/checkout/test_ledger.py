@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 
 from kernel.money import Money
-from tests.support.shop import PRICE, Shop
+from tests.support.shop import PRICE, Shop, guards_of_states
 
 INSERT = (
     "INSERT INTO checkout.ledger_entries (transaction_id, line, account, amount, currency, order_id) VALUES "
@@ -158,6 +158,7 @@ async def test_an_unsound_shop_is_noticed(shop: Shop, damage: str) -> None:
     sold_id = await shop.buy(fan, showtime_id, f"{row}5")
     await shop.sound()
     async with undone(shop) as connection:
+        await connection.execute(guards_of_states("DISABLE"))
         await connection.execute(damage.replace("$1", f"'{open_id}'").replace("$2", f"'{sold_id}'"))
         with pytest.raises(AssertionError):
             await _inside(shop, connection).sound()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from checkout import RequestGuard
-from checkout.domain import RequestKey
+from checkout.domain import RequestKey, digest_of
 from kernel import limits
 from kernel.errors import (
     IdempotencyKeyReused,
@@ -154,7 +154,7 @@ async def test_an_orders_answer_outlives_redis(shop: Shop, guard: RequestGuard) 
     hold_id = await shop.hold(fan, showtime_id, f"{row}5")
     started = await guard.begin(fan, "order", ONE, ORDER)
     assert isinstance(started, Started)
-    request = RequestKey(fan, "order", ONE.hex())
+    request = RequestKey(fan, digest_of("order"), ONE.hex())
     placed = await shop.writing(
         shop.platform.orders.place(fan, hold_id, request, lambda order: order.order_id.encode())
     )
@@ -193,7 +193,7 @@ async def test_what_was_replayed_from_postgres_is_remembered_again(
     shop: Shop, guard: RequestGuard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fan = shop.fan()
-    await shop.store.keep_request_key(RequestKey(fan, "key", ONE.hex()), 201, b"kept")
+    await shop.store.keep_request_key(RequestKey(fan, digest_of("key"), ONE.hex()), 201, b"kept")
     assert await guard.begin(fan, "key", ONE, ORDER) == Replay(201, JSON, b"kept")
 
     async def never(*_: Any) -> Any:
@@ -253,12 +253,26 @@ async def test_refusals_are_kept_and_given_again(shop: Shop, guard: RequestGuard
     assert await guard.begin(fan, "key", ONE, ORDER) == Replay(status, PROBLEM, body)
 
 
+async def test_redis_is_given_no_refusal_and_no_key_as_it_was_worded(shop: Shop, guard: RequestGuard) -> None:
+    """A refusal repeats words of whoever was refused: an address, his name for the request."""
+    fan, body = shop.fan(), b'{"instance":"/api/v1/orders/lin@example.com"}'
+    for status, headers in ((404, PROBLEM), (201, JSON)):
+        started = await guard.begin(fan, f"lin-{status}", ONE, ORDER)
+        assert isinstance(started, Started)
+        await guard.finish(started, status, headers, body)
+    assert await guard.begin(fan, "lin-404", ONE, ORDER) == Replay(404, PROBLEM, body)
+
+    found = [key async for key in shop.redis.scan_iter(f"req:{{{fan}}}:*")]
+
+    assert found == [f"req:{{{fan}}}:{digest_of('lin-201')}".encode()]
+
+
 async def test_the_first_answer_stays(shop: Shop, guard: RequestGuard) -> None:
     """A refusal that comes late (its lease had ended, its twin did the work) does not replace an effect."""
     fan = shop.fan()
     started = await guard.begin(fan, "key", ONE, ORDER)
     assert isinstance(started, Started)
-    await shop.store.keep_request_key(RequestKey(fan, "key", ONE.hex()), 201, b"done")
+    await shop.store.keep_request_key(RequestKey(fan, digest_of("key"), ONE.hex()), 201, b"done")
     await guard.finish(started, 409, PROBLEM, b"too late")
     await forgotten(shop)
     assert await guard.begin(fan, "key", ONE, ORDER) == Replay(201, JSON, b"done")
@@ -302,8 +316,8 @@ async def test_an_answer_redis_could_not_take_is_still_in_postgres(
 
     with monkeypatch.context() as patch:
         patch.setattr(shop.platform.scripts, "command", away)
+        await guard.finish(started, 409, PROBLEM, b"no")  # silently: the lease ends it
         with pytest.raises(SeatsUnavailable):
-            await guard.finish(started, 409, PROBLEM, b"no")
-        await guard.abandon(started)  # silently: the lease ends it
+            await guard.finish(started, 201, JSON, b"yes")
     await forgotten(shop)
     assert await guard.begin(fan, "key", ONE, ORDER) == Replay(409, PROBLEM, b"no")

@@ -24,7 +24,7 @@ from kernel.money import Money
 from runtime.postgres import Database
 from tests.support.engines import DatabaseMaker
 from tests.support.platform import RunningPlatform, run_platform
-from tests.support.shop import PRICE, Delivery, Shop, migrated, until
+from tests.support.shop import PRICE, Delivery, Shop, against_the_rules, migrated, until
 
 #: Round trips to PostgreSQL of one sale alone, its one look at the confirmed order included.
 ROUND_TRIPS_PER_SALE_MAX = 6
@@ -139,7 +139,8 @@ async def paid_too_late(shop: Shop) -> str:
 async def paid_before_we_had_the_session(shop: Shop) -> str:
     """The news overtakes the commit of the row's other half."""
     _, order_id, payment_id = await a_payment(shop)
-    await shop.sql(
+    await against_the_rules(
+        shop.platform.database,
         "UPDATE checkout.payments SET state = 'initiated', gateway_ref = NULL WHERE payment_id = $1",
         payment_id,
     )

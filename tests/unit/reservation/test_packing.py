@@ -49,7 +49,7 @@ def test_a_packed_record_reads_as_it_was_meant(
 ) -> None:
     packed = pack_record(state, expires_at_ms, created_at_ms, seats, buyer_id)
 
-    assert read_record(packed) == (state, expires_at_ms, tuple(seats), buyer_id)
+    assert read_record(packed) == (state, expires_at_ms, created_at_ms, tuple(seats), buyer_id)
     assert inventories.read_record(packed) == inventories.Record(
         state, expires_at_ms, created_at_ms, tuple(seats), buyer_id
     )
