@@ -31,6 +31,7 @@ from entrypoints.console import (
     let_go_of_a_closed_terminal,
     out,
     print_json,
+    refuse_without_assertions,
     run,
     settings_or_fail,
     with_platform,
@@ -365,6 +366,7 @@ def version() -> None:
 
 def main() -> None:
     """The console script."""
+    refuse_without_assertions()
     try:
         app()
     finally:

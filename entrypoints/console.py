@@ -42,6 +42,13 @@ def fail(message: str, exit_code: int = FAILED) -> NoReturn:
     raise typer.Exit(exit_code)
 
 
+def refuse_without_assertions() -> None:
+    """End where Python leaves assertions out: a state that cannot be must stop, not spread (rule R18)."""
+    if not __debug__:
+        err.print("seatrush: assertions are off: unset PYTHONOPTIMIZE and do not use -O", highlight=False)
+        sys.exit(BAD_SETTINGS)
+
+
 def settings_or_fail(**overrides: Any) -> Settings:
     try:
         return load(**{name: value for name, value in overrides.items() if value is not None})

@@ -240,10 +240,7 @@ class MemoryInventory:
         return expires_at_ms
 
     def _live(self, hold_id: str, buyer_id: str, now: int) -> tuple[_Showtime, _Record]:
-        showtime = self._showtime(showtime_of(hold_id))
-        record = showtime.records.get(hold_id)
-        if record is None or record.buyer_id != buyer_id:
-            raise Refused("not_found")
+        showtime, record = self._own_record(hold_id, buyer_id, now)
         if record.state in {"claimed", "sold"}:
             raise Refused("hold_claimed")
         if record.state == "expired" or record.expires_at_ms <= now:

@@ -112,7 +112,7 @@ def operations(
         "/api/v1/holds/{hold_id}",
         summary="Let go of a hold",
         answers={204: None},
-        refuses=("not_found", "hold_expired", "hold_claimed", *_WHILE_AWAY),
+        refuses=("not_found", "hold_expired", "hold_lost", "hold_claimed", *_WHILE_AWAY),
         auth=True,
     )
     async def release_hold(call: Call) -> Answer:
@@ -126,6 +126,7 @@ def operations(
         refuses=(
             "not_found",
             "hold_expired",
+            "hold_lost",
             "hold_claimed",
             "hold_not_extendable",
             "too_late",

@@ -195,7 +195,7 @@ class ReservationService:
         return msgspec.structs.replace(hold, fresh=False)
 
     async def release(self, account_id: str, hold_id: str) -> None:
-        """Let go. Raises NotFound, HoldExpired, HoldClaimed."""
+        """Let go. Raises NotFound, HoldLost, HoldExpired, HoldClaimed."""
         showtime = await self._showtime_of_hold(hold_id)
         try:
             await self._inventory.release(hold_id, account_id)
@@ -204,7 +204,7 @@ class ReservationService:
         self._maps.distrust(showtime.showtime_id)
 
     async def extend(self, account_id: str, hold_id: str) -> Hold:
-        """More time. Raises NotFound, HoldExpired, HoldClaimed, HoldNotExtendable."""
+        """More time. Raises NotFound, HoldLost, HoldExpired, HoldClaimed, HoldNotExtendable."""
         await self._showtime_of_hold(hold_id)
         try:
             await self._inventory.extend(

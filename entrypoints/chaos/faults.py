@@ -214,7 +214,7 @@ def _shut(name: str) -> Act:
         way = getattr(scene.house, name)
         way.shut()
         await asyncio.sleep(scene.lasts_s)
-        way.heal()
+        way.heal("shut")
         return f"nobody came through for {scene.lasts_s} s"
 
     return act
@@ -226,7 +226,7 @@ def _half_open(name: str) -> Act:
         before = way.swallowed_bytes
         way.half_open(scene.rng, _HALF)
         await asyncio.sleep(scene.lasts_s)
-        way.heal()
+        way.heal("half_open")
         return f"swallowed {way.swallowed_bytes - before} bytes in {scene.lasts_s} s"
 
     return act
@@ -238,7 +238,7 @@ def _replies_lost(name: str) -> Act:
         before = way.dropped
         way.lose_replies(scene.rng, _REPLY_LOST_SHARE)
         await asyncio.sleep(scene.lasts_s)
-        way.heal()
+        way.heal("lost_replies")
         return f"dropped {way.dropped - before} connections in {scene.lasts_s} s"
 
     return act
@@ -249,7 +249,7 @@ def _slow(name: str) -> Act:
         way = getattr(scene.house, name)
         way.slow_down(scene.rng, _PIECE_S_MAX)
         await asyncio.sleep(scene.lasts_s)
-        way.heal()
+        way.heal("slow")
         return f"was slow for {scene.lasts_s} s"
 
     return act

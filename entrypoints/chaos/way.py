@@ -1,7 +1,7 @@
 """A way to an engine, for everybody but us: a TCP proxy that fails as networks do.
 
 It strikes by lot and at many connections at once, where the tests' proxy strikes one connection at a chosen
-byte. Four faults, each lasting until `heal`:
+byte. Four faults, each lasting until `heal`, which may be of one of them while another lasts:
 
 * shut: every connection is dropped, and who dials is hung up on;
 * half open: some connections swallow what is sent either way, and nobody is told;
@@ -18,7 +18,9 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import suppress
-from typing import Final, Self
+from typing import Final, Literal, Self
+
+Trouble = Literal["shut", "half_open", "lost_replies", "slow"]
 
 _PIECE_BYTES: Final = 64 * 1024
 _DIAL_WITHIN_S: Final = 2.0
@@ -92,11 +94,17 @@ class Way:
         """Let every piece take up to so many seconds."""
         self._rng, self._slow_s_max = rng, piece_s_max
 
-    def heal(self) -> None:
-        """Be a good network again."""
-        self._shut = False
-        self._half_open_share = self._reply_lost_share = self._slow_s_max = 0.0
-        self._drop([wire for wire in self._wires if wire.swallows])
+    def heal(self, *of: Trouble) -> None:
+        """Be a good network again; or be rid of these troubles only, and keep the others."""
+        if not of or "shut" in of:
+            self._shut = False
+        if not of or "half_open" in of:
+            self._half_open_share = 0.0
+            self._drop([wire for wire in self._wires if wire.swallows])
+        if not of or "lost_replies" in of:
+            self._reply_lost_share = 0.0
+        if not of or "slow" in of:
+            self._slow_s_max = 0.0
 
     # Passing on
 

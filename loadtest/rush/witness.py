@@ -69,10 +69,10 @@ class Witness:
     def released(self, hold_id: str, asked_s: float, answer: Answer) -> None:
         """Somebody asked to let go.
 
-        A 404 says that the hold is gone and not by whom: where a connection broke, the HTTP library has asked
-        twice (DELETE may be repeated), and told us of the second answer only.
+        A 404, or `hold_lost` after a recovery, says that the hold is gone and not by whom: where a connection
+        broke, the HTTP library has asked twice (DELETE may be repeated), and told us of the second only.
         """
-        if answer.status in {204, 404} or answer.unsure:
+        if answer.status in {204, 404} or answer.code == "hold_lost" or answer.unsure:
             answered_s = self._monotonic_s() if answer.status == 204 else None
             self._lives[hold_id].steps["release"] = _Step(asked_s, answered_s)
 

@@ -5,8 +5,8 @@
         2 expiry    zset    tails of hold ids by the instant they are due, ms
   ARGV  1 hold_id  2 buyer_id  3 ttl_ms  4 lifetime_ms_max  5 now_ms ('' = server time)
         6 latest_ms: too late after this instant of the same clock ('' = never)
-  RETURNS  extended {expires_at_ms} | inventory_rebuilding | not_found | hold_expired | hold_claimed
-           | hold_not_extendable {expires_at_ms} | too_late {now_ms}
+  RETURNS  extended {expires_at_ms} | inventory_rebuilding | not_found | hold_lost | hold_expired
+           | hold_claimed | hold_not_extendable {expires_at_ms} | too_late {now_ms}
   COST  at most 4 commands ]]
 -- include: tail_of
 -- include: now_ms
@@ -15,18 +15,21 @@
 
 -- Read
 local tail = tail_of(ARGV[1])
-local terms = redis.call('HMGET', KEYS[1], 'epoch', tail)
+local terms = redis.call('HMGET', KEYS[1], 'epoch', 'losses_until_ms', tail)
 if terms[1] ~= EPOCH then
   return { 'inventory_rebuilding' }
 end
-local record = read_record(terms[2])
+local record = read_record(terms[3])
 local now = now_ms(ARGV[5])
 
 -- Decide
 if ARGV[6] ~= '' and now > tonumber(ARGV[6]) then
   return { 'too_late', now }
 end
-if not record or record.buyer ~= ARGV[2] then
+if not record then
+  return { tonumber(terms[2] or '0') > now and 'hold_lost' or 'not_found' }
+end
+if record.buyer ~= ARGV[2] then
   return { 'not_found' }
 end
 if record.state == 'c' or record.state == 's' then

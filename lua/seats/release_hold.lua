@@ -6,7 +6,7 @@
         2 taken     string  bit per seat: cannot be held now
         3 expiry    zset    tails of hold ids by the instant they are due, ms
   ARGV  1 hold_id  2 buyer_id  3 now_ms ('' = server time)
-  RETURNS  released {version} | inventory_rebuilding | not_found | hold_expired | hold_claimed
+  RETURNS  released {version} | inventory_rebuilding | not_found | hold_lost | hold_expired | hold_claimed
   COST  at most 9 commands ]]
 -- include: tail_of
 -- include: now_ms
@@ -20,15 +20,18 @@
 
 -- Read
 local tail = tail_of(ARGV[1])
-local terms = redis.call('HMGET', KEYS[1], 'epoch', 'version', tail)
+local terms = redis.call('HMGET', KEYS[1], 'epoch', 'version', 'losses_until_ms', tail)
 if terms[1] ~= EPOCH then
   return { 'inventory_rebuilding' }
 end
-local record = read_record(terms[3])
+local record = read_record(terms[4])
 local now = now_ms(ARGV[3])
 
 -- Decide
-if not record or record.buyer ~= ARGV[2] then
+if not record then
+  return { tonumber(terms[3] or '0') > now and 'hold_lost' or 'not_found' }
+end
+if record.buyer ~= ARGV[2] then
   return { 'not_found' }
 end
 if record.state == 'c' or record.state == 's' then

@@ -23,7 +23,7 @@ from runtime.http.endpoint import Endpoint, refuse
 from runtime.http.errors import MethodNotAllowed
 from runtime.http.incoming import Request
 from runtime.http.metrics import RequestObserver
-from runtime.http.operations import EVENT_STREAM
+from runtime.http.operations import EVENT_STREAM, Operation
 from runtime.http.rendering import Ready, Response
 
 _READS: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
@@ -59,6 +59,11 @@ class Switchboard:
         self._known: dict[tuple[str, str], tuple[Endpoint, list[str], str]] = {}
         for endpoint in self._endpoints:
             self._add(endpoint)
+
+    @property
+    def operations(self) -> tuple[Operation, ...]:
+        """Everything that can be reached, whoever declared it."""
+        return tuple(endpoint.operation for endpoint in self._endpoints)
 
     def shut_changes(self, refusal: Callable[[], SeatRushError] | None) -> None:
         """Refuse every call that may change something, or with None take them again; reads go on.

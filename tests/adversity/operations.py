@@ -59,7 +59,7 @@ class Operation:
     check: Callable[[Shop, Scene], Awaitable[None]]
     #: Whether somebody writes orders meanwhile.
     is_written: bool = True
-    #: At most so many of its suspensions are tried, evenly spread.
+    #: At most so many of its suspensions are tried in one way, evenly spread.
     points_max: int = 40
 
 

@@ -10,6 +10,9 @@ coroutine is stopped at its n-th suspension, for each n there is, in five ways:
 * cancelled: its client hung up;
 * overtaken: somebody else does the whole thing, and then the first one goes on.
 
+A rebuild has some hundreds of suspensions, most of them alike, one for each partition: of those each way has
+ten, and no two ways the same ten. `test_rebuild_steps` lets it die around every kind of its steps.
+
 The control is a verb that is not safe to repeat: a counter that is raised. The same drive finds it out.
 """
 
@@ -130,8 +133,10 @@ async def _interrupt(shop: Shop, operation: Operation, way: str, stop_at: int) -
     return reached
 
 
-async def _points_of(shop: Shop, operation: Operation) -> list[int]:
-    """Where this verb is stopped: everywhere, or evenly spread where there are very many."""
+async def _points_of(shop: Shop, operation: Operation, way: str = "killed") -> list[int]:
+    """Where this verb is stopped: everywhere, or evenly spread where there are many, each way elsewhere."""
+    # What other tests left open would be counted here, and be gone when it comes to interrupting.
+    await shop.tidy()
     scene = await operation.prepare(shop)
     async with process_of(shop) as mine, _orders_being_written(shop, wanted=operation.is_written):
         points = Points()
@@ -140,7 +145,10 @@ async def _points_of(shop: Shop, operation: Operation) -> list[int]:
     await shop.settle()
     every, most = points.met, operation.points_max
     assert every > 0, "nothing to interrupt"
-    return sorted({1 + round(step * (every - 1) / (most - 1)) for step in range(most)})
+    if every <= most:
+        return [*range(1, every + 1)]
+    shift = [*WAYS].index(way) / len(WAYS)
+    return [1 + int((step + shift) * every / most) for step in range(most)]
 
 
 #: A process that was killed closes nothing; here its sockets are ours.
@@ -155,9 +163,9 @@ async def test_interrupted_anywhere_and_done_again_there_is_one_effect(
     shop: Shop, name: str, way: str
 ) -> None:
     operation = OPERATIONS[name]
-    points = await _points_of(shop, operation)
+    points = await _points_of(shop, operation, way)
     reached = [await _interrupt(shop, operation, way, point) for point in points]
-    assert reached[0], "it was interrupted at all"
+    assert sum(reached) > len(points) / 2, f"{sum(reached)} of {points} met, and tries differ only a little"
     report = await run_audit(shop.platform)
     assert report.ok, [check for check in report.checks if not check.ok]
 

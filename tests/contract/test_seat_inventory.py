@@ -846,16 +846,14 @@ async def test_the_limit_is_counted_anew_from_owners_and_survivors(candidate: Ca
 
 
 async def test_after_losses_an_unknown_hold_is_called_lost_for_a_while(candidate: Candidate) -> None:
+    asks = (candidate.read, candidate.claim, candidate.extend, candidate.release)
     await candidate.restore(losses_until_ms=NOW_MS + 10)
-    unknown = candidate.new_hold()
-    assert await status_of(candidate.read(unknown, "acc_a")) == "hold_lost"
-    assert await status_of(candidate.claim(unknown, "acc_a")) == "hold_lost"
-    hold_id, _ = await candidate.held([3])
-    assert await status_of(candidate.read(hold_id, "acc_x")) == "not_found"
+    unknown, (hold_id, _) = candidate.new_hold(), await candidate.held([3])
+    assert [await status_of(ask(unknown, "acc_a")) for ask in asks] == ["hold_lost"] * 4
+    assert [await status_of(ask(hold_id, "acc_x")) for ask in asks] == ["not_found"] * 4
 
     candidate.now_ms += 10
-    assert await status_of(candidate.read(unknown, "acc_a")) == "not_found"
-    assert await status_of(candidate.claim(unknown, "acc_a")) == "not_found"
+    assert [await status_of(ask(unknown, "acc_a")) for ask in asks] == ["not_found"] * 4
 
 
 async def test_a_rebuild_brings_its_own_terms_and_a_new_version(candidate: Candidate) -> None:

@@ -15,7 +15,7 @@ import hmac
 import json
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -24,10 +24,12 @@ import jwt
 import pytest
 
 from runtime import keys
-from runtime.http.operations import Operation
+from runtime.http.answers import Answer as HttpAnswer
+from runtime.http.call import Call
+from runtime.http.operations import Operation, Operations
 from runtime.settings import load
 from tests.support.belongings import WITH_BODY, Belongings, something_of_everything
-from tests.support.contract import OPERATIONS, nothing_changes, refused, send
+from tests.support.contract import OPERATIONS, SERVED, nothing_changes, refused, send
 from tests.support.service import Answer, Fan, Service
 
 OPEN: Final = "open"  # to everybody, token or not
@@ -72,8 +74,38 @@ MATRIX: Final[Mapping[str, Row]] = {
 }
 
 
-def test_every_operation_has_a_row_and_every_row_an_operation() -> None:
+#: What the HTTP layer serves besides, to whoever reaches the port: no row, because there is nobody's in it.
+BESIDE: Final = frozenset({"/", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs"})
+
+
+def without_a_row(served: Iterable[Operation]) -> set[str]:
+    """Operations nobody has said of whom they answer to."""
+    return {
+        f"{each.method} {each.path}"
+        for each in served
+        if each.name not in MATRIX
+        and not (each.method == "GET" and (each.path in BESIDE or each.path.startswith("/docs/")))
+    }
+
+
+def test_every_operation_that_is_served_has_a_row_and_every_row_an_operation() -> None:
+    assert without_a_row(SERVED) == set()
     assert MATRIX.keys() == OPERATIONS.keys()
+    assert OPERATIONS.keys() <= {each.name for each in SERVED}
+
+
+def test_control_an_operation_nobody_thought_of_is_found() -> None:
+    new = Operations(tag="new", description="Of tomorrow.")
+
+    @new.delete("/api/v1/orders/{order_id}/tickets", summary="Tear them", answers={204: None}, auth=True)
+    async def tear_tickets(call: Call) -> HttpAnswer:
+        raise NotImplementedError
+
+    @new.post("/metrics", summary="Reset them", answers={204: None})
+    async def reset_metrics(call: Call) -> HttpAnswer:
+        raise NotImplementedError
+
+    assert without_a_row([*SERVED, *new]) == {"DELETE /api/v1/orders/{order_id}/tickets", "POST /metrics"}
 
 
 def test_what_is_not_open_needs_a_token_by_its_declaration() -> None:
@@ -88,11 +120,20 @@ def those_open_to(to: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("operation", [OPERATIONS[name] for name in names], ids=names)
 
 
+those_that_need_a_token = pytest.mark.parametrize(
+    "operation", [each for each in OPERATIONS.values() if each.auth], ids=lambda each: each.name
+)
+
+
 async def ask(
-    service: Service, things: Belongings, operation: Operation, authorization: str | None
+    service: Service,
+    things: Belongings,
+    operation: Operation,
+    authorization: str | None,
+    *more: tuple[str, str],
 ) -> Answer:
     """The operation about the owner's things, in the name of whoever."""
-    headers = [("Content-Type", "application/json"), ("Idempotency-Key", service.new_key())]
+    headers = [("Content-Type", "application/json"), ("Idempotency-Key", service.new_key()), *more]
     if authorization is not None:
         headers.append(("Authorization", authorization))
     body = json.dumps(things.body_of(operation)).encode() if operation in WITH_BODY else None
@@ -311,6 +352,25 @@ async def test_a_token_in_the_address_is_no_token(service: Service) -> None:
     (fan,) = await service.fans(1)
     answer = await send(service, "GET", f"/orders?access_token={fan.token}")
     refused(answer, 401, "not_authenticated", sent=(fan.token,))
+
+
+@those_that_need_a_token
+async def test_s9_nothing_a_browser_sends_by_itself_speaks_for_anybody(
+    service: Service, operation: Operation
+) -> None:
+    """So a page of elsewhere has nothing to ride on: cookies and remembered passwords are nobody's word."""
+    things = await something_of_everything(service)
+    token = things.owner.token
+    basic = base64.b64encode(f"{things.owner.account_id}:{token}".encode()).decode()
+    cookies = (f"{name}={token}" for name in ("__Host-session", "session", "access_token", "Authorization"))
+    async with nothing_changes(service, things.showtime_id):
+        for name, value in {
+            "Cookie": "; ".join(cookies),
+            "Authorization": f"Basic {basic}",
+        }.items():
+            answer = await ask(service, things, operation, None, (name, value))
+            refused(answer, 401, "not_authenticated", sent=(token,))
+            assert "Set-Cookie" not in answer.headers
 
 
 async def test_b29_the_same_key_of_somebody_else_is_another_key(service: Service) -> None:

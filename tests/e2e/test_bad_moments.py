@@ -1,9 +1,10 @@
 """Requests that are good and come too early, too late or at a closed door.
 
-Goal: rows B21, B22, B33 to B35 of the bad-input catalogue with the statuses of the public contract: what is
-over says so, what is not yet says when, and neither changes anything. Method: an instance whose holds live
-one and a half seconds and whose orders wait four for their payment; everything is made at the beginning and
-looked at when its time has come.
+Goal: rows B21, B22, B33 to B35 of the bad-input catalogue with the statuses of the public contract, and item
+S22: what is over says so, what is not yet says when, nobody pays by coming back, and nothing of it changes
+anything. Method: an instance whose holds live one and a half seconds and whose orders wait four for their
+payment; everything is made at the beginning and looked at when its time has come. What is paid in the end is
+paid at the usual instance, where there is time for it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest_asyncio
 
+from kernel import limits
 from kernel.clock import rfc3339
 from tests.support.contract import nothing_changes, refused
 from tests.support.service import Answer, Fan, Service, running_service
@@ -187,6 +189,24 @@ async def test_a_sale_opens_at_its_instant(hasty: Service) -> None:
     assert (await fan.hold(showtime_id, "D5", "D6")).status == 201
 
 
+async def test_b21_a_sale_closes_at_its_instant(service: Service) -> None:
+    showtime_id = await service.add_showtime()
+    fan, other = await service.fans(2)
+    assert service.platform is not None
+    closes_at = datetime.now(UTC) + timedelta(seconds=4)
+    await service.platform.sales.change_sale(showtime_id, closes_at=closes_at)
+    hold = await fan.hold(showtime_id, "A1", "A2")
+    assert hold.status == 201, hold.body
+    order = await fan.order(hold.body["hold_id"])
+    assert order.status == 201, order.body
+    await asyncio.sleep((closes_at - datetime.now(UTC)).total_seconds() + 0.05)
+    async with nothing_changes(service, showtime_id):
+        for answer in await _both_ways(other, showtime_id):
+            refused(answer, 409, "sale_closed")
+    await fan.pay(order.body["order_id"])  # what was ordered in time may be paid until its own deadline
+    await fan.order_in(order.body["order_id"], "confirmed")
+
+
 async def _with_phase(service: Service, phase: Any) -> tuple[str, Fan]:
     showtime_id = await service.add_showtime()
     assert service.platform is not None
@@ -221,13 +241,26 @@ async def test_orders_go_on_while_a_sale_is_paused(hasty: Service) -> None:
     await fan.order_in(order.body["order_id"], "confirmed")
 
 
-async def test_an_extension_never_reaches_beyond_the_longest_life(hasty: Service) -> None:
+async def test_an_extension_begins_when_it_is_asked_for(hasty: Service) -> None:
     showtime_id = await hasty.add_showtime()
     (fan,) = await hasty.fans(1)
     hold = await fan.hold(showtime_id, "D5", "D6")
+    await asyncio.sleep(0.01)
     longer = await fan.call("POST", f"/holds/{hold.body['hold_id']}/extension")
     assert longer.status == 200
-    assert longer.body["expires_at"] >= hold.body["expires_at"]
+    assert longer.body["expires_at"] > hold.body["expires_at"]
+
+
+async def test_a_hold_that_has_its_longest_life_is_not_extended() -> None:
+    async with running_service("--no-demo", SEATRUSH_HOLD_TTL_MS=str(limits.hold_lifetime_ms_max)) as patient:
+        showtime_id = await patient.add_showtime()
+        (fan,) = await patient.fans(1)
+        hold = await fan.hold(showtime_id, "D5", "D6")
+        path = f"/holds/{hold.body['hold_id']}"
+        await asyncio.sleep(0.01)
+        async with nothing_changes(patient, showtime_id):
+            refused(await fan.call("POST", f"{path}/extension"), 409, "hold_not_extendable")
+        assert (await fan.call("GET", path)).body["expires_at"] == hold.body["expires_at"]
 
 
 async def _path_to_pay(service: Service) -> tuple[Fan, str, str]:
@@ -245,6 +278,30 @@ async def test_a_gateway_that_does_not_exist_opens_no_payment(hasty: Service) ->
             refused(
                 await fan.call("POST", path, {"gateway": gateway}), 422, "unknown_gateway", sent=(gateway,)
             )
+
+
+async def test_s22_who_only_comes_back_from_the_gateway_has_paid_nothing(service: Service) -> None:
+    """The page a fan comes back to is an address anybody can write; only the gateway's own word counts."""
+    fan, showtime_id, path = await _path_to_pay(service)
+    order_path = path.removesuffix("/payments")
+    body = {"gateway": "sandbox", "return_url": f"{service.base_url}/api/v1{order_path}"}
+    payment = await fan.call("POST", path, body)
+    assert payment.status == 201, payment.body
+    assert (await service.request("GET", payment.body["next"]["url"])).status == 200, "looked at, not paid"
+    async with nothing_changes(service, showtime_id):
+        for query in (
+            "state=captured",
+            "payment_status=success&paid=true",
+            f"payment={payment.body['payment_id']}",
+        ):
+            refused(await fan.call("GET", f"{order_path}?{query}"), 422, "validation_failed")
+        for method in ("POST", "PUT", "PATCH"):
+            said = await fan.call(method, order_path, {"state": "paid"})
+            refused(said, 405, "method_not_allowed")
+    order = (await fan.call("GET", order_path)).body
+    assert (order["state"], order["tickets"]) == ("pending_payment", [])
+    await service.decide(payment.body["next"]["test"]["url"], "approve")
+    await fan.order_in(order["order_id"], "confirmed")
 
 
 ODD_WAYS_BACK = (

@@ -119,6 +119,22 @@ async def test_while_the_writer_is_frozen_an_order_is_accepted_not_created(fragi
     await fan.order_in(order.body["order_id"], "confirmed")
 
 
+@pytest.mark.timeout(180)
+async def test_b28_a_twin_of_an_order_on_its_way_is_told_to_come_again(fragile: Service) -> None:
+    showtime_id = await fragile.add_showtime()
+    (fan,) = await fragile.fans(1)
+    hold = await fan.hold(showtime_id, "D5", "D6")
+    with frozen(fragile.file.children["order-writer"]):
+        twins = await asyncio.gather(*(fan.order(hold.body["hold_id"], key="twin") for _ in range(8)))
+    (first,) = [twin for twin in twins if twin.status == 202 and "Idempotent-Replayed" not in twin.headers]
+    waiting = [twin for twin in twins if twin.status != 202]
+    assert {(twin.status, twin.code) for twin in waiting} == {(409, "request_in_progress")}
+    assert all(int(twin.headers["Retry-After"]) >= 1 for twin in waiting)
+    await fan.order_in(first.body["order_id"], "pending_payment")
+    again = await fan.order(hold.body["hold_id"], key="twin")
+    assert (again.status, again.body, again.headers["Idempotent-Replayed"]) == (202, first.body, "true")
+
+
 @pytest.mark.timeout(240)
 async def test_redis_killed_and_restarted_sells_on_and_forgets_no_sale(fragile: Service) -> None:
     showtime_id = await fragile.add_showtime()
@@ -174,8 +190,15 @@ async def test_a_wiped_redis_is_rebuilt_from_postgres(fragile: Service) -> None:
         await asyncio.sleep(0.1)
     refused = await other.hold(showtime_id, "D5", "D6")
     assert (refused.status, refused.code) == (409, "seat_taken")
-    gone = await fan.order(lost.body["hold_id"])
-    assert (gone.status, gone.code) == (409, "hold_lost")
+    path = f"/holds/{lost.body['hold_id']}"
+    for method, address, body in (  # B23: whatever is asked of it
+        ("GET", path, None),
+        ("POST", f"{path}/extension", None),
+        ("DELETE", path, None),
+        ("POST", "/orders", {"hold_id": lost.body["hold_id"]}),
+    ):
+        gone = await fan.call(method, address, body)
+        assert (gone.status, gone.code) == (409, "hold_lost"), method
 
 
 @pytest.mark.timeout(240)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter, defaultdict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -200,11 +200,20 @@ def _hear(heard: Heard, case: Any, response: Any, actor: Actor, owned: set[str])
         return
     heard.granted[named] += 1
     if actor != "owner":
-        anothers = owned.intersection(map(str, (case.path_parameters or {}).values()))
+        anothers = owned.intersection(_texts([case.path_parameters, case.body]))
         if anothers:
             heard.find(f"{named}: {status} for another's {sorted(anothers)[0][:3]}", request)
     else:
         _gather(heard, body)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text that stands in what was sent, wherever."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
 
 
 def _gather(heard: Heard, body: Any) -> None:

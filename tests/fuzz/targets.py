@@ -125,7 +125,7 @@ def bodies(data: bytes) -> None:
         return
     slowly = json.loads(body, object_pairs_hook=_without_twins)
     again = json.loads(msgspec.json.encode(decoded))
-    assert {name: again[name] for name in slowly} == again | slowly or _fits(slowly, again), body
+    assert _fits(slowly, again), body
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -72,7 +72,9 @@ def test_an_answer_that_is_not_of_the_documented_shape_is_found(
 
 
 def test_somebody_who_is_shown_anothers_things_is_found(instance: tuple[Service, Belongings]) -> None:
-    assert "for another's ord" in found(instance, only("/orders", "/{order_id}"), "other")
+    findings = found(instance, only("/orders", "/{order_id}"), "other")
+    assert "GET /api/v1/orders/{order_id}: 200 for another's ord" in findings, "named in the address"
+    assert "POST /api/v1/orders: 201 for another's hld" in findings, "named in the body"
 
 
 def test_a_code_that_is_not_in_the_catalogue_is_found(

@@ -206,7 +206,7 @@ async def test_s4_a_login_nobody_has_is_limited_in_the_same_words(client: Client
         for _ in range(limits.sign_in_tries_per_login):
             await _post(client, "/sessions", {"login": login, "password": "a wrong guess"})
         response, problem = await _post(client, "/sessions", {"login": login, "password": "a wrong guess"})
-        assert response.status == 429
+        assert (response.status, problem["code"]) == (429, "rate_limited")
         del problem["request_id"], problem["retry_after_ms"]
         said[str(problem)] = login
     assert len(said) == 1

@@ -195,6 +195,12 @@ async def _extend_for_somebody_else(stage: Stage) -> Question:
     return Question(stage.extend(hold_id, "acc_other"), [])
 
 
+@reaches("extend_hold", "hold_lost")
+async def _extend_after_a_recovery(stage: Stage) -> Question:
+    await stage.restore(losses_until_ms=NOW_MS + 1)
+    return Question(stage.extend(stage.new_hold(), "acc_a"), [])
+
+
 @reaches("extend_hold", "hold_expired")
 async def _extend_too_late(stage: Stage) -> Question:
     await stage.open()
@@ -225,6 +231,12 @@ async def _let_go_for_somebody_else(stage: Stage) -> Question:
     await stage.open()
     hold_id, _ = await stage.held([3])
     return Question(stage.release(hold_id, "acc_other"), [])
+
+
+@reaches("release_hold", "hold_lost")
+async def _let_go_after_a_recovery(stage: Stage) -> Question:
+    await stage.restore(losses_until_ms=NOW_MS + 1)
+    return Question(stage.release(stage.new_hold(), "acc_a"), [])
 
 
 @reaches("release_hold", "hold_expired")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
+from kernel.codes import CODES
 from runtime.paths import ROOT
+from tests.reliability_page.inputs import BAD_INPUTS, BESIDES, BadInput
 from tests.reliability_page.places import FAULTS, INVARIANTS, LAYERS, Layer, Place
+from tests.reliability_page.rules import PROMISES, RULES
+from tests.reliability_page.security import ITEMS
 from tests.reliability_page.targets import BENCH_FOLDER, table
 from tests.support.results import FOLDER, read
 
@@ -16,16 +20,25 @@ _OPENING: Final = """# Reliability
 
 Written by `make reliability-page` from the results of long runs; no figure here is typed by hand. A seat is
 never sold twice and an acknowledged order is never lost: these are the targets, the layers of tests that try
-to prove it wrong, what their last long runs came to, and where each invariant and each fault is tested.
-`seatrush audit` checks the invariants on a service that runs.
+to prove it wrong, what their last long runs came to, and where each invariant, fault, bad input, item of
+security, rule and promise is tested. `seatrush audit` checks the invariants on a service that runs.
 """
+_Rows: TypeAlias = Mapping[str, Place] | Mapping[str, BadInput]
 
 
 def page(folder: Path = FOLDER, bench_folder: Path = BENCH_FOLDER) -> str:
     """The page as text, from the results of long runs and of benches in these folders."""
     parts = [_OPENING, table(folder, bench_folder), "## Layers\n"]
     parts += [_layer(name, layer, folder) for name, layer in LAYERS.items()]
-    parts += [_table("Invariants", "invariant", INVARIANTS), _table("Faults", "fault", FAULTS)]
+    parts += [
+        _table("Invariants", "invariant", INVARIANTS),
+        _table("Faults", "fault", FAULTS),
+        _table("Bad inputs", "bad input", BAD_INPUTS),
+        _table("Other refusals", "what is in the way", BESIDES),
+        _table("Security", "item", ITEMS),
+        _table("Rules", "rule", RULES),
+        _table("Promises", "promise", PROMISES),
+    ]
     return "\n".join(parts).rstrip("\n") + "\n"
 
 
@@ -74,9 +87,13 @@ def _said(figure: Any) -> str:
     return str(figure).replace("|", "\\|") or "none"
 
 
-def _table(title: str, what: str, places: Mapping[str, Place]) -> str:
-    lines = [f"## {title}", "", f"| | {what} | tested in |", "| --- | --- | --- |"]
-    lines += [f"| {name} | {place.what} | {_where(place)} |" for name, place in places.items()]
+def _table(title: str, what: str, places: _Rows) -> str:
+    answered = any(isinstance(place, BadInput) for place in places.values())
+    columns = ["", what, *(["answer"] if answered else []), "tested in"]
+    lines = [f"## {title}", "", _line(columns), _line(["---"] * len(columns))]
+    for name, place in places.items():
+        answer = [_answer(place)] if isinstance(place, BadInput) else []
+        lines.append(_line([name, place.what, *answer, _where(place)]))
     untested = [name for name, place in places.items() if not place.where]
     lines += [
         "",
@@ -86,14 +103,33 @@ def _table(title: str, what: str, places: Mapping[str, Place]) -> str:
     return "\n".join([*lines, ""])
 
 
-def _where(place: Place) -> str:
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _answer(bad: BadInput) -> str:
+    """Statuses, each with its codes; what is no refusal stands behind them."""
+    codes: dict[int, list[str]] = {}
+    for name in bad.codes:
+        codes.setdefault(CODES[name].http_status, []).append(f"`{name}`")
+    refusals = [f"{status} {', '.join(names)}" for status, names in codes.items()]
+    return "; ".join([*refusals, *([bad.answer] if bad.answer else [])]) or "not yet"
+
+
+def _where(place: Place | BadInput) -> str:
     if not place.where:
-        return "not yet"
+        return "not yet" + (f": {place.waits_for}" if place.waits_for else "")
     return _links(place.where) + (f" ({place.but})" if place.but else "")
 
 
-def _links(paths: tuple[str, ...]) -> str:
-    return ", ".join(f"[{path.removeprefix('tests/')}](../{path})" for path in paths)
+def _links(places: tuple[str, ...]) -> str:
+    """To files; a test is named by its own words, and leads to its file."""
+    links = []
+    for place in places:
+        path, _, test = place.partition("::")
+        said = test.removeprefix("test_").replace("_", " ") or path.removeprefix("tests/")
+        links.append(f"[{said}](../{path})")
+    return ", ".join(links)
 
 
 def _codes(commands: tuple[str, ...]) -> str:

@@ -1,4 +1,8 @@
-"""Which layer, invariant and fault is tested by which files. Nothing that is not there is named."""
+"""Which layer, invariant and fault is tested by which files. Nothing that is not there is named.
+
+The neighbours say it of bad inputs (`inputs`), of the security checklist (`security`) and of the rules and
+promises of the design (`rules`).
+"""
 
 from __future__ import annotations
 
@@ -16,11 +20,15 @@ class Layer(NamedTuple):
 
 
 class Place(NamedTuple):
-    """What is asked, and where it is tested; nowhere: it is not yet. `but` is what those tests leave out."""
+    """What is asked, and where it is tested: files, folders, or `file::test`.
+
+    Nowhere: it is not yet, and `waits_for` says for what. `but` is what those tests leave out.
+    """
 
     what: str
     where: tuple[str, ...]
     but: str = ""
+    waits_for: str = ""
 
 
 _CHECKOUT: Final = "tests/integration/checkout/test_"

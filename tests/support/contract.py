@@ -1,7 +1,8 @@
 """The public contract as tests see it: every declared operation, and how a refusal must look.
 
 `OPERATIONS` is what `entrypoints.serving` declares, made without any server, so that tests can be generated
-from it: an operation nobody thought of is in every table by itself. `refused` holds an answer to the one
+from it: an operation nobody thought of is in every table by itself. `SERVED` is what its application can be
+asked for, with what the HTTP layer adds. `refused` holds an answer to the one
 form a problem has. `nothing_changes` proves by reading that refused requests had no effect.
 """
 
@@ -20,10 +21,11 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from entrypoints.platform import Addresses, platform_for
-from entrypoints.serving import operations_of
+from entrypoints.serving import build, operations_of
 from kernel.codes import CODES
 from runtime.http.operations import Operation, Operations
 from runtime.http.problems import MEDIA_TYPE, PAGES
+from runtime.http.protocol import SWITCHBOARD
 from runtime.settings import load
 from tests.support.service import Answer, Service
 
@@ -43,17 +45,17 @@ _COUNTED: Final = (
 _PICTURE_AGE_S: Final = 0.06  # a picture of a seat map may be 0.05 s old
 
 
-def _declared() -> Sequence[Operations]:
-    async def declare(folder: Path) -> Sequence[Operations]:
+def _declared() -> tuple[Sequence[Operations], Sequence[Operation]]:
+    async def declare(folder: Path) -> tuple[Sequence[Operations], Sequence[Operation]]:
         nowhere = Addresses("redis://localhost:0", "postgresql://localhost:0/none", None)
         async with platform_for(load({}, data_dir=folder), nowhere) as platform:
-            return operations_of(platform)
+            return operations_of(platform), build(platform)[SWITCHBOARD].operations
 
     with tempfile.TemporaryDirectory() as folder:
         return asyncio.run(declare(Path(folder)))
 
 
-CONTEXTS: Final = _declared()
+CONTEXTS, SERVED = _declared()
 #: Every operation of the API, by its name.
 OPERATIONS: Final[Mapping[str, Operation]] = {
     operation.name: operation for context in CONTEXTS for operation in context

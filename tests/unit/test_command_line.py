@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,7 @@ from typer.testing import CliRunner
 from entrypoints import console
 from entrypoints.cli import app
 from entrypoints.console import BAD_SETTINGS, DOWN, FAILED, USAGE
+from runtime.paths import ROOT
 
 #: The public contract's verbs, and those that came with it.
 VERBS: Final = {
@@ -100,6 +103,23 @@ def nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(*words: str) -> Any:
     return CliRunner().invoke(app, list(words))
+
+
+@pytest.mark.parametrize(
+    ("how", "environment", "exit_code"),
+    [((), {}, 0), (("-O",), {}, BAD_SETTINGS), ((), {"PYTHONOPTIMIZE": "1"}, BAD_SETTINGS)],
+    ids=["control", "-O", "PYTHONOPTIMIZE"],
+)
+def test_r18_no_verb_runs_where_assertions_are_left_out(
+    how: tuple[str, ...], environment: dict[str, str], exit_code: int
+) -> None:
+    """A state that cannot be must stop whoever meets it; without assertions it would be worked on."""
+    command = [sys.executable, *how, "-m", "entrypoints.cli", "version"]
+    ended = subprocess.run(
+        command, env={**os.environ, **environment}, cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == exit_code, ended.stderr
+    assert ("assertions are off" in ended.stderr) == (exit_code != 0)
 
 
 def test_the_verbs_are_those_of_the_contract() -> None:

@@ -1,37 +1,89 @@
-"""The page about reliability says what is so: its files exist, its figures are those of the results."""
+"""The page about reliability says what is so: its tests exist, its figures are those of the results."""
 
 from __future__ import annotations
 
+import ast
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
+from kernel.codes import CODES
 from runtime.paths import ROOT
 from tests.reliability_page.__main__ import PAGE, page
+from tests.reliability_page.inputs import BAD_INPUTS, BESIDES
 from tests.reliability_page.places import FAULTS, INVARIANTS, LAYERS
+from tests.reliability_page.rules import PROMISES, RULES
+from tests.reliability_page.security import ITEMS
 from tests.reliability_page.targets import TARGETS, table
 from tests.support.results import keep, read
 
-_NAMED = sorted(
-    {path for place in (*LAYERS.values(), *INVARIANTS.values(), *FAULTS.values()) for path in place.where}
+_PLACES: Final = {**INVARIANTS, **FAULTS, **ITEMS, **RULES, **PROMISES}
+_INPUTS: Final = {**BAD_INPUTS, **BESIDES}
+_NAMED: Final = sorted(
+    {place for row in (*LAYERS.values(), *_PLACES.values(), *_INPUTS.values()) for place in row.where}
 )
 
 
-@pytest.mark.parametrize("path", _NAMED)
-def test_every_file_the_page_names_exists(path: str) -> None:
-    assert (ROOT / path).exists()
+def is_there(place: str) -> bool:
+    """Whether there is such a file or folder, and in it such a test."""
+    path, _, test = place.partition("::")
+    if not test:
+        return (ROOT / path).exists()
+    tree = ast.parse((ROOT / path).read_text())
+    return any(
+        isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == test for node in tree.body
+    )
+
+
+@pytest.mark.parametrize("place", _NAMED)
+def test_every_file_and_every_test_the_page_names_exists(place: str) -> None:
+    assert is_there(place)
+
+
+def test_control_a_test_that_is_not_there_is_missed() -> None:
+    assert not is_there("tests/unit/test_nothing.py")
+    assert not is_there("tests/unit/test_reliability_page.py::test_that_nobody_has_written")
+    assert not is_there("tests/unit/test_reliability_page.py::is_there()")
+
+
+@pytest.mark.parametrize("name", BAD_INPUTS.keys() | ITEMS.keys() | RULES.keys() | PROMISES.keys())
+def test_what_is_not_tested_yet_says_what_it_waits_for_and_nothing_else_does(name: str) -> None:
+    row = (BAD_INPUTS | ITEMS | RULES | PROMISES)[name]
+    assert bool(row.where) != bool(row.waits_for)
+
+
+def test_every_code_there_is_stands_in_a_row() -> None:
+    assert {code for row in _INPUTS.values() for code in row.codes} == CODES.keys()
+
+
+@pytest.mark.parametrize("name", [name for name, row in _INPUTS.items() if row.where])
+def test_a_code_of_a_row_is_named_by_one_of_its_tests(name: str) -> None:
+    files = "".join((ROOT / place.partition("::")[0]).read_text() for place in _INPUTS[name].where)
+    assert [code for code in _INPUTS[name].codes if f'"{code}"' not in files] == []
 
 
 def test_the_page_is_what_the_script_writes() -> None:
     assert PAGE.read_text() == page(), "run `make reliability-page`"
 
 
-def test_every_layer_invariant_and_fault_has_its_line() -> None:
-    assert list(LAYERS) == [f"L{number}" for number in range(1, 9)]
-    assert list(INVARIANTS) == [f"I{number}" for number in range(1, 17)]
-    assert list(FAULTS) == [f"F{number}" for number in range(1, 75)]
+@pytest.mark.parametrize(
+    ("letter", "rows", "count"),
+    [
+        ("L", LAYERS, 8),
+        ("I", INVARIANTS, 16),
+        ("F", FAULTS, 74),
+        ("B", BAD_INPUTS, 61),
+        ("S", ITEMS, 23),
+        ("R", RULES, 20),
+        ("P", PROMISES, 20),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_every_number_has_its_line(letter: str, rows: Mapping[str, object], count: int) -> None:
+    assert list(rows) == [f"{letter}{number}" for number in range(1, count + 1)]
 
 
 def test_a_run_that_has_not_been_made_is_said_to_be_missing(tmp_path: Path) -> None:

@@ -126,6 +126,24 @@ async def test_a_slow_way_keeps_the_order(scene: Any) -> None:
     assert echo.heard == said
 
 
+async def test_what_one_fault_takes_back_is_its_own(scene: Any) -> None:
+    """Two of a pair may strike the same way, and the shorter one ends first."""
+    way, echo, dial = scene
+    way.shut()
+    way.slow_down(random.Random(1), piece_s_max=0.001)
+    way.heal("slow")
+    assert await (await dial()).ask(b"one") == b"", "still shut"
+    way.half_open(random.Random(1), share=1.0)
+    way.heal("shut")
+    assert await (await dial()).ask(b"two", within_s=0.2) is None, "still half open"
+    way.lose_replies(random.Random(1), share=1.0)
+    way.heal("half_open")
+    assert await (await dial()).ask(b"three") == b"", "its reply is still lost"
+    assert echo.heard == [b"three"]
+    way.heal()
+    assert await (await dial()).ask(b"four") == b"four"
+
+
 async def test_who_calls_a_server_that_is_gone_is_hung_up_on(scene: Any) -> None:
     async with Way("127.0.0.1", 9) as nowhere:
         reader, writer = await asyncio.open_connection("127.0.0.1", nowhere.port)

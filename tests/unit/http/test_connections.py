@@ -35,6 +35,28 @@ async def test_b12_headers_have_a_size_and_a_number(site: Site, headers: bytes) 
     reply_of(await site.raw(GET + headers + b"\r\n")).is_problem("headers_too_large")
 
 
+BODY_IN_CHUNKS = POST + b'Transfer-Encoding: chunked\r\n\r\nc\r\n{"text":"x"}\r\n0\r\n'
+
+
+@pytest.mark.parametrize(
+    "trailers",
+    [
+        b"X-Large: " + b"a" * (HEADER_BYTES_MAX + 1) + b"\r\n",
+        b"".join(b"X-%d: a\r\n" % n for n in range(200)),
+    ],
+    ids=["large", "many"],
+)
+async def test_b12_what_stands_behind_a_body_has_a_size_and_a_number(site: Site, trailers: bytes) -> None:
+    raw = await site.raw(BODY_IN_CHUNKS + trailers + b"\r\n" + GET + b"\r\n")
+    assert raw.count(b"HTTP/1.1 ") == 1, "and what comes after it is no request"
+    reply_of(raw).is_problem("headers_too_large")
+
+
+async def test_b12_the_control_a_short_trailer_is_passed_over(site: Site) -> None:
+    raw = await site.raw(BODY_IN_CHUNKS + b"X: a\r\n\r\n" + GET + b"Connection: close\r\n\r\n")
+    assert re.findall(rb"HTTP/1.1 (\d+)", raw) == [b"200", b"200"]
+
+
 @pytest.mark.parametrize(
     "request_bytes",
     [

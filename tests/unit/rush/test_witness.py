@@ -54,6 +54,8 @@ def test_a_deadline_nobody_told_promises_nothing(evening: Evening) -> None:
         (Answer(503, unsure=True), True, False),
         (Answer(410, unsure=True), True, False),
         (Answer(404), True, False),
+        (Answer(409, {"code": "hold_lost"}), True, False),
+        (Answer(409, {"code": "hold_claimed"}), False, False),
         (Answer(410), False, False),
     ],
 )
