@@ -12,6 +12,7 @@ from checkout.log_redis import OrderLog
 from checkout.owners import owners
 from checkout.payments import PaymentService
 from checkout.ports import Gateway
+from checkout.reconciliation import BookStore, Reconciliation, Wholeness
 from checkout.refunds import RefundService
 from checkout.requests_redis import RequestGuard
 from checkout.routes import operations
@@ -24,6 +25,7 @@ from checkout.writer import LogLag, OrderWriter, WriterStore
 
 __all__ = [
     "GROUP",
+    "BookStore",
     "CheckoutStore",
     "Commits",
     "Completers",
@@ -34,11 +36,13 @@ __all__ = [
     "OrderService",
     "OrderWriter",
     "PaymentService",
+    "Reconciliation",
     "RefundService",
     "RequestGuard",
     "Throttle",
     "TicketReader",
     "TicketSigner",
+    "Wholeness",
     "WriterStore",
     "operations",
     "owners",

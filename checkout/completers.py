@@ -3,6 +3,11 @@
 Each is idempotent, each takes its work with `FOR UPDATE SKIP LOCKED` or repeats harmlessly, and the age
 of its oldest open item (`CheckoutStore.oldest_open`) is the real health signal. Freeing seats follows the
 rule of doubt: PostgreSQL gives them up first, Redis puts them on sale second.
+
+Four of them judge: they end claims, free seats, drive sales to an end, send money back. A PostgreSQL that
+was set back knows nothing of what was paid and returned since, and who judges by it ends what was sold. So
+these work for one server by name, when it has everything (`reconciliation/wholeness.py`), and every statement
+they begin with says which: not even who had looked before it was exchanged judges by the next one.
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ from typing import Final, TypeVar
 from checkout.fulfilment import Fulfilment
 from checkout.payments import PaymentService
 from checkout.ports import Gateway
+from checkout.reconciliation import Wholeness
 from checkout.refunds import RefundService
 from checkout.rows import OrderToFree
 from checkout.store import CheckoutStore
@@ -54,6 +60,7 @@ class Completers:
         payments: PaymentService,
         refunds: RefundService,
         fulfilment: Fulfilment,
+        wholeness: Wholeness,
     ) -> None:
         self._store = store
         self._inventory = inventory
@@ -61,12 +68,15 @@ class Completers:
         self._payments = payments
         self._refunds = refunds
         self._fulfilment = fulfilment
+        self._wholeness = wholeness
         #: Paid orders whose sale was put on the log here: when it may be again, and the pause after that.
         self._sold: dict[str, tuple[float, float]] = {}
 
     async def run(self) -> None:
         """Every job on its own, until cancelled: a gateway that hangs keeps no seat from sale."""
+        self._wholeness.doubt()
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._repeat(self._wholeness.look, INTERVAL_S))
             for job in (
                 self.expire_orders,
                 self.free_seats,
@@ -78,7 +88,7 @@ class Completers:
                 group.create_task(self._repeat(job, INTERVAL_S))
             group.create_task(self._repeat(self.drop_old_keys, HOUSEKEEPING_S))
 
-    async def _repeat(self, job: Callable[[], Awaitable[int]], interval_s: float) -> None:
+    async def _repeat(self, job: Callable[[], Awaitable[object]], interval_s: float) -> None:
         while True:
             await self._attempt(job.__name__, job())
             await asyncio.sleep(interval_s)
@@ -118,11 +128,12 @@ class Completers:
 
     async def expire_orders(self) -> int:
         """End claims past their deadline."""
-        return len(await self._store.expire_orders())
+        return len(await self._store.expire_orders(self._wholeness.server))
 
     async def free_seats(self) -> int:
         """Put given-up seats back on sale."""
-        waiting = [order for order in await self._store.orders_to_free() if order.state in _RETURNABLE]
+        given_up = await self._store.orders_to_free(self._wholeness.server)
+        waiting = [order for order in given_up if order.state in _RETURNABLE]
         freed = await self._each(waiting, "free_seats", self._free)
         if freed:
             await self._store.mark_freed(freed)
@@ -161,7 +172,7 @@ class Completers:
         patient = [order_id for order_id, (again_at_s, _) in self._sold.items() if now_s < again_at_s]
         if len(patient) >= PATIENT_MAX:
             return 0
-        waiting = await self._store.paid_unconfirmed(CONFIRM_AFTER_S, patient)
+        waiting = await self._store.paid_unconfirmed(CONFIRM_AFTER_S, patient, self._wholeness.server)
         for order_id in await self._each(waiting, "confirm_paid", self._fulfilment.confirm):
             _, pause_s = self._sold.get(order_id, (0.0, CONFIRM_AFTER_S))
             self._sold[order_id] = now_s + pause_s, min(2 * pause_s, CONFIRM_PAUSE_S_MAX)
@@ -169,7 +180,7 @@ class Completers:
 
     async def send_refunds(self) -> int:
         """Ask gateways for refunds they have not completed."""
-        waiting = await self._store.refunds_to_send()
+        waiting = await self._store.refunds_to_send(self._wholeness.server)
         await self._each(waiting, "send_refunds", self._refunds.send)
         return len(waiting)
 

@@ -103,3 +103,12 @@ class Order:
     tickets: tuple[Ticket, ...] = ()
     refunds: tuple[Refund, ...] = ()
     end_reason: str | None = None
+
+
+def refund_id_of(payment_id: str) -> str:
+    """The refund of a payment, whoever asks for it, why and how often, and whatever was forgotten meanwhile.
+
+    It is the gateway's idempotency key, so a payment goes back once.
+    """
+    material = f"refund {payment_id}"
+    return f"ref_{hashlib.sha256(material.encode()).hexdigest()[:26]}"

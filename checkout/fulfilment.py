@@ -12,9 +12,8 @@ after the order expired makes the same hold id, and what it holds may be other s
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
-from checkout.domain import Order
+from checkout.domain import Order, refund_id_of
 from checkout.entries import Confirm, encode
 from checkout.rows import PaidOrder
 from checkout.store import CheckoutStore
@@ -29,10 +28,9 @@ _log = logging.getLogger(__name__)
 class Fulfilment:
     """Confirms paid orders."""
 
-    def __init__(self, store: CheckoutStore, inventory: SeatInventory, new_id: Callable[[str], str]) -> None:
+    def __init__(self, store: CheckoutStore, inventory: SeatInventory) -> None:
         self._store = store
         self._inventory = inventory
-        self._new_id = new_id
 
     async def confirm(self, order_id: str, paid: PaidOrder | None = None) -> bool:
         """Put a paid order's sale on the log. False when it had to be cancelled and refunded.
@@ -96,7 +94,7 @@ class Fulfilment:
                 return
             await self._store.cancel_paid(connection, order_id, reason)
             for payment in await self._store.captured_payments(connection, order_id):
-                refund_id = self._new_id("ref")
+                refund_id = refund_id_of(payment.payment_id)
                 if await self._store.add_refund(connection, refund_id, payment, "unfulfillable"):
                     await self._store.post_entries(
                         connection,

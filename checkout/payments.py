@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 
 from checkout import errors
-from checkout.domain import Order, Payment, RequestKey
+from checkout.domain import Order, Payment, RequestKey, refund_id_of
 from checkout.fulfilment import Fulfilment
 from checkout.ports import Gateway, GatewayEvent, GatewayPayment
 from checkout.rows import Capture, LockedOrder, PaidOrder, PayableOrder
@@ -47,7 +47,6 @@ class PaymentService:
         refund_settled: Callable[[Connection, str, str], Awaitable[str]],
         find_order: Callable[[str, str], Awaitable[Order]],
         clock: Clock,
-        new_id: Callable[[str], str],
     ) -> None:
         self._store = store
         self._gateways = gateways
@@ -55,7 +54,6 @@ class PaymentService:
         self._refund_settled = refund_settled
         self._find_order = find_order
         self._clock = clock
-        self._new_id = new_id
 
     def gateway(self, name: str) -> Gateway:
         """The gateway of that name. Raises UnknownGateway."""
@@ -87,7 +85,7 @@ class PaymentService:
             payment_id=payment_id,
             order_id=order_id,
             amount=order.total,
-            expires_at=self._page_closes_at(order.pay_by),
+            expires_at=_page_closes_at(order),
             return_url=return_url,
         )
         payment = Payment(
@@ -115,7 +113,7 @@ class PaymentService:
                     return None
                 _must_be_payable(order, account_id)
                 await self._store.add_payment(connection, payment_id, order_id, gateway_name, order.total)
-                return PayableOrder(order.total, order.pay_by)
+                return PayableOrder(order.total, order.pay_by, order.now)
 
         payable = await attempt(add)
         if payable is not None:
@@ -135,7 +133,7 @@ class PaymentService:
         if event.kind == "payment.captured":
             paid = await self._store.take_capture(_as_capture(gateway_name, event))
             if paid is not None:
-                await self._confirm(paid.order_id, paid)
+                await self.confirm(paid.order_id, paid)
                 return
         else:
             await self._store.record_event(gateway_name, event.event_id, event.kind, event.raw)
@@ -148,16 +146,16 @@ class PaymentService:
             async with self._store.transaction() as connection:
                 if not await self._store.lock_event(connection, gateway_name, event.event_id):
                     return None
-                outcome, to_confirm = await self._take(connection, gateway_name, event)
+                outcome, to_confirm = await self.take(connection, gateway_name, event)
                 await self._store.close_event(connection, gateway_name, event.event_id, outcome)
             return to_confirm
 
-        await self._confirm(await attempt(take))
+        await self.confirm(await attempt(take))
 
-    async def _take(
+    async def take(
         self, connection: Connection, gateway_name: str, event: GatewayEvent
     ) -> tuple[str, str | None]:
-        """What came of an event, and the order that is to be confirmed now, if any."""
+        """What came of an event, and the order that is to be confirmed after the commit, if any."""
         match event.kind:
             case "payment.captured":
                 return await self._captured(connection, gateway_name, event)
@@ -170,7 +168,7 @@ class PaymentService:
             case _:
                 return "ignored", None
 
-    async def _confirm(self, order_id: str | None, paid: PaidOrder | None = None) -> None:
+    async def confirm(self, order_id: str | None, paid: PaidOrder | None = None) -> None:
         """Confirm what was just paid; if a store is away the completer will."""
         if order_id is None:
             return
@@ -194,18 +192,18 @@ class PaymentService:
             )
             return
         async with self._store.transaction() as connection:
-            _, to_confirm = await self._take(connection, payment.gateway, _as_event(found))
-        await self._confirm(to_confirm)
+            _, to_confirm = await self.take(connection, payment.gateway, _as_event(found))
+        await self.confirm(to_confirm)
 
     async def _reopen(self, gateway: Gateway, payment: Payment) -> None:
         """We crashed around `open_session`: repeating it finds the session, or makes the only one."""
-        order = await self._store.find_order(payment.order_id)
+        order = await self._store.payable_order(payment.order_id)
         assert order is not None, "an order is never deleted"
         session = await gateway.open_session(
             payment_id=payment.payment_id,
             order_id=payment.order_id,
             amount=payment.amount,
-            expires_at=self._page_closes_at(order.pay_by),
+            expires_at=_page_closes_at(order),
             return_url=None,
         )
         await self._store.reopen_payment(
@@ -238,7 +236,7 @@ class PaymentService:
             return "captured", payment.order_id
         order = await self._store.lock_order(connection, payment.order_id)
         reason = "unfulfillable" if order is not None and order.state == "cancelled" else "paid_twice"
-        refund_id = self._new_id("ref")
+        refund_id = refund_id_of(payment.payment_id)
         if await self._store.add_refund(connection, refund_id, payment, reason):
             await self._store.post_entries(
                 connection,
@@ -251,11 +249,6 @@ class PaymentService:
             )
         return "captured_again", None
 
-    def _page_closes_at(self, pay_by: datetime) -> datetime:
-        """When the gateway's page must close: before the claim does, so nobody pays too late (rule R12)."""
-        left = pay_by - self._clock.now()
-        return pay_by - min(timedelta(seconds=120), left / 4)
-
 
 def payment_id_for(request: RequestKey, order_id: str, gateway_name: str) -> str:
     """The payment of one request, the same however often it is repeated.
@@ -265,6 +258,14 @@ def payment_id_for(request: RequestKey, order_id: str, gateway_name: str) -> str
     """
     material = f"{request.account_id}\n{request.key}\n{order_id}\n{gateway_name}"
     return f"pay_{hashlib.sha256(material.encode()).hexdigest()[:26]}"
+
+
+def _page_closes_at(order: PayableOrder) -> datetime:
+    """When the gateway's page must close: before the claim does, so nobody pays too late (rule R12).
+
+    By the clock of PostgreSQL, which ends the claim. A worker's would give no time to pay, or too much.
+    """
+    return order.pay_by - min(timedelta(seconds=120), (order.pay_by - order.now) / 4)
 
 
 def _must_be_payable(order: LockedOrder, account_id: str) -> None:

@@ -27,6 +27,7 @@ from kernel.money import Money
 PaymentState = Literal["pending", "captured", "failed", "unknown"]
 RefundState = Literal["sent", "completed", "failed", "unknown"]
 EventKind = Literal["payment.captured", "payment.failed", "refund.completed", "refund.failed", "unknown"]
+MovementKind = Literal["capture", "refund"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,33 @@ class GatewayEvent:
     raw: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """One movement of money in the gateway's books: a capture, or a refund that was completed.
+
+    `reference` is our payment id or our refund id, `payment_id` and `order_id` are those of the payment it is
+    about, as we named them when its session was opened: all there is to go by when we have forgotten it.
+    `given_back` is how much of that payment went back or is about to, in minor units, as of now.
+    """
+
+    kind: MovementKind
+    reference: str
+    amount: Money
+    payment_ref: str
+    payment_id: str
+    order_id: str
+    given_back: int
+
+
+@dataclass(frozen=True, slots=True)
+class Movements:
+    """A stretch of a gateway's books; `cursor` is where the next one begins, also when this was the last."""
+
+    movements: tuple[Movement, ...]
+    cursor: str
+    is_last: bool
+
+
 class Gateway(Protocol):
     """Somebody who moves money for us."""
 
@@ -118,6 +146,13 @@ class Gateway(Protocol):
 
     async def find_refund(self, refund_id: str) -> GatewayRefund | None:
         """The present state of a refund by our id. Raises GatewayUnavailable."""
+
+    async def movements(self, after: str) -> Movements:
+        """What moved behind a cursor, in the order in which it did; from the beginning for ''.
+
+        A gateway that lists by time goes back a little and may name a movement twice. None is ever left out:
+        what is not listed yet comes behind the cursor. Raises GatewayUnavailable.
+        """
 
     def read_webhook(self, headers: Mapping[str, str], body: bytes, now: datetime) -> GatewayEvent:
         """Verify a delivery and read it; `body` is what arrived, byte for byte.

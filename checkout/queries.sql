@@ -96,8 +96,8 @@ SELECT ticket_id, order_id, account_id, showtime_id, seat_index, label, state
 FROM checkout.tickets WHERE ticket_id = $1::text;
 
 -- name: lock_order
--- An order, kept from changing until this transaction ends.
-SELECT order_id, showtime_id, account_id, state, currency, total, pay_by, now() >= pay_by AS overdue
+-- An order, kept from changing until this transaction ends; and the instant it is judged at.
+SELECT order_id, showtime_id, account_id, state, currency, total, pay_by, now() AS now
 FROM checkout.orders WHERE order_id = $1::text FOR UPDATE;
 
 -- name: add_payments
@@ -119,7 +119,11 @@ WITH payable AS (
   SELECT payment_id, order_id, gateway, 'initiated', total, currency FROM payable
   ON CONFLICT (payment_id) DO NOTHING
 )
-SELECT payment_id, total, currency, pay_by FROM payable;
+SELECT payment_id, total, currency, pay_by, now() AS now FROM payable;
+
+-- name: payable_order
+-- What an order asks for, whatever became of it.
+SELECT total, currency, pay_by, now() AS now FROM checkout.orders WHERE order_id = $1::text;
 
 -- name: add_payment
 -- An attempt to pay, before the gateway hears of it.
@@ -333,10 +337,12 @@ WHERE order_id = $1::text AND state = 'confirmed'
                   WHERE r.order_id = $1::text AND r.reason = 'asked' AND r.state <> 'completed');
 
 -- name: expire_orders
--- Claims past their deadline end; PostgreSQL's clock is the judge. Not those whose payment was lost.
+-- Claims past their deadline end; PostgreSQL's clock is the judge. Not those whose payment was lost. Here and in the
+-- other statements of completers that judge: nothing happens where another server answers than the one that is named.
 WITH due AS (
   SELECT order_id FROM checkout.orders
   WHERE state = 'pending_payment' AND pay_by < now() AND end_reason IS NULL
+    AND $1::text IN ('', (SELECT checkout.this_server()))
   ORDER BY pay_by LIMIT 500 FOR UPDATE SKIP LOCKED
 ), released AS (
   UPDATE checkout.seat_claims c SET state = 'released'
@@ -358,6 +364,7 @@ SELECT o.order_id, o.state, o.seats_given_up_at,
         WHERE l.order_id = o.order_id) AS keep
 FROM checkout.orders o
 WHERE o.seats_given_up_at IS NOT NULL AND o.seats_freed_at IS NULL
+  AND $1::text IN ('', (SELECT checkout.this_server()))
 ORDER BY o.seats_given_up_at LIMIT 200;
 
 -- name: mark_freed
@@ -370,6 +377,7 @@ WHERE o.order_id = done.order_id AND o.seats_given_up_at = done.given_up_at;
 -- Paid orders whose sale has not come back from the log, but for those that are waited for.
 SELECT order_id FROM checkout.orders
 WHERE state = 'paid' AND paid_at < now() - make_interval(secs => $1::float8) AND order_id <> ALL ($2::text[])
+  AND $3::text IN ('', (SELECT checkout.this_server()))
 ORDER BY paid_at LIMIT 200;
 
 -- name: payments_to_ask
@@ -403,9 +411,14 @@ WHERE p.payment_id = r.payment_id AND r.refund_id = ANY (ARRAY(  -- joined, it w
   WHERE state <> 'completed'
     AND (asked_at IS NULL OR asked_at < now() - make_interval(secs =>
       least(2 * 2 ^ least(asked_times, 9), CASE state WHEN 'failed' THEN 600 ELSE 60 END)))
+    AND $1::text IN ('', (SELECT checkout.this_server()))
   ORDER BY requested_at LIMIT 50 FOR UPDATE SKIP LOCKED))
 RETURNING r.refund_id, r.order_id, r.payment_id, r.state, r.reason, r.amount, r.currency,
           p.gateway, p.gateway_ref, r.requested_at < now() - interval '20 hours' AS is_old;
+
+-- name: issued_tickets
+-- How many tickets of an order open a door.
+SELECT count(*) FROM checkout.tickets WHERE order_id = $1::text AND state = 'issued';
 
 -- name: find_request_keys
 -- What some requests answered before.

@@ -8,14 +8,13 @@ fails stays open and is asked again with growing gaps: it is never silently clos
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from checkout import errors
-from checkout.domain import Order, Refund, RefundLine, RequestKey
+from checkout.domain import Order, Payment, Refund, RefundLine, RequestKey, refund_id_of
 from checkout.ports import Gateway, GatewayRefund
 from checkout.rows import RefundToSend
 from checkout.store import CheckoutStore
@@ -86,7 +85,6 @@ class RefundService:
         Raises what `quote` raises.
         """
         quote = await self.quote(account_id, order_id, ticket_ids)
-        refund_id = refund_id_for(request, order_id)
 
         async def note() -> Refund:
             async with self._store.transaction() as connection:
@@ -96,6 +94,7 @@ class RefundService:
                 if order.state != "confirmed" or not payments:
                     raise errors.AlreadyRefunded()
                 payment = payments[0]
+                refund_id = refund_id_of(payment.payment_id)
                 refund = Refund(
                     refund_id, order_id, payment.payment_id, "requested", "asked", quote.amount, quote.lines
                 )
@@ -150,6 +149,37 @@ class RefundService:
             refund_id=refund.refund_id, gateway_ref=item.gateway_ref, amount=refund.amount
         )
 
+    async def book(self, connection: Connection, payment: Payment, refund_id: str) -> bool:
+        """Write down a refund of a whole payment that its gateway made and we have forgotten.
+
+        What it was for follows from the order: the only money its tickets were sold for takes them along, the
+        only money of a sale that is not made yet ends it, and any other was money too much. False when there
+        is another refund of this payment.
+        """
+        order = await self._store.lock_order(connection, payment.order_id)
+        assert order is not None, "a payment has an order"
+        kept = await self._store.captured_payments(connection, order.order_id)
+        is_only = all(one.payment_id == payment.payment_id for one in kept)
+        tickets = await self._store.issued_tickets(connection, order.order_id) if is_only else 0
+        is_unmade = order.state == "cancelled" or (order.state == "paid" and is_only)
+        reason = "asked" if tickets else "unfulfillable" if is_unmade else "paid_twice"
+        if not await self._store.add_refund(connection, refund_id, payment, reason):
+            return False
+        if tickets:
+            await self._store.give_back_tickets(connection, refund_id, order.order_id)
+        elif is_unmade:
+            await self._store.cancel_paid(connection, order.order_id, "refunded")
+        await self._store.post_entries(
+            connection,
+            f"owed:{refund_id}",
+            debit="tickets_sold" if tickets else "open_payments",
+            credit="refunds_due",
+            amount=payment.amount,
+            order_id=order.order_id,
+            payment_id=payment.payment_id,
+        )
+        return True
+
     async def settle(self, connection: Connection, refund_id: str, state: str) -> str:
         """Take what the gateway says of a refund, once; answers what came of it."""
         found = await self._store.lock_refund(connection, refund_id)
@@ -186,9 +216,3 @@ def _must_be_all(issued: Sequence[str], asked: Sequence[str] | None) -> None:
                 }
             ]
         )
-
-
-def refund_id_for(request: RequestKey, order_id: str) -> str:
-    """The refund of one request, the same however often it is repeated."""
-    material = f"refund\n{request.account_id}\n{request.key}\n{order_id}"
-    return f"ref_{hashlib.sha256(material.encode()).hexdigest()[:26]}"

@@ -27,7 +27,7 @@ class StoredAnswer:
 
 @dataclass(frozen=True, slots=True)
 class LockedOrder:
-    """An order inside a transaction; `overdue` is PostgreSQL's judgement of its deadline."""
+    """An order inside a transaction, which began `now` by PostgreSQL's clock."""
 
     order_id: str
     showtime_id: str
@@ -35,7 +35,12 @@ class LockedOrder:
     state: str
     total: Money
     pay_by: datetime
-    overdue: bool
+    now: datetime
+
+    @property
+    def overdue(self) -> bool:
+        """Whether its deadline is over."""
+        return self.now >= self.pay_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +65,11 @@ class OrderToFree:
 
 @dataclass(frozen=True, slots=True)
 class PayableOrder:
-    """What an order that can be paid now asks for."""
+    """What an order asks for; `now` is PostgreSQL's, which judges deadlines."""
 
     total: Money
     pay_by: datetime
+    now: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +128,7 @@ def locked_order_of(row: Record) -> LockedOrder:
         state=row["state"],
         total=Money(row["total"], row["currency"]),
         pay_by=row["pay_by"],
-        overdue=row["overdue"],
+        now=row["now"],
     )
 
 

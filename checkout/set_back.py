@@ -10,19 +10,24 @@ on is given out again, and may be, in any order and any number of times.
 What was acknowledged is read first and PostgreSQL's positions afterwards, again where something seemed to be
 lost: positions only grow, so what was acknowledged before they are read is behind them.
 
-What does not come back this way is what never was on a log: payments, refunds, gateway events. Their gateway
-knows of them; an audit compares the books.
+What does not come back this way is what never was on a log: payments and refunds. Their gateway knows of
+them, and its books are compared with ours (`checkout/reconciliation`).
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from typing import Protocol
+from collections.abc import Iterable
+from typing import Final, Protocol
 
-from checkout.log_entries import log_position
+from checkout.entries import UNDECODABLE, EntryTooNew, decode
+from checkout.log_entries import LogEntry, Position, log_position
 from checkout.log_redis import OrderLog
+from kernel.ids import PARTITIONS
 
-NOWHERE = "0-0"
+NOWHERE: Final = "0-0"
+_LOOK_PAUSE_S: Final = 0.1
 
 _log = logging.getLogger(__name__)
 
@@ -67,3 +72,53 @@ async def feed_again(store: HasPositions, log: OrderLog) -> list[int]:
             partition,
         )
     return behind
+
+
+async def until_written(store: HasPositions, log: OrderLog) -> None:
+    """Have PostgreSQL given again what it lost, and wait until it has all that is on the logs now.
+
+    What comes meanwhile is not waited for, nor what only newer code can write. While positions move somebody
+    is writing; when they stand still, the logs are looked at again: what is missing may be lost by now. An
+    entry that another slot has in hand, behind one that is written, is not seen. Raises SeatsUnavailable,
+    PersistenceUnavailable.
+    """
+    await feed_again(store, log)
+    positions = await store.positions()
+    ends = await _ends(log, positions, range(PARTITIONS))
+    while ends:
+        await asyncio.sleep(_LOOK_PAUSE_S)
+        before, positions = positions, await store.positions()
+        if positions == before:
+            found = await _ends(log, positions, ends)
+            ends = {partition: min(end, ends[partition]) for partition, end in found.items()}
+        ends = {
+            partition: end
+            for partition, end in ends.items()
+            if log_position(positions.get(partition, NOWHERE)) < end
+        }
+
+
+async def _ends(log: OrderLog, positions: dict[int, str], partitions: Iterable[int]) -> dict[int, Position]:
+    """The last entry of each log that PostgreSQL has still to be given, if there is one."""
+    ends = {}
+    for partition in partitions:
+        log_id = positions.get(partition, NOWHERE)
+        ahead = [
+            log_position(entry.log_id)
+            for entry in await log.read_unsettled(partition, log_id)
+            if log_position(entry.log_id) > log_position(log_id) and _is_ours_to_write(entry)
+        ]
+        if ahead:
+            ends[partition] = max(ahead)
+    return ends
+
+
+def _is_ours_to_write(entry: LogEntry) -> bool:
+    """What never was an entry is put aside, which moves the position too."""
+    try:
+        decode(entry.data)
+    except EntryTooNew:
+        return False
+    except UNDECODABLE:
+        return True
+    return True

@@ -130,10 +130,17 @@ class CheckoutStore:
     async def _add_payments(self, payments: Sequence[tuple[str, ...]]) -> list[PayableOrder | None]:
         rows = await self._database.fetch(_SQL["add_payments"], *_columns(payments))
         payable = {
-            row["payment_id"]: PayableOrder(Money(row["total"], row["currency"]), row["pay_by"])
+            row["payment_id"]: PayableOrder(Money(row["total"], row["currency"]), row["pay_by"], row["now"])
             for row in rows
         }
         return [payable.get(payment_id) for payment_id, *_ in payments]
+
+    async def payable_order(self, order_id: str) -> PayableOrder | None:
+        """What an order asks for, whether or not it can still be paid."""
+        row = await self._database.fetchrow(_SQL["payable_order"], order_id)
+        if row is None:
+            return None
+        return PayableOrder(Money(row["total"], row["currency"]), row["pay_by"], row["now"])
 
     async def add_payment(
         self, connection: Connection, payment_id: str, order_id: str, gateway: str, amount: Money
@@ -312,6 +319,10 @@ class CheckoutStore:
         await connection.execute(_SQL["give_up_sold"], order_id)
         return voided
 
+    async def issued_tickets(self, connection: Connection, order_id: str) -> int:
+        """How many tickets of an order open a door."""
+        return int(await connection.fetchval(_SQL["issued_tickets"], order_id))
+
     async def find_refund(self, refund_id: str) -> Refund | None:
         row = await self._database.fetchrow(_SQL["find_refund"], refund_id)
         return None if row is None else refund_of(row)
@@ -327,20 +338,21 @@ class CheckoutStore:
     async def mark_refunded(self, connection: Connection, order_id: str) -> bool:
         return rows_changed(await connection.execute(_SQL["mark_refunded"], order_id)) == 1
 
-    async def refunds_to_send(self) -> list[RefundToSend]:
-        rows = await self._database.fetch(_SQL["refunds_to_send"])
+    async def refunds_to_send(self, server: str = "") -> list[RefundToSend]:
+        """Refunds to ask for now; of this server only, if one is named."""
+        rows = await self._database.fetch(_SQL["refunds_to_send"], server)
         return [
             RefundToSend(refund_of(row), row["gateway"], row["gateway_ref"], row["is_old"]) for row in rows
         ]
 
-    # Completers.
+    # Completers. Those who judge name the server they judge by, or none for any.
 
-    async def expire_orders(self) -> list[str]:
+    async def expire_orders(self, server: str = "") -> list[str]:
         """End claims past their deadline; answers their ids."""
-        return [row["order_id"] for row in await self._database.fetch(_SQL["expire_orders"])]
+        return [row["order_id"] for row in await self._database.fetch(_SQL["expire_orders"], server)]
 
-    async def orders_to_free(self) -> list[OrderToFree]:
-        rows = await self._database.fetch(_SQL["orders_to_free"])
+    async def orders_to_free(self, server: str = "") -> list[OrderToFree]:
+        rows = await self._database.fetch(_SQL["orders_to_free"], server)
         return [
             OrderToFree(row["order_id"], row["state"], row["seats_given_up_at"], tuple(row["keep"]))
             for row in rows
@@ -352,9 +364,11 @@ class CheckoutStore:
             _SQL["mark_freed"], [order.order_id for order in orders], [order.given_up_at for order in orders]
         )
 
-    async def paid_unconfirmed(self, older_than_s: float, but_not: Sequence[str] = ()) -> list[str]:
+    async def paid_unconfirmed(
+        self, older_than_s: float, but_not: Sequence[str] = (), server: str = ""
+    ) -> list[str]:
         """Paid orders whose sale has not come back from the log, some of them, the oldest first."""
-        rows = await self._database.fetch(_SQL["paid_unconfirmed"], older_than_s, list(but_not))
+        rows = await self._database.fetch(_SQL["paid_unconfirmed"], older_than_s, list(but_not), server)
         return [row["order_id"] for row in rows]
 
     async def oldest_open(self) -> dict[str, float]:

@@ -22,7 +22,7 @@ from checkout import Gateway
 from checkout.gateways import SandboxGateway, SigningKeys
 from entrypoints.fitness import Fitness
 from kernel.clock import SystemClock
-from kernel.ids import new_id, partition_of
+from kernel.ids import partition_of
 from runtime import keys
 from runtime.metrics import Measurements, Reading, counter, gauge
 from runtime.postgres import Database
@@ -228,7 +228,7 @@ class Platform:
 
     @cached_property
     def fulfilment(self) -> checkout.Fulfilment:
-        return checkout.Fulfilment(self.checkout_store, self.inventory, new_id)
+        return checkout.Fulfilment(self.checkout_store, self.inventory)
 
     @cached_property
     def refunds(self) -> checkout.RefundService:
@@ -246,7 +246,6 @@ class Platform:
             self.refunds.settle,
             lambda account_id, order_id: self.orders.find(account_id, order_id),
             self.clock,
-            new_id,
         )
 
     @cached_property
@@ -275,6 +274,23 @@ class Platform:
             self.payments,
             self.refunds,
             self.fulfilment,
+            self.wholeness,
+        )
+
+    @cached_property
+    def book_store(self) -> checkout.BookStore:
+        return checkout.BookStore(self.database)
+
+    @cached_property
+    def reconciliation(self) -> checkout.Reconciliation:
+        return checkout.Reconciliation(
+            self.book_store, self.checkout_store, self.order_log, self.gateways, self.payments, self.refunds
+        )
+
+    @cached_property
+    def wholeness(self) -> checkout.Wholeness:
+        return checkout.Wholeness(
+            self.book_store, self.checkout_store, self.order_log, self.reconciliation, self.clock
         )
 
     @cached_property

@@ -45,6 +45,13 @@ BEGIN
     USING ERRCODE = 'check_violation', CONSTRAINT = TG_NAME, SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME;
 END $$;
 
+CREATE FUNCTION checkout.this_server() RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+  SELECT oid || ' ' || extract(epoch FROM pg_postmaster_start_time())
+  FROM pg_database WHERE datname = current_database()
+$$;
+
 CREATE TABLE accounts.accounts (
     account_id text NOT NULL,
     display_name text NOT NULL,
@@ -176,6 +183,13 @@ CREATE TABLE checkout.gateway_events (
     received_at timestamp with time zone DEFAULT now() NOT NULL,
     processed_at timestamp with time zone,
     outcome text
+);
+
+CREATE TABLE checkout.gateway_positions (
+    gateway text NOT NULL,
+    cursor text NOT NULL,
+    whole_for text,
+    compared_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
 CREATE TABLE checkout.idempotency_keys (
@@ -441,6 +455,9 @@ ALTER TABLE ONLY checkout.fence_history
 
 ALTER TABLE ONLY checkout.gateway_events
     ADD CONSTRAINT gateway_events_pkey PRIMARY KEY (gateway, event_id);
+
+ALTER TABLE ONLY checkout.gateway_positions
+    ADD CONSTRAINT gateway_positions_pkey PRIMARY KEY (gateway);
 
 ALTER TABLE ONLY checkout.idempotency_keys
     ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (account_id, key);

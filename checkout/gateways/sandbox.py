@@ -34,6 +34,9 @@ from checkout.ports import (
     GatewayPayment,
     GatewayRefund,
     GatewaySession,
+    Movement,
+    MovementKind,
+    Movements,
     PaymentState,
     RefundState,
 )
@@ -99,6 +102,22 @@ class _Refunds(msgspec.Struct):
     data: list[_Refund]
 
 
+class _Entry(_Thing):
+    """A line of its books."""
+
+    number: Annotated[int, msgspec.Meta(ge=1)]
+    kind: MovementKind
+    payment: _Name
+    payment_reference: _Name
+    order_id: _Name
+    payment_refunded: _Amount
+
+
+class _Entries(msgspec.Struct):
+    data: list[_Entry]
+    next_cursor: _Name | None
+
+
 class _Event(msgspec.Struct):
     type: str
     data: _Thing
@@ -110,7 +129,7 @@ class _Refusal(msgspec.Struct):
     code: _Name
 
 
-_Reply = TypeVar("_Reply", _Payment, _Refund, _Refunds)
+_Reply = TypeVar("_Reply", _Payment, _Refund, _Refunds, _Entries)
 
 
 class _NoReply(Exception):
@@ -235,6 +254,32 @@ class SandboxGateway:
         except _NoReply as silence:
             raise _unavailable("find_refund", silence) from silence
         return _as_refund(reply.data[0]) if reply.data else None
+
+    async def movements(self, after: str) -> Movements:
+        """See `Gateway.movements`. Its cursor is the number of the line that was read last."""
+        after = after or "0"
+        try:
+            reply = await self._ask(_Entries, "GET", f"/v1/books?cursor={quote(after, safe='')}")
+            if isinstance(reply, _Refusal):
+                raise _NoReply(f"refused: {reply.code}")
+        except _NoReply as silence:
+            raise _unavailable("movements", silence) from silence
+        return Movements(
+            movements=tuple(
+                Movement(
+                    kind=entry.kind,
+                    reference=entry.reference,
+                    amount=entry.money,
+                    payment_ref=entry.payment,
+                    payment_id=entry.payment_reference,
+                    order_id=entry.order_id,
+                    given_back=entry.payment_refunded,
+                )
+                for entry in reply.data
+            ),
+            cursor=str(reply.data[-1].number) if reply.data else after,
+            is_last=reply.next_cursor is None,
+        )
 
     def read_webhook(self, headers: Mapping[str, str], body: bytes, now: datetime) -> GatewayEvent:
         """See `Gateway.read_webhook`."""

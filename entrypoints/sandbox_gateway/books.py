@@ -44,6 +44,17 @@ _PAYMENT_COLUMNS: Final = (
 _REFUND_COLUMNS: Final = (
     "gateway_ref, reference, payment, amount, currency, state, created_at_ms, settled_at_ms"
 )
+_ENTRY_FIELDS: Final = (
+    *("number", "kind", "gateway_ref", "reference", "amount", "currency", "at"),
+    *("payment", "payment_reference", "order_id", "payment_refunded"),
+)
+_ENTRIES_BEHIND: Final = (
+    "SELECT e.number, e.kind, e.gateway_ref, e.reference, e.amount, e.currency, e.at_ms,"
+    " p.gateway_ref, p.reference, p.order_id, p.refunded"
+    " FROM entries e LEFT JOIN refunds r ON e.kind = 'refund' AND r.gateway_ref = e.gateway_ref"
+    " JOIN payments p ON p.gateway_ref = coalesce(r.payment, e.gateway_ref)"
+    " WHERE e.number > ? ORDER BY e.number LIMIT ?"
+)
 
 
 class Books:
@@ -246,22 +257,10 @@ class Books:
         return events, next_due_ms
 
     def page(self, after: int, limit: int) -> Page:
-        """The lines behind number `after`."""
+        """The lines behind number `after`, each with the payment it is about as that stands now."""
         entries = [
-            {
-                "number": number,
-                "kind": kind,
-                "gateway_ref": gateway_ref,
-                "reference": reference,
-                "amount": amount,
-                "currency": currency,
-                "at": rfc3339(from_ms(at_ms)),
-            }
-            for number, kind, gateway_ref, reference, amount, currency, at_ms in self._books.execute(
-                "SELECT number, kind, gateway_ref, reference, amount, currency, at_ms FROM entries"
-                " WHERE number > ? ORDER BY number LIMIT ?",
-                (after, limit + 1),
-            )
+            dict(zip(_ENTRY_FIELDS, row, strict=True)) | {"at": rfc3339(from_ms(row[6]))}
+            for row in self._books.execute(_ENTRIES_BEHIND, (after, limit + 1))
         ]
         totals = [
             dict(zip(("currency", "captured", "refunded", "captures", "refunds"), row, strict=True))

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.sandbox_town import SECRET, SHOP_PAGE, Town, town_in
+from tests.support.sandbox_town import PRICE, SECRET, SHOP_PAGE, Town, town_in
 
 
 @pytest.fixture
@@ -36,6 +36,22 @@ async def test_the_book_is_read_in_pages_and_adds_up(town: Town) -> None:
     assert [entry["reference"] for entry in seen] == [f"pay_{number}" for number in range(5)]
     assert sum(entry["amount"] for entry in seen) == page["totals"][0]["captured"]
     assert (await town.ask("GET", "/v1/books?cursor=x"))[1]["code"] == "invalid_cursor"
+
+
+async def test_the_shop_lists_what_moved_with_the_payment_it_is_about(town: Town) -> None:
+    sessions = [await town.captured(f"pay_{number}") for number in range(120)]
+    await town.gateway.refund(refund_id="ref_1", gateway_ref=sessions[0].gateway_ref, amount=PRICE)
+    first = await town.gateway.movements("")
+    second = await town.gateway.movements(first.cursor)
+    assert (len(first.movements), first.is_last) == (100, False)
+    assert (len(second.movements), second.is_last) == (21, True)
+    paid, back = first.movements[0], second.movements[-1]
+    assert (paid.kind, paid.reference, paid.given_back) == ("capture", "pay_0", PRICE.amount)
+    assert (back.kind, back.reference, back.amount) == ("refund", "ref_1", PRICE)
+    assert (back.payment_ref, back.payment_id, back.order_id) == (sessions[0].gateway_ref, "pay_0", "ord_1")
+    assert {one.given_back for one in first.movements[1:]} == {0}
+    nothing = await town.gateway.movements(second.cursor)
+    assert (nothing.movements, nothing.cursor, nothing.is_last) == ((), second.cursor, True)
 
 
 async def test_people_pay_on_a_page_and_return_to_the_shop(town: Town) -> None:

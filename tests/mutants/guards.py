@@ -19,6 +19,7 @@ _NEWEST_WORD: Final = (
 )
 _BACKUPS: Final = "integration/postgres/test_backups.py::"
 _DAMAGED: Final = f"{_BACKUPS}test_what_is_not_a_whole_backup_for_this_place_is_refused_and_changes_nothing"
+_RECONCILED: Final = f"{_CHECKOUT}test_reconciliation.py::"
 
 _SCRIPTS: Final = (
     Mutant(
@@ -332,6 +333,60 @@ _FENCE: Final = (
     ),
 )
 
+_FORGOTTEN: Final = (
+    Mutant(
+        "nobody compares the gateways' books with ours",
+        "checkout/reconciliation/wholeness.py",
+        "        await self._reconciliation.compare()\n",
+        "",
+        (f"{_RECONCILED}test_everybody_who_paid_has_his_ticket_or_his_money_again",),
+    ),
+    Mutant(
+        "completers judge by whatever PostgreSQL answers",
+        "checkout/completers.py",
+        "        self._wholeness.doubt()\n",
+        "",
+        (f"{_RECONCILED}test_nobody_ends_an_order_before_the_logs_were_given_again",),
+    ),
+    Mutant(
+        "who has looked at one server ends claims at the next",
+        "checkout/queries.sql",
+        "pay_by < now() AND end_reason IS NULL\n    AND $1::text IN ('', (SELECT checkout.this_server()))\n",
+        "pay_by < now() AND end_reason IS NULL AND $1::text IS NOT NULL\n",
+        (f"{_RECONCILED}test_who_has_looked_at_one_server_judges_by_no_other",),
+    ),
+    Mutant(
+        "the place in a gateway's books moves on whatever server answers",
+        "checkout/reconciliation/queries.sql",
+        "WHERE $4::text = checkout.this_server()\n  AND (",
+        "WHERE (",
+        (f"{_RECONCILED}test_a_comparison_never_moves_the_place_past_what_another_server_forgot",),
+    ),
+    Mutant(
+        "what has gone back is put right in its turn",
+        "checkout/reconciliation/service.py",
+        "    return movement.given_back >= movement.amount.amount\n",
+        "    return False\n",
+        (f"{_RECONCILED}test_what_went_back_pays_for_nothing_though_it_moved_first",),
+    ),
+    Mutant(
+        "a refund that was forgotten has another key",
+        "checkout/domain.py",
+        "{hashlib.sha256(material.encode()).hexdigest()[:26]}",
+        "{hashlib.sha256(material.encode() + __import__('os').urandom(8)).hexdigest()[:26]}",
+        (f"{_RECONCILED}test_asked_back_again_after_it_was_forgotten_it_has_the_same_key",),
+    ),
+    Mutant(
+        "a gateway's page closes by the worker's own clock",
+        "checkout/payments.py",
+        "            expires_at=_page_closes_at(order),\n            return_url=return_url,\n",
+        "            expires_at=_page_closes_at(\n"
+        "                PayableOrder(order.total, order.pay_by, self._clock.now())\n"
+        "            ),\n            return_url=return_url,\n",
+        (f"{_CHECKOUT}test_wrong_clocks.py::test_a_page_to_pay_on_closes_by_postgresqls_clock",),
+    ),
+)
+
 _MONEY: Final = (
     Mutant(
         "a webhook is answered before it is committed",
@@ -390,13 +445,13 @@ _MONEY: Final = (
     Mutant(
         "seats go back on sale before PostgreSQL has given them up",
         "checkout/completers.py",
-        "        return len(await self._store.expire_orders())",
+        "        return len(await self._store.expire_orders(self._wholeness.server))",
         '        overdue = "SELECT order_id FROM checkout.orders WHERE pay_by < now()"\n'
         "        for row in await self._store._database.fetch(overdue):\n"
         "            await self._inventory.return_seats(\n"
         '                hold_id_of(row["order_id"]), states=frozenset({"claimed"})\n'
         "            )\n"
-        "        return len(await self._store.expire_orders())",
+        "        return len(await self._store.expire_orders(self._wholeness.server))",
         (f"{_CHECKOUT}test_completers.py::test_an_unpaid_order_ends_by_postgres_clock_and_its_seats_return",),
     ),
 )
@@ -529,4 +584,4 @@ _LOG: Final = (
     ),
 )
 
-GUARDS: Final = (*_SCRIPTS, *_GATE, *_SENTINELS, *_ORDERS, *_FENCE, *_MONEY, *_RESTORING, *_LOG)
+GUARDS: Final = (*_SCRIPTS, *_GATE, *_SENTINELS, *_ORDERS, *_FENCE, *_FORGOTTEN, *_MONEY, *_RESTORING, *_LOG)

@@ -222,7 +222,15 @@ FAULTS: Final[dict[str, Place]] = {
     "F32": Place("the disk of its log is full", (f"{_POSTGRES}full_disk.py",)),
     "F33": Place("PostgreSQL is frozen", (_FAULTS,)),
     "F34": Place("its data folder is destroyed", (f"{_E2E}drill.py", f"{_POSTGRES}backups.py")),
-    "F35": Place("PostgreSQL is set back", (_GATE, f"{_CHECKOUT}set_back.py")),
+    "F35": Place(
+        "PostgreSQL is set back",
+        (
+            _GATE,
+            f"{_CHECKOUT}set_back.py",
+            f"{_CHECKOUT}reconciliation.py",
+            f"{_AUDIT}forgotten_money.py",
+        ),
+    ),
     "F36": Place("a wait for the standby is cut short", (_STANDBY,)),
     "F37": Place("the standby is away", (_STANDBY, f"{_POSTGRES}failover.py")),
     "F38": Place("deadlocks and lost races", (f"{_POSTGRES}conflicts.py", f"{_CHECKOUT}lost_races.py")),

@@ -15,7 +15,16 @@ from typing import Any, Final, TypeVar
 import orjson
 
 from checkout.errors import GatewayUnavailable
-from checkout.ports import GatewayEvent, GatewayPayment, GatewayRefund, GatewaySession, RefundState
+from checkout.ports import (
+    GatewayEvent,
+    GatewayPayment,
+    GatewayRefund,
+    GatewaySession,
+    Movement,
+    MovementKind,
+    Movements,
+    RefundState,
+)
 from kernel.money import Money
 from tests.simulation.world import Lost, Process, Wire, World
 
@@ -23,6 +32,8 @@ NAME: Final = "paper"
 PATIENCE_S: Final = 5.0
 #: It tries this often to deliver; then we have to ask.
 DELIVERIES_MAX: Final = 5
+#: Lines of its books in one answer.
+PAGE_LINES: Final = 4
 
 T = TypeVar("T")
 Webhook = tuple[str, bytes]
@@ -36,6 +47,7 @@ class Session:
     gateway_ref: str
     amount: Money
     expires_at: datetime
+    order_id: str
     state: str = "pending"
     refunded: int = 0
 
@@ -48,6 +60,7 @@ class PaidBack:
     gateway_ref: str
     amount: Money
     state: RefundState
+    of: Session
 
 
 @dataclass
@@ -58,6 +71,8 @@ class GatewayServer:
     deliver: Callable[[Webhook], Awaitable[bool]]
     sessions: dict[str, Session] = field(default_factory=dict)
     refunds: dict[str, PaidBack] = field(default_factory=dict)
+    #: One line for each movement: what kind, whose payment, under which name, how much.
+    book: list[tuple[MovementKind, Session, str, Money]] = field(default_factory=list)
     is_away: bool = False
     _events: int = 0
 
@@ -66,10 +81,12 @@ class GatewayServer:
 
     # What we ask of it
 
-    def open_session(self, payment_id: str, amount: Money, expires_at: datetime) -> GatewaySession:
+    def open_session(
+        self, payment_id: str, order_id: str, amount: Money, expires_at: datetime
+    ) -> GatewaySession:
         session = self.sessions.get(payment_id)
         if session is None:
-            session = Session(payment_id, f"ppr_{payment_id[4:]}", amount, expires_at)
+            session = Session(payment_id, f"ppr_{payment_id[4:]}", amount, expires_at, order_id)
             self.sessions[payment_id] = session
         url = f"https://paper.example/{session.gateway_ref}"
         return GatewaySession(session.gateway_ref, url, None, "pending")
@@ -96,16 +113,32 @@ class GatewayServer:
             state: RefundState = dice.choice(["completed", "completed", "sent", "failed"])
             if self.world.calm and state == "failed":
                 state = "completed"
-            known = self.refunds[refund_id] = PaidBack(refund_id, f"rfd_{refund_id[4:]}", amount, state)
+            ref = f"rfd_{refund_id[4:]}"
+            known = self.refunds[refund_id] = PaidBack(refund_id, ref, amount, state, session)
             if state != "failed":
                 session.refunded += amount.amount
+            if state == "completed":
+                self.book.append(("refund", session, refund_id, amount))
             if state == "sent":
                 self.world.later(dice.uniform(0.1, 8.0), self._complete, known)
         return GatewayRefund(known.gateway_ref, refund_id, known.state, known.amount)
 
     def _complete(self, refund: PaidBack) -> None:
         refund.state = "completed"
+        self.book.append(("refund", refund.of, refund.refund_id, refund.amount))
         self._tell("refund.completed", refund.refund_id, refund.gateway_ref, refund.amount)
+
+    def movements(self, after: str) -> Movements:
+        begin = int(after or 0)
+        lines = self.book[begin : begin + PAGE_LINES]
+        return Movements(
+            tuple(
+                Movement(kind, name, amount, of.gateway_ref, of.payment_id, of.order_id, of.refunded)
+                for kind, of, name, amount in lines
+            ),
+            str(begin + len(lines)),
+            begin + len(lines) == len(self.book),
+        )
 
     # What people do on its page
 
@@ -115,6 +148,7 @@ class GatewayServer:
         if session is None or session.state == "captured" or session.expires_at <= self.world.now:
             return False
         session.state = "captured"
+        self.book.append(("capture", session, payment_id, session.amount))
         self._tell("payment.captured", payment_id, session.gateway_ref, session.amount)
         return True
 
@@ -168,7 +202,9 @@ class Adapter:
     ) -> GatewaySession:
         try:
             return await self._ask(
-                "pay", "open_session", lambda: self._server.open_session(payment_id, amount, expires_at)
+                "pay",
+                "open_session",
+                lambda: self._server.open_session(payment_id, order_id, amount, expires_at),
             )
         except Lost as error:
             raise GatewayUnavailable("open_session") from error
@@ -198,6 +234,12 @@ class Adapter:
             return await self._ask("refund", "find_refund", work)
         except Lost as error:
             raise GatewayUnavailable("find_refund") from error
+
+    async def movements(self, after: str) -> Movements:
+        try:
+            return await self._ask("read", "movements", lambda: self._server.movements(after))
+        except Lost as error:
+            raise GatewayUnavailable("movements") from error
 
     def read_webhook(self, headers: Mapping[str, str], body: bytes, now: datetime) -> GatewayEvent:
         """Signatures are looked at elsewhere; here a delivery is what it says it is."""

@@ -26,6 +26,7 @@ from typing import Any, Final
 import orjson
 
 from checkout import (
+    BookStore,
     CheckoutStore,
     Commits,
     Completers,
@@ -34,7 +35,9 @@ from checkout import (
     OrderService,
     OrderWriter,
     PaymentService,
+    Reconciliation,
     RefundService,
+    Wholeness,
     WriterStore,
     owners,
     set_back,
@@ -72,6 +75,7 @@ SETTLED_WITHIN_S: Final = 400.0
 #: Events of a history that are kept in words.
 TAIL: Final = 200
 _COUNT_PARTITIONS: Final = (
+    "checkout.set_back",
     "checkout.log_redis",
     "reservation.gate",
     "reservation.rebuild",
@@ -175,7 +179,7 @@ class Role:
         self.writer = OrderWriter(
             self.log, WriterStore(database, copy_orders_min=house.copy_orders_min), clock
         )
-        fulfilment = Fulfilment(store, self.inventory, world.new_id)
+        fulfilment = Fulfilment(store, self.inventory)
 
         async def starts_at(showtime_id: str) -> datetime | None:
             return world.now + timedelta(days=7)
@@ -205,9 +209,14 @@ class Role:
         )
         self.refunds = RefundService(store, gateways, starts_at, clock)
         self.payments = PaymentService(
-            store, gateways, fulfilment, self.refunds.settle, self.orders.find, clock, world.new_id
+            store, gateways, fulfilment, self.refunds.settle, self.orders.find, clock
         )
-        self.completers = Completers(store, self.inventory, gateways, self.payments, self.refunds, fulfilment)
+        books = BookStore(database)
+        reconciliation = Reconciliation(books, store, self.log, gateways, self.payments, self.refunds)
+        wholeness = Wholeness(books, store, self.log, reconciliation, clock)
+        self.completers = Completers(
+            store, self.inventory, gateways, self.payments, self.refunds, fulfilment, wholeness
+        )
         self.rebuilder = Rebuilder(seat_store, self.inventory, self.runner, who_owns, lacking, clock)
         self.reaper = Reaper(
             self.inventory, self.runner, self.rebuilder, sales, clock, hold_ttl_ms=house.hold_ttl_ms

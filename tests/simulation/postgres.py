@@ -45,6 +45,7 @@ KEYS: Final[dict[str, tuple[str, ...]]] = {
     "gateway_events": ("gateway", "event_id"),
     "dead_letters": ("partition", "log_id"),
     "writer_positions": ("partition",),
+    "gateway_positions": ("gateway",),
     "claim_fence": ("one",),
     "awaited_claims": ("order_id", "epoch"),
     "fence_history": ("partition", "epoch"),

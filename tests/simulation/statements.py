@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import asyncpg
 
+import checkout.reconciliation.store
 import checkout.store
 import checkout.writer.store
 import reservation.store
@@ -23,6 +24,7 @@ from tests.simulation.postgres import Handler, Row, View
 from tests.simulation.world import BEGINNING
 
 ORDERS: Final = load_queries(checkout.store.__file__)
+BOOKS: Final = load_queries(checkout.reconciliation.store.__file__)
 WRITER: Final = load_queries(checkout.writer.store.__file__)
 SEATS: Final = load_queries(reservation.store.__file__)
 
@@ -363,7 +365,7 @@ def _whole(v: View, order: Row) -> Row:
 @_means(ORDERS, "lock_order")
 def lock_order(v: View, order_id: str) -> list[Row]:
     order = v.locked("orders", order_id)
-    return [] if order is None else [{**order, "overdue": v.now >= order["pay_by"]}]
+    return [] if order is None else [{**order, "now": v.now}]
 
 
 @_means(ORDERS, "find_request_keys")
@@ -402,9 +404,15 @@ def add_payments(v: View, *columns: Any) -> list[Row]:
             or not v.holds("orders", (asked["order_id"],), skip=True)
         ):
             continue
-        payable.append({**order, "payment_id": asked["payment_id"]})
+        payable.append({**order, "payment_id": asked["payment_id"], "now": v.now})
         _add_payment(v, asked["payment_id"], order, asked["gateway"], order["total"], order["currency"])
     return payable
+
+
+@_means(ORDERS, "payable_order", "pay")
+def payable_order(v: View, order_id: str) -> list[Row]:
+    order = v.get("orders", order_id)
+    return [] if order is None else [{**order, "now": v.now}]
 
 
 def _add_payment(v: View, payment_id: str, order: Row, gateway: str, amount: int, currency: str) -> bool:
@@ -671,6 +679,11 @@ def give_up_sold(v: View, order_id: str) -> int:
     return 1
 
 
+@_means(ORDERS, "issued_tickets", "refund")
+def issued_tickets(v: View, order_id: str) -> list[Row]:
+    return [{"count": sum(ticket["state"] == "issued" for ticket in v.of_order("tickets", order_id))}]
+
+
 @_means(ORDERS, "find_refund")
 def find_refund(v: View, refund_id: str) -> list[Row]:
     row = v.get("refunds", refund_id)
@@ -713,7 +726,9 @@ def mark_refunded(v: View, order_id: str) -> int:
 
 
 @_means(ORDERS, "expire_orders", "expire")
-def expire_orders(v: View) -> list[Row]:
+def expire_orders(v: View, server: str) -> list[Row]:
+    if server not in ("", SERVER):
+        return []
     due = [o for o in v.all("orders") if o["state"] == "pending_payment" and o["pay_by"] < v.now]
     due = [order for order in due if order["end_reason"] is None]
     ended = []
@@ -727,7 +742,9 @@ def expire_orders(v: View) -> list[Row]:
 
 
 @_means(ORDERS, "orders_to_free", "free")
-def orders_to_free(v: View) -> list[Row]:
+def orders_to_free(v: View, server: str) -> list[Row]:
+    if server not in ("", SERVER):
+        return []
     waiting = [o for o in v.all("orders") if o["seats_given_up_at"] and not o["seats_freed_at"]]
     rows = []
     for order in sorted(waiting, key=lambda one: one["seats_given_up_at"])[:200]:
@@ -756,7 +773,9 @@ def mark_freed(v: View, order_ids: Sequence[str], given_up_at: Sequence[datetime
 
 
 @_means(ORDERS, "paid_unconfirmed")
-def paid_unconfirmed(v: View, older_than_s: float, but_not: Sequence[str]) -> list[Row]:
+def paid_unconfirmed(v: View, older_than_s: float, but_not: Sequence[str], server: str) -> list[Row]:
+    if server not in ("", SERVER):
+        return []
     before = v.now - timedelta(seconds=older_than_s)
     rows = [o for o in v.all("orders") if o["state"] == "paid" and o["paid_at"] < before]
     rows = [row for row in rows if row["order_id"] not in but_not]
@@ -804,7 +823,9 @@ def failed_payments_to_ask(v: View) -> list[Row]:
 
 
 @_means(ORDERS, "refunds_to_send", "refund")
-def refunds_to_send(v: View) -> list[Row]:
+def refunds_to_send(v: View, server: str) -> list[Row]:
+    if server not in ("", SERVER):
+        return []
     rows = [
         row
         for row in v.all("refunds")
@@ -821,6 +842,58 @@ def refunds_to_send(v: View) -> list[Row]:
         is_old = refund["requested_at"] < v.now - timedelta(hours=20)
         found.append({**refund, **of_payment, "is_old": is_old})
     return found
+
+
+# The books of gateways
+
+
+@_means(BOOKS, "this_server")
+def server_of_completers(v: View) -> list[Row]:
+    return [{"this_server": SERVER}]
+
+
+@_means(BOOKS, "gateway_position")
+def gateway_position(v: View, gateway: str) -> list[Row]:
+    row = v.get("gateway_positions", gateway)
+    return [] if row is None else [row]
+
+
+@_means(BOOKS, "move_gateway_position", "capture")
+def move_gateway_position(v: View, gateway: str, *words: Any) -> list[Row]:
+    before, after, server, is_end = words
+    known = v.locked("gateway_positions", gateway)
+    if server != SERVER or before != ("" if known is None else known["cursor"]):
+        return []
+    whole_for = server if is_end else known and known["whole_for"]
+    row = {"gateway": gateway, "cursor": after, "whole_for": whole_for}
+    v.put("gateway_positions", row)
+    return [row]
+
+
+@_means(BOOKS, "missing_movements", "capture")
+def missing_movements(v: View, kinds: Sequence[str], references: Sequence[str]) -> list[Row]:
+    found = []
+    for kind, reference in zip(kinds, references, strict=True):
+        table, end = ("payments", "captured") if kind == "capture" else ("refunds", "completed")
+        if (v.get(table, reference) or {}).get("state") != end:
+            found.append({"kind": kind, "reference": reference})
+    return found
+
+
+@_means(BOOKS, "record_payment", "capture")
+def record_payment(v: View, payment_id: str, order_id: str, gateway: str) -> int:
+    order = v.get("orders", order_id)
+    if order is None:
+        return 0
+    return int(_add_payment(v, payment_id, order, gateway, order["total"], order["currency"]))
+
+
+@_means(BOOKS, "record_lost_order", "capture")
+def record_lost_order(v: View, order_id: str, showtime_id: str, currency: str, total: int) -> int:
+    order = {"order_id": order_id, "showtime_id": showtime_id, "account_id": "", "epoch": 0}
+    order |= {"state": "cancelled", "currency": currency, "total": total, "pay_by": v.now}
+    order |= {"ended_at": v.now, "end_reason": "order_lost", "seats_given_up_at": v.now}
+    return int(v.add("orders", _new_order(v, order)))
 
 
 # Seats

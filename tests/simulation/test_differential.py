@@ -21,10 +21,11 @@ from typing import Any
 import pytest
 
 import checkout.log_redis
-from checkout import CheckoutStore, OrderLog, WriterStore
+from checkout import BookStore, CheckoutStore, OrderLog, WriterStore
 from checkout.domain import Payment, RequestKey
 from checkout.entries import Claim, Confirm
 from checkout.log_entries import LogEntry
+from checkout.ports import Movement
 from checkout.rows import Capture
 from checkout.writer.batch import Batch, Item
 from checkout.writer.store import EntryRefused
@@ -37,7 +38,7 @@ from runtime.redis_link import Nodes, ScriptRunner, connect
 from tests.simulation import postgres, seats
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.postgres import KEYS, Postgres
-from tests.simulation.statements import HANDLERS
+from tests.simulation.statements import HANDLERS, SERVER
 from tests.simulation.world import BEGINNING, Process, World
 from tests.support.engines import DatabaseMaker
 from tests.support.platform import migrated
@@ -59,6 +60,7 @@ TABLES = (
     "gateway_events",
     "dead_letters",
     "writer_positions",
+    "gateway_positions",
     "claim_fence",
     "awaited_claims",
     "fence_history",
@@ -77,11 +79,13 @@ AGEING = {
 class Side:
     """One of the two: a loop, the stores on it, and the instant its clock began at."""
 
-    def __init__(self, loop: Any, database: Any, beginning: datetime, copy_min: int) -> None:
+    def __init__(self, loop: Any, database: Any, server: str, beginning: datetime, copy_min: int) -> None:
         self.loop = loop
         self.database = database
+        self.server = server
         self.beginning = beginning
         self.store = CheckoutStore(database)
+        self.books = BookStore(database)
         self.writer = WriterStore(database, copy_orders_min=copy_min)
 
     def at(self, hours: int) -> datetime:
@@ -112,6 +116,8 @@ class Side:
 
     def plain(self, value: Any) -> Any:
         """Without what cannot be the same: instants become hours from the beginning."""
+        if value == self.server:
+            return "this server"
         if isinstance(value, datetime):
             return f"{round((value - self.beginning).total_seconds() / 3600)} h"
         if isinstance(value, dict):
@@ -134,6 +140,7 @@ def both(url: str, copy_min: int, dropped: set[str]) -> Iterator[tuple[Side, Sid
     loop = asyncio.new_event_loop()
     real = Database(url, pool_max=2)
     now = loop.run_until_complete(real.fetchval("SELECT now()"))
+    name = loop.run_until_complete(real.fetchval("SELECT checkout.this_server()"))
     began = now.replace(microsecond=0)
     world = World(0)
     world.calm, world.travel_s = True, 0.0001
@@ -141,7 +148,10 @@ def both(url: str, copy_min: int, dropped: set[str]) -> Iterator[tuple[Side, Sid
     server.dropped |= dropped
     twin: Any = postgres.Database(Process(world, "twin"), server)
     try:
-        yield Side(loop, real, began, copy_min), Side(world.loop, twin, BEGINNING, copy_min)
+        yield (
+            Side(loop, real, name, began, copy_min),
+            Side(world.loop, twin, SERVER, BEGINNING, copy_min),
+        )
     finally:
         loop.run_until_complete(real.close())
         loop.close()
@@ -280,12 +290,36 @@ class Script:
                 found = await side.store.lock_refund(connection, refund_id)
                 moved = await side.store.move_refund(connection, refund_id, state)
                 done = await side.store.mark_refunded(connection, order_id)
-            return found, moved, done
+            return found, moved, done, await recall(side)
 
         async def free(side: Side) -> Any:
             waiting = await side.store.orders_to_free()
             await side.store.mark_freed(waiting[:2])
             return sorted((one.order_id, one.state, sorted(one.keep)) for one in waiting)
+
+        async def recall(side: Side) -> Any:
+            """A payment and a refund that were forgotten, of an order that may have been."""
+            kind: Any = (dice_kind == "claim" and "capture") or "refund"
+            named = payment_id if kind == "capture" else refund_id
+            told = [Movement(kind, name, amount, "ref", payment_id, order_id, 0) for name in (named, "none")]
+            missing = [one.reference for one in await side.books.missing(told)]
+            async with side.store.transaction() as connection:
+                lost = number % 4 == 0 and await side.books.record_lost_order(connection, forgotten, amount)
+                order = forgotten if lost else order_id
+                await side.books.record_payment(connection, f"pay_{number}", order, "paper")
+                found = await side.store.lock_payment(connection, f"pay_{number}")
+                issued = await side.store.issued_tickets(connection, order_id)
+            return missing, lost, found, issued
+
+        forgotten = f"ord_{number:010d}{'0' * 16}"
+
+        async def follow(side: Side) -> Any:
+            """The place in a gateway's books moves from where it stands, on this server, or not at all."""
+            server, place = await side.books.this_server(), await side.books.place("paper")
+            before = place.cursor if number % 3 else "elsewhere"
+            server = server if number % 5 else "another"
+            moved = await side.books.move("paper", before, f"{number}", server, is_end=number % 2 == 0)
+            return place.cursor, place.whole_for is None, moved
 
         async def look(side: Side) -> Any:
             return [
@@ -300,10 +334,13 @@ class Script:
                 and sorted((o.hold_id, o.state, o.seats) for o in await side.store.owners([SHOWTIME])),
                 sorted(await side.store.paid_unconfirmed(5.0)),
                 sorted(await side.store.unprocessed_events()),
+                await follow(side),
             ]
 
         async def ask(side: Side) -> Any:
             payments = await side.store.payments_to_ask()
+            assert not await side.store.refunds_to_send("another")
+            assert not await side.store.paid_unconfirmed(0.0, (), "another")
             refunds = await side.store.refunds_to_send()
             return sorted(p.payment_id for p in payments), sorted(
                 (r.refund.refund_id, r.gateway, r.gateway_ref, r.is_old) for r in refunds
@@ -315,7 +352,9 @@ class Script:
         seconds = dice.choice([1.5, 4.0, 10.0])
 
         async def expire(side: Side) -> Any:
-            return sorted(await side.store.expire_orders())
+            server = await side.books.this_server()
+            at_another = await side.store.expire_orders("another"), await side.store.orders_to_free("another")
+            return at_another, sorted(await side.store.expire_orders(server))
 
         async def keep(side: Side) -> Any:
             await side.store.keep_request_key(request, 202, b"kept")

@@ -16,7 +16,7 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -26,11 +26,20 @@ import pytest_asyncio
 from redis.asyncio import Redis
 
 from checkout import GROUP, OrderLog, OrderWriter, WriterStore
-from checkout.domain import Order, Payment, Refund, RequestKey, digest_of
+from checkout.domain import Order, Payment, Refund, RequestKey, digest_of, refund_id_of
 from checkout.entries import Claim, Confirm, encode
 from checkout.errors import GatewayUnavailable
 from checkout.gateways import SandboxGateway, SigningKeys, new_secret, sign
-from checkout.ports import GatewayEvent, GatewayPayment, GatewayRefund, GatewaySession, RefundState
+from checkout.ports import (
+    GatewayEvent,
+    GatewayPayment,
+    GatewayRefund,
+    GatewaySession,
+    Movement,
+    MovementKind,
+    Movements,
+    RefundState,
+)
 from checkout.schemas import order_bytes, payment_bytes, refund_bytes
 from checkout.service import Placed
 from entrypoints.platform import Addresses, Platform, platform_for
@@ -89,6 +98,7 @@ class Session:
     gateway_ref: str
     amount: Money
     expires_at: datetime
+    order_id: str
     state: str = "pending"
     refunded: int = 0
 
@@ -100,6 +110,10 @@ class PaperGateway:
     name: str = "paper"
     sessions: dict[str, Session] = field(default_factory=dict)
     refunds: dict[str, GatewayRefund] = field(default_factory=dict)
+    #: One line for each movement: what kind, whose payment, under which name, how much.
+    book: list[tuple[MovementKind, Session, str, Money]] = field(default_factory=list)
+    #: Lines of it in one answer.
+    page_size: int = 3
     away: bool = False
     #: How coming refunds end; then as `completed`.
     refund_plan: list[RefundState] = field(default_factory=list)
@@ -119,7 +133,7 @@ class PaperGateway:
         self._called("open_session")
         session = self.sessions.get(payment_id)
         if session is None:
-            session = Session(payment_id, f"ppr_{payment_id[4:]}", amount, expires_at)
+            session = Session(payment_id, f"ppr_{payment_id[4:]}", amount, expires_at, order_id)
             self.sessions[payment_id] = session
         elif session.amount != amount:
             raise GatewayUnavailable("the key came with another amount before")
@@ -154,15 +168,31 @@ class PaperGateway:
         if state == "unknown":  # it was done, and the answer got lost
             self.refunds[refund_id] = GatewayRefund(f"rfd_{refund_id}", refund_id, "completed", amount)
             session.refunded += amount.amount
+            self.book.append(("refund", session, refund_id, amount))
             return GatewayRefund(None, refund_id, "unknown", amount)
         if state != "failed":
             session.refunded += amount.amount
+        if state == "completed":
+            self.book.append(("refund", session, refund_id, amount))
         self.refunds[refund_id] = GatewayRefund(f"rfd_{refund_id}", refund_id, state, amount)
         return self.refunds[refund_id]
 
     async def find_refund(self, refund_id: str) -> GatewayRefund | None:
         self._called("find_refund")
         return self.refunds.get(refund_id)
+
+    async def movements(self, after: str) -> Movements:
+        self._called("movements")
+        begin = int(after or 0)
+        lines = self.book[begin : begin + self.page_size]
+        return Movements(
+            tuple(
+                Movement(kind, name, amount, of.gateway_ref, of.payment_id, of.order_id, of.refunded)
+                for kind, of, name, amount in lines
+            ),
+            str(begin + len(lines)),
+            begin + len(lines) == len(self.book),
+        )
 
     def read_webhook(self, headers: Mapping[str, str], body: bytes, now: datetime) -> GatewayEvent:
         return SandboxGateway("http://none.invalid", KEYS).read_webhook(headers, body, now)
@@ -175,7 +205,9 @@ class PaperGateway:
     def capture(self, payment_id: str) -> Delivery:
         """Somebody paid; the news of it."""
         session = self.sessions[payment_id]
-        session.state = "captured"
+        if session.state != "captured":
+            session.state = "captured"
+            self.book.append(("capture", session, payment_id, session.amount))
         return self.news("payment.captured", payment_id)
 
     def decline(self, payment_id: str) -> Delivery:
@@ -184,6 +216,14 @@ class PaperGateway:
         if session.state != "captured":
             session.state = "failed"
         return self.news("payment.failed", payment_id)
+
+    def complete(self, refund_id: str) -> None:
+        """A refund that was on its way has arrived; nobody tells us."""
+        refund = self.refunds[refund_id]
+        assert refund.state == "sent"
+        self.refunds[refund_id] = replace(refund, state="completed")
+        session = next(one for one in self.sessions.values() if refund_id_of(one.payment_id) == refund_id)
+        self.book.append(("refund", session, refund_id, refund.amount))
 
     def news(
         self, kind: str, reference: str, amount: Money | None = None, ref: str | None = None
@@ -358,6 +398,10 @@ class Shop:
     async def complete(self) -> dict[str, int]:
         """Let every completer go round once."""
         return await self.platform.completers.run_once()
+
+    async def reconcile(self) -> int:
+        """Compare the gateway's books with ours; answers how much was missing here."""
+        return await self.platform.reconciliation.compare()
 
     async def settle(self) -> None:
         """Write and complete until nobody has anything left to do now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.support.past import evening, past
 from tests.support.shop import shop
 
-__all__ = ["shop"]
+__all__ = ["evening", "past", "shop"]

@@ -112,8 +112,8 @@ async def overtaken(shop: Shop) -> tuple[str, str, asyncio.Task[int], asyncio.Ev
     reached, go_on = asyncio.Event(), asyncio.Event()
     orders_to_free = shop.store.orders_to_free
 
-    async def then_wait() -> Any:
-        found = await orders_to_free()
+    async def then_wait(server: str) -> Any:
+        found = await orders_to_free(server)
         reached.set()
         await go_on.wait()
         return found

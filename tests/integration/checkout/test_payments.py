@@ -512,7 +512,7 @@ async def test_two_who_confirm_the_same_late_order_at_once_do_not_cancel_each_ot
     )
     event = shop.gateway.read_event("evt_both", shop.gateway.capture(payment_id).body)
     async with shop.store.transaction() as connection:  # paid, and nobody has confirmed it yet
-        await shop.platform.payments._take(connection, "paper", event)
+        await shop.platform.payments.take(connection, "paper", event)
         await shop.store.close_event(connection, "paper", "evt_both", "captured")
     entered, go_on = asyncio.Event(), asyncio.Event()
     return_seats = inventory.return_seats

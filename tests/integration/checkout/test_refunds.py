@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from checkout import errors
-from checkout.domain import RequestKey, digest_of
+from checkout.domain import digest_of, refund_id_of
 from checkout.entries import Confirm
-from checkout.refunds import refund_id_for
 from kernel.errors import NotFound, ValidationFailed
+from kernel.ids import is_id
 from kernel.money import Money
 from tests.support.shop import PRICE, Shop, against_the_rules, feed
 
@@ -216,12 +216,13 @@ async def test_what_was_given_back_cannot_be_given_back_again(shop: Shop) -> Non
     assert await shop.state(order_id) == "refunded"
 
 
-def test_a_refunds_id_follows_from_its_request() -> None:
-    request = RequestKey("acc_1", "key", "00")
-    assert refund_id_for(request, "ord_1") == refund_id_for(request, "ord_1")
-    others = [RequestKey("acc_2", "key", "00"), RequestKey("acc_1", "kez", "00")]
-    assert len({refund_id_for(request, "ord_1"), refund_id_for(request, "ord_2")}) == 2
-    assert len({refund_id_for(each, "ord_1") for each in (request, *others)}) == 3
+async def test_a_refunds_id_follows_from_its_payment_whoever_asks_for_it(shop: Shop) -> None:
+    fan, _, order_id = await bought(shop)
+    payment_id = (await shop.find(order_id)).payments[0].payment_id
+    refund = await shop.ask_back(fan, order_id, key="any")
+    assert refund.refund_id == refund_id_of(payment_id)
+    assert is_id(refund.refund_id, "ref")
+    assert refund_id_of(payment_id) != refund_id_of("pay_another")
 
 
 async def test_the_answer_is_kept_with_the_refund_itself(shop: Shop) -> None:

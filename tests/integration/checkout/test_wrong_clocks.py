@@ -84,6 +84,25 @@ async def test_a_worker_that_has_read_no_clock_looks_once_and_then_knows(shop: S
 
 
 @off
+async def test_a_page_to_pay_on_closes_by_postgresqls_clock(shop: Shop, hours: int) -> None:
+    """By the worker's, an hour slow, it would close too late, and an hour fast it would not open."""
+    fan = shop.fan()
+    order_id = await shop.order(fan, await shop.showtime(), "A1")
+    pay_by = (await shop.find(order_id)).pay_by
+    async with a_worker(shop, hours) as worker:
+        worker.gateways = shop.platform.gateways
+        request = shop.request(fan)
+        payment = await worker.payments.open(fan, order_id, "paper", None, request, lambda _: b"{}")
+        closes_at = shop.gateway.sessions[payment.payment_id].expires_at
+        assert pay_by - closes_at == timedelta(seconds=120)
+        await shop.sql("UPDATE checkout.orders SET pay_by = now() + interval '4 minutes'")
+        again = shop.request(fan)
+        payment = await worker.payments.open(fan, order_id, "paper", None, again, lambda _: b"{}")
+    left = (await shop.find(order_id)).pay_by - shop.gateway.sessions[payment.payment_id].expires_at
+    assert timedelta(0) < left <= timedelta(seconds=60), "a quarter of what was left"
+
+
+@off
 async def test_reckoned_by_its_own_clock_he_would_have_none_or_an_hour_more(shop: Shop, hours: int) -> None:
     """The control."""
     async with a_worker(shop, hours) as worker:
