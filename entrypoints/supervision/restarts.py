@@ -1,12 +1,13 @@
 """Asking a running instance to replace its API processes, and hearing how it went.
 
 The question is a signal (SIGUSR1) to the supervisor, the answer a record it writes: `run/restart.json` with
-the number of the latest restart, whether it is still going on, and what it did. A signal needs no
+the number of the latest restart that has begun, and what the latest one that has ended did. A signal needs no
 socket, whose path may be too long, and no port, which may be somebody else's; it cannot carry an answer,
 which is why there is a record.
 
-Whoever asks remembers the number seen before asking and waits for a later one to end. A restart that began
-after that look started its processes after it too, so it may be shared by everybody who asked meanwhile.
+Whoever asks remembers the number that had begun before and waits for a later one to end. A restart that began
+after that look started its processes after it too, so it may be shared by everybody who asked meanwhile; and
+its end stands in the record also when the next one has begun before anybody looked.
 """
 
 from __future__ import annotations
@@ -40,10 +41,9 @@ class SupervisorGone(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """What one restart did; `failure` says why it stopped half way, where it did."""
+    """What a restart that has ended did; `failure` says why it stopped half way, where it did."""
 
     number: int
-    ended: bool
     replaced: Sequence[Replacement] = ()
     failure: str | None = None
 
@@ -55,7 +55,8 @@ class Restarts:
         self._run_dir = run_dir
         self._keepers = keepers
         self._say = say
-        self._number = 0
+        self._begun = 0
+        self._latest = Restart(0)
         self._asked = asyncio.Event()
 
     def ask(self) -> None:
@@ -67,9 +68,10 @@ class Restarts:
         while True:
             await self._asked.wait()
             self._asked.clear()
-            self._number += 1
-            self._write(Restart(self._number, ended=False))
-            self._write(await self._replace_all())
+            self._begun += 1
+            self._write()
+            self._latest = await self._replace_all()
+            self._write()
 
     async def _replace_all(self) -> Restart:
         replaced: list[Replacement] = []
@@ -85,11 +87,12 @@ class Restarts:
                 break
             self._say(f"{done.name}: process {done.new_pid} took over from {done.old_pid}")
             replaced.append(done)
-        return Restart(self._number, ended=True, replaced=replaced, failure=failure)
+        return Restart(self._begun, replaced, failure)
 
-    def _write(self, restart: Restart) -> None:
+    def _write(self) -> None:
+        record = {"begun": self._begun, **dataclasses.asdict(self._latest)}
         try:
-            write_record(self._run_dir / _RECORD, dataclasses.asdict(restart))
+            write_record(self._run_dir / _RECORD, record)
         except OSError as error:  # a full disk must not end what still works
             self._say(f"{self._run_dir} cannot be written: {error.strerror}")
 
@@ -99,15 +102,15 @@ async def ask_for_restart(data_dir: Path, service: ServiceFile) -> Restart:
 
     Raises SupervisorGone.
     """
-    before = _latest(data_dir)
+    before, _ = _seen(data_dir)
     try:
         os.kill(service.pid, RESTART_SIGNAL)
     except ProcessLookupError:
         raise SupervisorGone from None
     looked_at = time.monotonic()
     while True:
-        latest = _latest(data_dir)
-        if latest.number > before.number and latest.ended:
+        _, latest = _seen(data_dir)
+        if latest.number > before:
             return latest
         if time.monotonic() - looked_at > 1.0:
             now = read_service(data_dir)
@@ -122,9 +125,10 @@ def forget_restarts(run_dir: Path) -> None:
     (run_dir / _RECORD).unlink(missing_ok=True)
 
 
-def _latest(data_dir: Path) -> Restart:
+def _seen(data_dir: Path) -> tuple[int, Restart]:
+    """The number of the latest restart that has begun, and the latest one that has ended."""
     record = read_record(data_dir / "run" / _RECORD)
     if record is None:
-        return Restart(0, ended=True)
+        return 0, Restart(0)
     replaced = [Replacement(**one) for one in record["replaced"]]
-    return Restart(record["number"], record["ended"], replaced, record["failure"])
+    return record["begun"], Restart(record["number"], replaced, record["failure"])

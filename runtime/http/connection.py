@@ -4,6 +4,7 @@ aiohttp parses HTTP well and guards little. This adds what a server on the open 
 none (`places`), a deadline for each header from its first byte on, and for the first one from the beginning,
 short keep-alive, limits for lines and headers, no decompression, and an answer in our own form for what could
 not be parsed: quietly, since anybody can send garbage and a stack trace per packet is a way to fill a disk.
+Answers have to be taken, too (`pace`).
 
 A plain request, on a connection that is used again, never meets aiohttp: it is read (`incoming`) and answered
 here. Its endpoint begins on the spot (`turns`), and what it has ready is written before the loop looks at the
@@ -53,6 +54,7 @@ from runtime.http.messages import (
     refusal_of,
 )
 from runtime.http.metrics import RequestObserver
+from runtime.http.pace import PacedHandler
 from runtime.http.places import PROBES, Places, Surplus
 from runtime.http.rendering import Ready, render
 from runtime.http.switchboard import Switchboard
@@ -90,7 +92,7 @@ _TOO_BUSY: Final = Overloaded("This process has more to do than it can.")
 _jitter: Final = random.Random()  # noqa: S311 (spreads a crowd, protects nothing)
 
 
-class Protocol(web.RequestHandler):
+class Protocol(PacedHandler):
     """One connection."""
 
     __slots__ = (
@@ -125,7 +127,7 @@ class Protocol(web.RequestHandler):
         header_deadline_s: float,
         draining: bool,
     ) -> None:
-        super().__init__(manager, loop=loop, **CONNECTION_OPTIONS)
+        super().__init__(manager, loop=loop, cut=places.cut, **CONNECTION_OPTIONS)
         self._switchboard = switchboard
         self._observer = observer
         self._admission = admission

@@ -100,6 +100,7 @@ class Places:
         #: Connections refused, by what there were too many of; and closed for others to come in.
         self.refused = {"address": 0, "process": 0}
         self.evicted = 0
+        self._deaf = 0
 
     def take(self, visitor: Visitor) -> bool:
         """Give a new connection a place; False: it is one too many, and counted as that."""
@@ -136,12 +137,17 @@ class Places:
     def surplus_left(self) -> None:
         self._surplus -= 1
 
+    def cut(self) -> None:
+        """One was closed that did not take its answer."""
+        self._deaf += 1
+
     def readings(self) -> Iterator[Reading]:
         """The source of their numbers."""
         text = "Connections refused, by what there were too many of"
         yield gauge("http_connections", "Connections that have a place", self._taken)
         yield by_label("http_refused_connections", "counter", text, "of", sorted(self.refused.items()))
         yield counter("http_evicted_connections", "Closed before they asked, for others", self.evicted)
+        yield counter("http_deaf_connections", "Closed as nobody took the answer", self._deaf)
 
     def _make_room(self) -> bool:
         """End the connection that has been silent for longest; each is looked at once after it has asked."""

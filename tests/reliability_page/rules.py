@@ -128,7 +128,13 @@ RULES: Final[dict[str, Place]] = {
     ),
     "R16": Place(
         "connections have places, deadlines and a pace",
-        (f"{_HTTP}places.py", f"{_HTTP}connections.py", f"{_E2E}front_guard.py", f"{_E2E}bad_bytes.py"),
+        (
+            f"{_HTTP}places.py",
+            f"{_HTTP}connections.py",
+            f"{_HTTP}pace.py",
+            f"{_E2E}front_guard.py",
+            f"{_E2E}bad_bytes.py",
+        ),
     ),
     "R17": Place(
         "nothing is sold on stores that may forget",
@@ -244,6 +250,7 @@ PROMISES: Final[dict[str, Place]] = {
             f"{_E2E}front_guard.py::test_p18_a_crowd_that_only_sits_there_keeps_nobody_out",
             f"{_HTTP}places.py::test_p18_who_has_not_asked_gives_way_to_who_comes",
             f"{_HTTP}places.py::test_p18_the_control_where_nobody_gives_way_the_slow_keep_all_others_out",
+            f"{_HTTP}pace.py::test_who_takes_nothing_of_an_answer_is_cut_and_leaves_its_place",
         ),
     ),
     "P19": Place("personal data can be taken along and erased", (), waits_for="privacy rights"),

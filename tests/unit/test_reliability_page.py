@@ -49,7 +49,7 @@ def test_control_a_test_that_is_not_there_is_missed() -> None:
     assert not is_there("tests/unit/test_reliability_page.py::is_there()")
 
 
-@pytest.mark.parametrize("name", BAD_INPUTS.keys() | ITEMS.keys() | RULES.keys() | PROMISES.keys())
+@pytest.mark.parametrize("name", [*BAD_INPUTS, *ITEMS, *RULES, *PROMISES])
 def test_what_is_not_tested_yet_says_what_it_waits_for_and_nothing_else_does(name: str) -> None:
     row = (BAD_INPUTS | ITEMS | RULES | PROMISES)[name]
     assert bool(row.where) != bool(row.waits_for)

@@ -1,0 +1,95 @@
+"""Whoever asks for much and takes nothing is hung up on, and a slow line is waited for (promise P18).
+
+Goal: an answer nobody takes costs its place for a stretch of time and no longer. Method: the real server with
+short stretches, an answer larger than any kernel keeps for a reader, and readers on sockets of their own. In
+the control stretches are long, and the place stays taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from runtime.http import pace
+from runtime.http.places import Places
+from tests.unit.http.conftest import Site, serve, until
+
+LARGE = b'"' + b"x" * 16_000_000 + b'"'
+ASK = b"GET /api/v1/showtimes/sho_0123456789/layout HTTP/1.1\r\nHost: x\r\n"
+STRETCH_S = 0.3
+
+
+@asynccontextmanager
+async def site_with(places: Places) -> AsyncIterator[Site]:
+    async with serve(places=places, used=False) as site:
+        site.cinema.layout = LARGE
+        yield site
+
+
+@asynccontextmanager
+async def reader_of(site: Site, ending: bytes) -> AsyncIterator[socket.socket]:
+    """Somebody who has asked."""
+    link = socket.socket()
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    link.setblocking(False)
+    try:
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(link, (site.host, site.port))
+        await loop.sock_sendall(link, ASK + ending)
+        yield link
+    finally:
+        link.close()
+
+
+def somebody_waits(places: Places) -> bool:
+    return places._taken == 1
+
+
+@pytest.mark.parametrize("ending", [b"\r\n", b"Connection: close\r\n\r\n"], ids=["stays", "closes"])
+@pytest.mark.parametrize("requests", [1, 4], ids=["first", "later"])
+async def test_who_takes_nothing_of_an_answer_is_cut_and_leaves_its_place(
+    monkeypatch: pytest.MonkeyPatch, ending: bytes, requests: int
+) -> None:
+    """Also on a connection that was used before, whose answers are written another way."""
+    monkeypatch.setattr(pace, "STRETCH_S", STRETCH_S)
+    places = Places()
+    async with site_with(places) as site:
+        site.cinema.layout = b"[]"
+        async with reader_of(site, b"\r\n") as link:
+            loop = asyncio.get_running_loop()
+            for _ in range(requests - 1):
+                assert await loop.sock_recv(link, 4_096)
+                await loop.sock_sendall(link, ASK + b"\r\n")
+            assert await loop.sock_recv(link, 4_096)
+            site.cinema.layout = LARGE
+            await loop.sock_sendall(link, ASK + ending)
+            await until(lambda: places._taken == 0)
+        assert await site.counted("http_deaf_connections") == 1
+
+
+async def test_the_control_without_a_pace_it_keeps_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "STRETCH_S", 3_600.0)
+    places = Places()
+    async with site_with(places) as site, reader_of(site, b"\r\n"):
+        await until(lambda: somebody_waits(places))
+        await asyncio.sleep(5 * STRETCH_S)
+        assert somebody_waits(places)
+
+
+async def test_a_slow_line_gets_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "STRETCH_S", STRETCH_S)
+    places, taken = Places(), 0
+    loop = asyncio.get_running_loop()
+    async with site_with(places) as site, reader_of(site, b"Connection: close\r\n\r\n") as link:
+        began_s = loop.time()
+        while piece := await loop.sock_recv(link, 400_000):
+            taken += len(piece)
+            if loop.time() - began_s < 3 * STRETCH_S:
+                await asyncio.sleep(0.01)
+        assert taken > len(LARGE)
+        assert loop.time() - began_s > 2 * STRETCH_S, "or it was no slow line"
+        assert await site.counted("http_deaf_connections") == 0
