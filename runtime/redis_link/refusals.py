@@ -14,7 +14,8 @@ from redis.exceptions import ResponseError as ResponseError
 from kernel.errors import InventoryRebuilding, Overloaded, SeatsUnavailable
 
 #: The server cannot serve now: a script runs too long, its disk or its replicas fail, it is no primary, it
-#: is reading its file, its cluster is being rearranged, it wants a password we do not have.
+#: is reading its file, its cluster is being rearranged, it wants a password we do not have, or our user may
+#: not do this.
 _LATER: Final = frozenset(
     {
         "BUSY",
@@ -23,6 +24,7 @@ _LATER: Final = frozenset(
         "MASTERDOWN",
         "MISCONF",
         "NOAUTH",
+        "NOPERM",
         "NOREPLICAS",
         "READONLY",
         "TRYAGAIN",

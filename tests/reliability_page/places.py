@@ -201,7 +201,7 @@ FAULTS: Final[dict[str, Place]] = {
     "F14": Place("Redis' clock jumps", (_FITNESS,), "clocks that differ; none was turned"),
     "F15": Place("a confirmation is lost before it is read", (_PAYMENTS, _SIMULATION)),
     "F16": Place("a connection is half open, or there are too few", (f"{_LINK}faults.py",)),
-    "F17": Place("two versions of a script at once", ()),
+    "F17": Place("two versions of a script at once", (f"{_SEATS}two_versions.py",)),
     "F18": Place("the writer dies between commit and acknowledgement", (_WRITER,)),
     "F19": Place("the writer dies before the commit", (_WRITER,)),
     "F20": Place("the outcome of a commit is unknown", (_STANDBY, _SIMULATION)),
@@ -209,7 +209,10 @@ FAULTS: Final[dict[str, Place]] = {
     "F22": Place("an entry is poison", (_WRITER, f"{_CHECKOUT}writer_batches.py")),
     "F23": Place("an absent PostgreSQL looks like poison", (_WRITER,)),
     "F24": Place("the log is trimmed by length", (f"{_LUA}tidy.py",)),
-    "F25": Place("a consumer is deleted", (f"{_CHECKOUT}deleted_consumer.py",), "no ACL forbids it"),
+    "F25": Place(
+        "a consumer is deleted",
+        (f"{_CHECKOUT}deleted_consumer.py", "tests/integration/engines/test_least_rights.py"),
+    ),
     "F26": Place("the log's group is gone", (_WRITER,)),
     "F27": Place("entries in another order", (f"{_CHECKOUT}states.py", _WRITER)),
     "F28": Place(

@@ -6,6 +6,7 @@ Method: each part alone, with real files and real processes where it touches the
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,10 @@ import psutil
 import pytest
 
 from entrypoints.supervision import Backoff, ChildKeeper, end_leftovers, record_children
-from entrypoints.supervision.children import Child
+from entrypoints.supervision.children import Child, Replacement
 from entrypoints.supervision.keeping import ENGINE_PAUSE_S_MAX
+from entrypoints.supervision.restarts import RESTART_SIGNAL, Restarts, ask_for_restart
+from entrypoints.supervision.service_file import ServiceFile
 from runtime.engines import FileLock, Locked, LogFile, OwnProcess, free_port, port_is_free, write_record
 from runtime.engines.addresses import SOCKET_PATH_BYTES_MAX, socket_folder
 from runtime.engines.processes import how_it_ended
@@ -133,3 +136,45 @@ def test_a_living_pid_with_another_birth_is_not_found() -> None:
     me = psutil.Process()
     assert OwnProcess.find(me.pid, me.create_time()) is not None
     assert OwnProcess.find(me.pid, me.create_time() - 60) is None
+
+
+class _Door:
+    """Processes that are replaced at once the first time, and the next time not before it is allowed."""
+
+    can_be_replaced = True
+
+    def __init__(self) -> None:
+        self.restarts: Restarts | None = None
+        self.is_allowed = asyncio.Event()
+        self._times = 0
+
+    async def replace(self, ready_within_s: float, finish_within_s: float) -> Replacement:
+        assert self.restarts is not None
+        self._times += 1
+        if self._times == 1:
+            self.restarts.ask()  # somebody else asks while this one is going on
+        else:
+            await self.is_allowed.wait()
+        return Replacement("door", self._times, self._times + 1, 0.0, 0.0, killed=False)
+
+
+async def test_who_asked_hears_of_his_restart_though_the_next_has_begun_before_he_looked(
+    tmp_path: Path,
+) -> None:
+    door = _Door()
+    door.restarts = restarts = Restarts(tmp_path / "run", [door], say=lambda _: None)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(RESTART_SIGNAL, restarts.ask)
+    doing = asyncio.create_task(restarts.keep_doing())
+    myself = ServiceFile(0, "", "", None, os.getpid(), 0.0, "")
+    try:
+        done = await asyncio.wait_for(ask_for_restart(tmp_path, myself), 5)
+        assert (done.number, [one.new_pid for one in done.replaced]) == (1, [2])
+        again = asyncio.create_task(ask_for_restart(tmp_path, myself))
+        await asyncio.sleep(0.3)
+        assert not again.done(), "the one under way began before he asked"
+        door.is_allowed.set()
+        assert (await asyncio.wait_for(again, 5)).number == 3
+    finally:
+        doing.cancel()
+        loop.remove_signal_handler(RESTART_SIGNAL)
