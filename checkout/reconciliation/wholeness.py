@@ -44,8 +44,12 @@ class Wholeness:
         self._reconciliation = reconciliation
         self._clock = clock
         self._compared_at_s = 0.0
-        #: The name of the server that may be judged by; any, for whoever turns the wheels by hand.
+        #: The name of the server that may be judged by.
         self.server: str = _ANY
+
+    def trust(self) -> None:
+        """Judge by whoever answers: for who turns the wheels by hand, and knows what he does."""
+        self.server = _ANY
 
     def doubt(self) -> None:
         """Judge by nobody before the next look."""

@@ -173,4 +173,4 @@ def _inside(shop: Shop, connection: Any) -> Shop:
             rows: list[Any] = await connection.fetch(statement, *arguments)
             return rows
 
-    return Inside(shop.platform, shop.gateway)
+    return Inside(shop.platform, shop.gateway, shop.redis)

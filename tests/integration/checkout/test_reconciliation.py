@@ -434,7 +434,7 @@ async def test_money_for_an_order_that_is_gone_for_good_goes_back_once(evening: 
     order_id = await shop.buy(shop.fan(), showtime_id, "A1")
     payment_id = (await shop.find(order_id)).payments[0].payment_id
     await past.come_back()
-    await shop.platform.redis.delete(*(log_key(partition) for partition in range(PARTITIONS)))
+    await shop.redis.delete(*(log_key(partition) for partition in range(PARTITIONS)))
     await shop.platform.rebuilder.rebuild("PostgreSQL was set back")
     async with at_work(shop):
         await until(lambda: is_whole(shop), within_s=30)
