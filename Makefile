@@ -25,13 +25,16 @@ PYTEST         := $(BIN)/python -m pytest
 PYTEST_AT_ONCE := $(PYTEST) --numprocesses 2 --dist loadfile
 # What has the machine to itself: a crowd, a bench, a count that a starved server would change, all cores at once.
 COUNTED        := tests/integration/bench tests/integration/counted
-ALONE          := $(COUNTED) tests/e2e tests/load tests/cluster tests/sentinel tests/simulation
+ALONE          := $(COUNTED) tests/e2e tests/load tests/cluster tests/sentinel
+# The simulator takes all cores for minutes, chaos waits most of its time.
+LONG           := tests/simulation tests/chaos
 TOGETHER       := tests/unit tests/lua tests/contract tests/races tests/link tests/mutants tests/adversity \
 	tests/integration $(addprefix --ignore=,$(COUNTED))
 
 test: $(VENV)/.installed lint ## lint, then every test on real engines, also Debian's where found
 	$(PYTEST_AT_ONCE) $(TOGETHER)
 	$(PYTEST) $(ALONE)
+	$(PYTEST_AT_ONCE) $(LONG)
 	@$(MAKE) --no-print-directory test-engines
 
 # Redis and PostgreSQL as a distribution ships them: what talks to an engine, once more on those.

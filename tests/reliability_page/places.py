@@ -82,6 +82,7 @@ LAYERS: Final[dict[str, Layer]] = {
         ("make chaos", "make chaos-long", "make rolling-restart", "make test-cluster"),
         ("chaos", "rolling-restart", "cluster-failover"),
         (
+            "tests/chaos",
             f"{_E2E}chaos.py",
             "tests/cluster",
             "tests/sentinel",

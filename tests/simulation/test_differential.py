@@ -3,7 +3,9 @@
 Method: random traces of the store's own methods, in transactions and alone, played on a real server and on
 the twin in lockstep; every answer and every refusal must be the same, and in the end every table. The log's
 methods are played the same way on Valkey. (The seats' twin sits its own examination, in `tests/contract`.)
-Instants are compared by what they mean: now, or so many hours from now.
+Both have the same clock: on the real server `now()` is a function of the test's, found before PostgreSQL's
+own, and time passes when the trace says so. So nothing depends on how busy the machine is. Instants are
+compared by what they mean: now, or so many hours from now.
 
 A control takes an index from the twin, and the difference is seen.
 """
@@ -12,12 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 
 import checkout.log_redis
@@ -33,6 +35,7 @@ from kernel.clock import to_ms
 from kernel.ids import partition_of
 from kernel.money import Money
 from reservation import log_key
+from runtime.migrations import migrate
 from runtime.postgres import DATA_ERRORS, Database
 from runtime.redis_link import Nodes, ScriptRunner, connect
 from tests.simulation import postgres, seats
@@ -41,7 +44,6 @@ from tests.simulation.postgres import KEYS, Postgres
 from tests.simulation.statements import HANDLERS, SERVER
 from tests.simulation.world import BEGINNING, Process, World
 from tests.support.engines import DatabaseMaker
-from tests.support.platform import migrated
 
 SHOWTIME = "sho_0000000000"
 PARTITION = partition_of(SHOWTIME)
@@ -66,40 +68,41 @@ TABLES = (
     "fence_history",
 )
 
-
-#: What time passing moves back on the real server, whose clock cannot be moved.
-AGEING = {
-    "orders": ("created_at", "paid_at"),
-    "payments": ("created_at", "asked_at"),
-    "refunds": ("requested_at", "asked_at"),
-    "gateway_events": ("received_at",),
-}
+#: A clock that stands still, for whoever looks for `now()` there first.
+CLOCK = """
+CREATE SCHEMA clock;
+CREATE TABLE clock.instant (at timestamptz NOT NULL);
+CREATE FUNCTION clock.now() RETURNS timestamptz STABLE LANGUAGE sql AS 'SELECT at FROM clock.instant';
+CREATE FUNCTION clock.clock_timestamp() RETURNS timestamptz STABLE LANGUAGE sql AS 'SELECT clock.now()';
+"""
+#: What a step takes: so much is the same number of microseconds on both sides.
+STEP_S = 1 / 64
+CLOCK_FIRST = "search_path=clock,pg_catalog,public"
 
 
 class Side:
-    """One of the two: a loop, the stores on it, and the instant its clock began at."""
+    """One of the two: a loop, and the stores on it."""
 
-    def __init__(self, loop: Any, database: Any, server: str, beginning: datetime, copy_min: int) -> None:
+    def __init__(self, loop: Any, database: Any, server: str, copy_min: int) -> None:
         self.loop = loop
         self.database = database
         self.server = server
-        self.beginning = beginning
         self.store = CheckoutStore(database)
         self.books = BookStore(database)
         self.writer = WriterStore(database, copy_orders_min=copy_min)
 
     def at(self, hours: int) -> datetime:
         """An instant, in whole milliseconds."""
-        return self.beginning + timedelta(hours=hours)
+        return BEGINNING + timedelta(hours=hours)
 
     async def time_passes(self, seconds: float) -> None:
         """Nothing happens for a while."""
         if isinstance(self.loop, VirtualLoop):
             self.loop.now_s += seconds
             return
-        for table, columns in AGEING.items():
-            moves = ", ".join(f"{name} = {name} - make_interval(secs => $1::float8)" for name in columns)
-            await self.database.execute(f"UPDATE checkout.{table} SET {moves}", seconds)
+        await self.database.execute(
+            "UPDATE clock.instant SET at = at + make_interval(secs => $1::float8)", seconds
+        )
 
     def outcome(self, work: Callable[[Side], Awaitable[Any]]) -> Any:
         """An answer or a refusal as something that can be compared."""
@@ -119,7 +122,7 @@ class Side:
         if value == self.server:
             return "this server"
         if isinstance(value, datetime):
-            return f"{round((value - self.beginning).total_seconds() / 3600)} h"
+            return f"{round((value - BEGINNING).total_seconds() / 3600)} h"
         if isinstance(value, dict):
             return {name: self.plain(one) for name, one in value.items()}
         if isinstance(value, list | tuple):
@@ -139,18 +142,17 @@ def both(url: str, copy_min: int, dropped: set[str]) -> Iterator[tuple[Side, Sid
     """The real one and the twin."""
     loop = asyncio.new_event_loop()
     real = Database(url, pool_max=2)
-    now = loop.run_until_complete(real.fetchval("SELECT now()"))
+    assert loop.run_until_complete(real.fetchval("SELECT now()")) == BEGINNING
     name = loop.run_until_complete(real.fetchval("SELECT checkout.this_server()"))
-    began = now.replace(microsecond=0)
     world = World(0)
-    world.calm, world.travel_s = True, 0.0001
+    world.calm, world.travel_s, world.travels_s = True, 0.0, [0.0] * len(world.travels_s)
     server = Postgres(HANDLERS, lambda: world.now, world.wrong)
     server.dropped |= dropped
     twin: Any = postgres.Database(Process(world, "twin"), server)
     try:
         yield (
-            Side(loop, real, name, began, copy_min),
-            Side(world.loop, twin, SERVER, BEGINNING, copy_min),
+            Side(loop, real, name, copy_min),
+            Side(world.loop, twin, SERVER, copy_min),
         )
     finally:
         loop.run_until_complete(real.close())
@@ -293,7 +295,7 @@ class Script:
             return found, moved, done, await recall(side)
 
         async def free(side: Side) -> Any:
-            waiting = await side.store.orders_to_free()
+            waiting = sorted(await side.store.orders_to_free(), key=lambda one: one.order_id)
             await side.store.mark_freed(waiting[:2])
             return sorted((one.order_id, one.state, sorted(one.keep)) for one in waiting)
 
@@ -417,14 +419,12 @@ def _tables(real: Side, twin: Side, server: dict[str, dict[Any, Any]]) -> Iterat
 
 def _first_difference(url: str, seed: int, dropped: set[str]) -> str | None:
     with both(url, random.Random(seed).choice([1, 3, 100]), dropped) as (real, twin):
-        script, at_s = Script(seed), time.monotonic()
+        script = Script(seed)
         for step in range(OPERATIONS):
+            for side in (real, twin):
+                side.loop.run_until_complete(side.time_passes(STEP_S))
             operation = script.operation()
             expected = real.outcome(operation)
-            before_s, at_s = at_s, time.monotonic()
-            twin.loop.now_s += (
-                at_s - before_s
-            )  # a busy machine takes seconds, and the real server counts them
             found = twin.outcome(operation)
             if expected != found:
                 return f"seed {seed}, step {step}, {operation.__qualname__}:\n{expected}\n{found}"
@@ -438,9 +438,17 @@ def _first_difference(url: str, seed: int, dropped: set[str]) -> str | None:
 def _fresh(make_database: DatabaseMaker) -> str:
     loop = asyncio.new_event_loop()
     try:
-        return loop.run_until_complete(make_database(migrated))
+        return f"{loop.run_until_complete(make_database(_with_a_clock_that_stands))}?{CLOCK_FIRST}"
     finally:
         loop.close()
+
+
+async def _with_a_clock_that_stands(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(CLOCK)
+    await connection.execute("INSERT INTO clock.instant VALUES ($1)", BEGINNING)
+    await connection.close()
+    await migrate(f"{url}?{CLOCK_FIRST}")
 
 
 @pytest.mark.parametrize("seed", range(8))
