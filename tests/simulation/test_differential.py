@@ -13,6 +13,7 @@ A control takes an index from the twin, and the difference is seen.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -48,6 +49,8 @@ from tests.support.engines import DatabaseMaker
 SHOWTIME = "sho_0000000000"
 PARTITION = partition_of(SHOWTIME)
 OPERATIONS = 120
+#: Random traces of the stores; `DIFFERENTIAL_TRACES` plays another number.
+TRACES = int(os.environ.get("DIFFERENTIAL_TRACES", "60"))
 #: Of these tables every row is compared in the end.
 TABLES = (
     "orders",
@@ -451,7 +454,7 @@ async def _with_a_clock_that_stands(url: str) -> None:
     await migrate(f"{url}?{CLOCK_FIRST}")
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(TRACES))
 def test_the_twin_of_postgresql_answers_as_postgresql_does(make_database: DatabaseMaker, seed: int) -> None:
     assert _first_difference(_fresh(make_database), seed, set()) is None
 
