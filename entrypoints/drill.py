@@ -68,11 +68,15 @@ class DrillFailed(RuntimeError):
 
 @dataclass
 class Figures:
-    """What one drill came to. Orders and sales by what the crowd was told."""
+    """What one drill came to. Orders and sales by what the crowd was told.
+
+    `lost_and_given_back`: of the orders that were lost, those whose money a gateway still had, and sent back.
+    """
 
     orders_acknowledged: int = 0
     orders_restored: int = 0
     orders_lost: int = 0
+    lost_and_given_back: int = 0
     sales_acknowledged: int = 0
     sales_lost: int = 0
     acknowledged_at_backup: int = 0
@@ -315,11 +319,16 @@ async def _count(instance: Instance, told: _Told, figures: Figures) -> None:
     """What the crowd was told, against what PostgreSQL has."""
     settings = instance.settings
     async with platform_for(settings, find_addresses(settings)) as platform:
-        states = await platform.checkout_store.order_states(sorted(told.orders | told.sales))
-    sold = {order_id for order_id, (state, _) in states.items() if state in ("confirmed", "refunded")}
+        wanted = sorted(told.orders | told.sales)
+        found = [await platform.checkout_store.find_order(order_id) for order_id in wanted]
+    orders = {order.order_id: order for order in found if order is not None}
+    # What a gateway alone knew of is written down as lost, for its money to belong to (docs/adr/0027).
+    gone = {order_id for order_id, order in orders.items() if order.end_reason == "order_lost"}
+    sold = {order_id for order_id, order in orders.items() if order.state in ("confirmed", "refunded")}
     figures.orders_acknowledged = len(told.orders)
-    figures.orders_restored = len(told.orders & states.keys())
-    figures.orders_lost = len(told.orders - states.keys())
+    figures.orders_restored = len(told.orders & orders.keys() - gone)
+    figures.orders_lost = len(told.orders) - figures.orders_restored
+    figures.lost_and_given_back = len(told.orders & gone)
     figures.sales_acknowledged = len(told.sales)
     figures.sales_lost = len(told.sales - sold)
 
