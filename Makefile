@@ -21,20 +21,20 @@ run: $(VENV)/.installed ## start everything on http://localhost:8080
 	@exec $(BIN)/seatrush up
 
 PYTEST         := $(BIN)/python -m pytest
-# Tests wait for engines and processes more than they work: two at once take half the time, each with its own engines.
-PYTEST_AT_ONCE := $(PYTEST) --numprocesses 2 --dist loadfile
-# What has the machine to itself: a crowd, a bench, a count that a starved server would change, all cores at once.
+# Tests wait for engines and processes more than they work: three at once on two cores, each with engines of its own.
+PYTEST_AT_ONCE := $(PYTEST) --dist loadfile --numprocesses
+# What has the machine to itself: a bench, a rehearsal, a count that a starved server would change, many servers.
 COUNTED        := tests/integration/bench tests/integration/counted
-ALONE          := $(COUNTED) tests/e2e tests/load tests/cluster tests/sentinel
+ALONE          := $(COUNTED) tests/load tests/cluster tests/sentinel
 # The simulator takes all cores for minutes, chaos waits most of its time.
 LONG           := tests/simulation tests/chaos
 TOGETHER       := tests/unit tests/lua tests/contract tests/races tests/link tests/mutants tests/adversity \
-	tests/integration $(addprefix --ignore=,$(COUNTED))
+	tests/e2e tests/integration $(addprefix --ignore=,$(COUNTED))
 
 test: $(VENV)/.installed lint ## lint, then every test on real engines, also Debian's where found
-	$(PYTEST_AT_ONCE) $(TOGETHER)
+	$(PYTEST_AT_ONCE) 3 $(TOGETHER)
 	$(PYTEST) $(ALONE)
-	$(PYTEST_AT_ONCE) $(LONG)
+	$(PYTEST_AT_ONCE) 2 $(LONG)
 	@$(MAKE) --no-print-directory test-engines
 
 # Redis and PostgreSQL as a distribution ships them: what talks to an engine, once more on those.
@@ -43,7 +43,7 @@ DEBIAN_POSTGRES := $(wildcard /usr/lib/postgresql/15/bin)
 ON_ENGINES      := tests/lua tests/contract tests/races tests/link tests/integration/checkout tests/integration/test_queries.py tests/integration/test_migrations.py
 
 test-engines: $(VENV)/.installed ## the engine tests on Debian's Redis 7.0 and PostgreSQL 15, where found
-	$(if $(DEBIAN_REDIS)$(DEBIAN_POSTGRES),TEST_REDIS_BINARY=$(DEBIAN_REDIS) TEST_POSTGRES_BIN=$(DEBIAN_POSTGRES) $(PYTEST_AT_ONCE) $(ON_ENGINES),@echo "no other engines here")
+	$(if $(DEBIAN_REDIS)$(DEBIAN_POSTGRES),TEST_REDIS_BINARY=$(DEBIAN_REDIS) TEST_POSTGRES_BIN=$(DEBIAN_POSTGRES) $(PYTEST_AT_ONCE) 3 $(ON_ENGINES),@echo "no other engines here")
 
 # Tests that look at their server only through the platform: once more with a cluster in its place.
 ON_CLUSTER := tests/contract/test_seat_inventory.py tests/contract/test_seat_map.py \
