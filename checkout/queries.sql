@@ -52,10 +52,10 @@ WITH gone AS (
 DELETE FROM checkout.awaited_claims WHERE counted_at < now() - make_interval(days => $1::int);
 
 -- name: owners
--- Everybody who owns seats of some showtimes now, for a rebuild; with late payments whose sale is on its way to us.
+-- Everybody who owns seats of some showtimes now, for a rebuild; and late payments, with all seats their sale is about.
 -- An order has all of its seats or none, so nobody is in both halves. They are joined to their orders one by one:
 -- put together before, nobody can say how many orders they are, and a stadium is planned as if it were 200 of them.
-SELECT o.showtime_id, o.order_id, o.account_id, o.pay_by, c.sold, c.seats
+SELECT o.showtime_id, o.order_id, o.account_id, o.pay_by, c.sold, c.seats, false AS late
 FROM (
   SELECT order_id, bool_or(state = 'sold') AS sold, array_agg(seat_index) AS seats
   FROM checkout.seat_claims
@@ -64,12 +64,9 @@ FROM (
 ) AS c JOIN checkout.orders o USING (order_id)
 WHERE o.showtime_id = ANY ($1::text[])
 UNION ALL
-SELECT paid.showtime_id, paid.order_id, paid.account_id, paid.pay_by, false, array_agg(late.seat_index)
+SELECT paid.showtime_id, paid.order_id, paid.account_id, paid.pay_by, false, array_agg(late.seat_index), true
 FROM checkout.orders paid JOIN checkout.seat_claims late USING (order_id)
 WHERE paid.state = 'paid' AND paid.showtime_id = ANY ($1::text[]) AND late.state = 'released'
-  AND NOT EXISTS (
-    SELECT FROM checkout.seat_claims other
-    WHERE other.showtime_id = late.showtime_id AND other.seat_index = late.seat_index AND other.owned)
 GROUP BY paid.order_id;
 
 -- name: find_orders

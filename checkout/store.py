@@ -402,8 +402,9 @@ class CheckoutStore:
                 "sold" if sold else "claimed",
                 to_ms(pay_by),
                 tuple(sorted(seats)),
+                is_late,
             )
-            for showtime_id, order_id, account_id, pay_by, sold, seats in rows
+            for showtime_id, order_id, account_id, pay_by, sold, seats, is_late in rows
         ]
 
     async def known_orders(self, order_ids: Sequence[str]) -> set[str]:

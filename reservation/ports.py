@@ -37,7 +37,11 @@ class Terms:
 
 
 class Possession(msgspec.Struct, frozen=True, gc=False):
-    """Seats PostgreSQL says somebody owns, for a rebuild, where there may be half a million."""
+    """Seats PostgreSQL says somebody owns, for a rebuild, where there may be half a million.
+
+    A late one was given up before its money came: it has its seats again only if they are free and its buyer
+    may have them beside what else he has.
+    """
 
     showtime_id: str
     hold_id: str
@@ -45,6 +49,7 @@ class Possession(msgspec.Struct, frozen=True, gc=False):
     state: Literal["claimed", "sold"]
     pay_by_ms: int
     seats: tuple[int, ...]
+    is_late: bool = False
 
 
 class Held(msgspec.Struct, frozen=True, gc=False):

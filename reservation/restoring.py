@@ -5,12 +5,18 @@ however much is sold, and what is in this process at once is bounded too. One st
 (connections are few); meanwhile the answers before it are packed, or on their way to Redis.
 
 Nobody waits for a certain order, and nothing is open before all is done: whichever part fails ends the rest.
+
+Who paid after his seats were given up comes last, behind everybody who owns: others may have one of them, and
+he may have bought others since, so that both together are more than he may have. While the maps stand, taking
+his seats again asks for both; so they are asked for here, and he has all of his seats or none. Whoever has to
+do without has his money sent back when his sale is tried again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -58,7 +64,7 @@ async def restore_all(
                     return
                 owners = await owners_of([sale.showtime_id for sale in some])
             for sale in some:
-                possessions = _in_the_hall(sale, owners.get(sale.showtime_id, ()))
+                possessions = _lawful(sale, _in_the_hall(sale, owners.get(sale.showtime_id, ())))
                 kept, dropped = await inventory.restore(
                     sale.terms,
                     blocked=blocked.get(sale.showtime_id, ()),
@@ -91,6 +97,24 @@ def _few_halls(sales: Sequence[Sale]) -> Iterator[list[Sale]]:
         seats += sale.terms.seat_count
     if some:
         yield some
+
+
+def _lawful(sale: Sale, possessions: Sequence[Possession]) -> Sequence[Possession]:
+    """Without the late ones whose seats others have, or whose buyers would have too many."""
+    late = [one for one in possessions if one.is_late]
+    if not late:
+        return possessions
+    lawful = [one for one in possessions if not one.is_late]
+    taken = {seat for one in lawful for seat in one.seats}
+    has = Counter[str]()
+    for one in lawful:
+        has[one.buyer_id] += len(one.seats)
+    for one in sorted(late, key=lambda one: one.hold_id):
+        if taken.isdisjoint(one.seats) and has[one.buyer_id] + len(one.seats) <= sale.terms.buyer_seats_max:
+            lawful.append(one)
+            taken.update(one.seats)
+            has[one.buyer_id] += len(one.seats)
+    return lawful
 
 
 def _in_the_hall(sale: Sale, possessions: Sequence[Possession]) -> Sequence[Possession]:

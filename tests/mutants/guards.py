@@ -389,6 +389,26 @@ _FORGOTTEN: Final = (
 
 _MONEY: Final = (
     Mutant(
+        "late money has its seats again after a rebuild whatever else its buyer has",
+        "reservation/restoring.py",
+        " and has[one.buyer_id] + len(one.seats) <= sale.terms.buyer_seats_max:",
+        ":",
+        (
+            f"{_CHECKOUT}test_in_between.py::"
+            "test_late_money_does_not_buy_beyond_the_limit_by_way_of_a_rebuild_either",
+        ),
+    ),
+    Mutant(
+        "late money has its seats again after a rebuild whoever has one of them",
+        "reservation/restoring.py",
+        "if taken.isdisjoint(one.seats) and",
+        "if",
+        (
+            f"{_CHECKOUT}test_in_between.py::"
+            "test_late_money_has_all_of_its_seats_after_a_rebuild_or_none_of_them",
+        ),
+    ),
+    Mutant(
         "a webhook is answered before it is committed",
         "checkout/payments.py",
         "        gateway = self.gateway(gateway_name)\n"

@@ -304,14 +304,13 @@ def drop_old_fences(v: View, days: int) -> int:
 
 @_means(ORDERS, "owners", "rebuild")
 def owners(v: View, showtime_ids: Sequence[str]) -> list[Row]:
-    owned = {(c["showtime_id"], c["seat_index"]) for c in v.all("seat_claims") if _is_owned(c)}
     found: dict[str, Row] = {}
     for claim in v.all("seat_claims"):
         if claim["showtime_id"] not in showtime_ids:
             continue
         order = v.get("orders", claim["order_id"]) or {}
         late = claim["state"] == "released" and order["state"] == "paid"
-        if not _is_owned(claim) and not (late and (claim["showtime_id"], claim["seat_index"]) not in owned):
+        if not _is_owned(claim) and not late:
             continue
         row = found.setdefault(
             claim["order_id"],
@@ -322,6 +321,7 @@ def owners(v: View, showtime_ids: Sequence[str]) -> list[Row]:
                 pay_by=order["pay_by"],
                 sold=False,
                 seats=[],
+                late=late,
             ),
         )
         row["sold"] = row["sold"] or claim["state"] == "sold"

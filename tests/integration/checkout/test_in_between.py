@@ -11,7 +11,7 @@ from contextlib import suppress
 import pytest
 
 from checkout.schemas import order_bytes
-from kernel.errors import IdempotencyKeyReused
+from kernel.errors import IdempotencyKeyReused, SeatsUnavailable
 from kernel.ids import hold_id_of, showtime_of
 from tests.support.inventories import make_forget
 from tests.support.shop import Shop
@@ -72,6 +72,61 @@ async def test_late_money_does_not_buy_beyond_the_limit(shop: Shop) -> None:
     assert (order.state, order.end_reason) == ("cancelled", "seat_limit_exceeded")
     assert [(refund.reason, refund.state) for refund in order.refunds] == [("unfulfillable", "completed")]
     assert len(await shop.taken(showtime_id)) == 2
+    await shop.sound()
+
+
+async def test_late_money_does_not_buy_beyond_the_limit_by_way_of_a_rebuild_either(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was captured while Redis did not answer, and its fan has bought others before the maps were made."""
+    showtime_id, fan, other = await shop.showtime(seats_per_buyer=2), shop.fan(), shop.fan()
+    order_id, payment_id = await _late(shop, showtime_id, fan, "D5", "D6")
+    welcome, welcome_payment = await _late(shop, showtime_id, other, "D7", "D8")
+
+    async def away(*_: object, **__: object) -> bool:
+        raise SeatsUnavailable(retry_after_s=1.0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shop.platform.inventory, "confirm", away)
+        for one in (payment_id, welcome_payment):
+            await shop.deliver(shop.gateway.capture(one))
+    assert [await shop.state(one) for one in (order_id, welcome)] == ["paid", "paid"]
+    await shop.buy(fan, showtime_id, "E5", "E6")
+    await _rebuild(shop)
+    await shop.time_passes(10)
+    await shop.settle()
+
+    order = await shop.find(order_id)
+    assert (order.state, order.end_reason) == ("cancelled", "seat_limit_exceeded")
+    assert [(refund.reason, refund.state) for refund in order.refunds] == [("unfulfillable", "completed")]
+    assert await shop.state(welcome) == "confirmed"
+    assert len(await shop.taken(showtime_id)) == 4
+    await shop.sound()
+
+
+async def test_late_money_has_all_of_its_seats_after_a_rebuild_or_none_of_them(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of them was somebody else's while the maps were made, and is free when the sale is tried again."""
+    showtime_id, fan, other = await shop.showtime(), shop.fan(), shop.fan()
+    order_id, payment_id = await _late(shop, showtime_id, fan, "D5", "D6")
+
+    async def away(*_: object, **__: object) -> bool:
+        raise SeatsUnavailable(retry_after_s=1.0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shop.platform.inventory, "confirm", away)
+        await shop.deliver(shop.gateway.capture(payment_id))
+    await shop.order(other, showtime_id, "D6", "D7")
+    await _rebuild(shop)
+    assert await shop.taken(showtime_id) == await _seats(shop, showtime_id, "D6", "D7")
+    await shop.time_passes(PAY_BY_S + 5)
+    await shop.platform.completers.expire_orders()
+    await shop.platform.completers.free_seats()
+    await shop.settle()
+
+    assert await shop.state(order_id) == "confirmed"
+    assert await shop.taken(showtime_id) == await _seats(shop, showtime_id, "D5", "D6")
     await shop.sound()
 
 
