@@ -25,6 +25,7 @@ from runtime.engines import ValkeyEngine
 from tests.support.platform import RunningPlatform
 from tests.support.sentinels import Watch, frozen, kill, role_of
 from tests.support.service import Fan
+from tests.support.shop import until
 
 HALL = "\n".join(",".join(f"{row}-{seat}" for seat in range(1, 21)) for row in range(1, 16))
 
@@ -161,9 +162,13 @@ async def test_a_primary_that_stalls_and_goes_on_after_it_was_replaced_sells_not
         # The control: on the old primary, under the old epoch, a seat is had that is somebody else's.
         assert left_behind.scripts.epochs == old_epochs
         await hold_at(left_behind, calm, 281)
+
         # It is shut out once it has heard of the new epoch, and stays so: it asks no sentinel.
-        await asyncio.sleep(0.2)
-        await left_behind.epoch.refresh()
+        async def has_heard() -> bool:
+            await left_behind.epoch.refresh()
+            return left_behind.scripts.epochs != old_epochs
+
+        await until(has_heard)
         for _ in range(3):
             with pytest.raises(InventoryRebuilding):
                 await hold_at(left_behind, calm, 282)
