@@ -40,6 +40,14 @@ class NextRelease:
         )
 
 
+@pytest.fixture
+async def house(house: House) -> House:
+    """On a server that knows the scripts of this release's present epochs and no others."""
+    await house.redis.script_flush()
+    await house.platform.rebuilder.rebuild_if_needed()
+    return house
+
+
 async def test_a_release_nobody_taught_yet_is_refused_and_holds_up_nobody(house: House) -> None:
     showtime_id, old, new = await house.showtime(), house.worker(), NextRelease(house)
     with pytest.raises(InventoryRebuilding):
