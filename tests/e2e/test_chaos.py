@@ -69,7 +69,13 @@ async def test_a_database_that_does_not_wait_for_its_disk_is_found_out_by_a_kill
     plan = Plan(1, 7.0, (Strike("postgres-killed", 5.0, 0.0, 1),))
     async with run_house(
         settings={"SEATRUSH_THROWAWAY_ENGINES": "true"},
-        postgres_options={"synchronous_commit": "off", "wal_writer_delay": "10s"},
+        # Nor may it be in a hurry: what leaves its memory for the system's survives a kill.
+        postgres_options={
+            "synchronous_commit": "off",
+            "wal_writer_delay": "10s",
+            "wal_writer_flush_after": "1GB",
+            "wal_buffers": "64MB",
+        },
     ) as house:
         database = await asyncpg.connect(house.postgres.admin_url)
         await database.execute("CHECKPOINT")  # the tables are not what is to be lost

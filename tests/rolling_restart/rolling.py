@@ -29,8 +29,10 @@ from tests.support.strict_people import Viewer, hold_and_give_back, look
 ROLES: Final = (API, WRITER, REAPER, GATEWAY)
 #: Nothing that is held or claimed may run out of time because a process was away for a moment.
 SETTINGS: Final[Mapping[str, str]] = {"SEATRUSH_HOLD_TTL_MS": "120000", "SEATRUSH_CLAIM_TTL_MS": "300000"}
-#: What is refused because of other people: the request was served.
-SERVED: Final = frozenset({"seat_taken", "sold_out", "orphan_seat", "seat_limit_exceeded"})
+#: What is refused because of other people, or of what one has already: the request was served.
+SERVED: Final = frozenset(
+    {"seat_taken", "sold_out", "orphan_seat", "seat_limit_exceeded", "hold_not_extendable"}
+)
 #: "Not now", which is repeated; who is left with it is counted by the meter.
 _LATER: Final = frozenset({"no answer", "429", "503", "409 request_in_progress"})
 _REPLACED_WITHIN_S: Final = 60.0
