@@ -14,13 +14,14 @@ from redis.asyncio import Redis
 from kernel.ids import PARTITIONS
 from runtime.engines import ValkeyEngine
 from runtime.lua import Contract, Script
-from runtime.redis_link import Nodes, connect
+from runtime.redis_link import connect
 from tests.support.engines import temporary_data_dir, valkey_engine
 from tests.support.inventories import runner, teach
+from tests.support.links import MakeNodes, listener, make_nodes
 from tests.support.proxy import Proxy
 from tests.support.runner import WatchedRunner
 
-__all__ = ["runner"]
+__all__ = ["listener", "make_nodes", "runner"]
 
 #: Verbs that say back what they were told or what they made of it; `echo` only reads.
 VERBS = {
@@ -32,7 +33,6 @@ SAYING: Mapping[str, Script] = {
     verb: Script(verb, Path(verb), Contract(verb, 1, 1, False, ("said",), None, "1"), flags, body, True)
     for verb, (flags, body) in VERBS.items()
 }
-MakeNodes = Callable[..., Nodes]
 MakeSpeaker = Callable[..., Awaitable[WatchedRunner]]
 
 
@@ -41,20 +41,6 @@ async def until(condition: Callable[[], Awaitable[object]]) -> None:
     async with asyncio.timeout(20.0):
         while not await condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def make_nodes() -> AsyncIterator[MakeNodes]:
-    """`Nodes(…)` that are closed when the test ends."""
-    made: list[Nodes] = []
-
-    def make(url: str, **options: Any) -> Nodes:
-        made.append(Nodes(url, **options))
-        return made[-1]
-
-    yield make
-    for nodes in made:
-        await nodes.aclose()
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -26,7 +26,7 @@ from runtime.engines import ValkeyEngine
 from runtime.redis_link import WEATHER, Nodes, connect
 from runtime.redis_link.address import Place, names_sentinels, parse_address, parse_watched
 from runtime.redis_link.link import Link
-from tests.link.conftest import MakeNodes
+from tests.support.links import MakeNodes
 from tests.support.proxy import Proxy
 
 PASSWORD = "päss/word: @42?#%"

@@ -20,9 +20,10 @@ from reservation.keys import epoch_key
 from runtime.redis_link import Nodes, ScriptRunner
 from runtime.redis_link.address import Place
 from runtime.redis_link.slots import Redirection, Stretch, redirection_in, slot_of, stretches_in
-from tests.link.conftest import SAYING, MakeNodes, until
+from tests.link.conftest import SAYING, until
 from tests.support.cluster import PRIMARIES, Cluster, running_cluster
 from tests.support.inventories import make_forget, teach
+from tests.support.links import MakeNodes
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

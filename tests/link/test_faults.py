@@ -23,8 +23,9 @@ from runtime.http.context import REQUEST_ID
 from runtime.redis_link.address import parse_address
 from runtime.redis_link.link import Hello, Link
 from runtime.redis_link.pipe import Pipe, pack
-from tests.link.conftest import MakeNodes, MakeSpeaker, until
+from tests.link.conftest import MakeSpeaker, until
 from tests.support.inventories import teach
+from tests.support.links import MakeNodes
 from tests.support.proxy import Proxy
 from tests.support.runner import WatchedRunner
 

@@ -21,28 +21,10 @@ from runtime.redis_link import Nodes
 from runtime.redis_link import pipe as pipe_module
 from runtime.redis_link.link import Link
 from runtime.redis_link.pipe import Pipe, pack
-from tests.link.conftest import MakeNodes, until
+from tests.link.conftest import until
 from tests.link.test_order import dialled
+from tests.support.links import Listener, MakeNodes
 from tests.support.proxy import Proxy
-
-
-class Listener:
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.heard: list[bytes] = []
-        self.missed = 0
-
-    def hear(self, said: bytes) -> None:
-        self.heard.append(said)
-
-    def miss(self) -> None:
-        self.missed += 1
-
-
-@pytest.fixture
-def listener() -> Listener:
-    return Listener()
 
 
 @pytest_asyncio.fixture(loop_scope="session")

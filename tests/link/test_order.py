@@ -21,8 +21,8 @@ from redis.asyncio import Redis
 from reservation.keys import epoch_key
 from runtime.redis_link.counts import Tally
 from runtime.redis_link.pipe import Outcome, Pipe, pack
-from tests.link.conftest import MakeNodes
 from tests.support.inventories import EPOCH
+from tests.support.links import MakeNodes
 from tests.support.proxy import Proxy
 from tests.support.runner import WatchedRunner
 

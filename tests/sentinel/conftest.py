@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest_asyncio
 
 from runtime.engines import ValkeyEngine
-from runtime.redis_link import Nodes
 from tests.support.engines import DatabaseMaker
+from tests.support.links import make_nodes
 from tests.support.platform import RunningPlatform, migrated, run_platform
 from tests.support.sentinels import Watch, running_watch
 
+__all__ = ["make_nodes"]
+
 ROLES = ("writer", "completers", "reaper")
-MakeNodes = Callable[..., Nodes]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -35,20 +35,6 @@ async def watch(_watch: Watch) -> Watch:
 async def primary(watch: Watch) -> ValkeyEngine:
     """The server that is the primary as the test begins."""
     return await watch.primary()
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def make_nodes() -> AsyncIterator[MakeNodes]:
-    """`Nodes(…)` that are closed when the test ends."""
-    made: list[Nodes] = []
-
-    def make(url: str, **options: Any) -> Nodes:
-        made.append(Nodes(url, **options))
-        return made[-1]
-
-    yield make
-    for nodes in made:
-        await nodes.aclose()
 
 
 @pytest_asyncio.fixture(loop_scope="session")

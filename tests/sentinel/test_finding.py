@@ -20,8 +20,8 @@ from runtime.redis_link import Nodes, connect
 from runtime.redis_link.address import parse_watched
 from runtime.redis_link.link import Link
 from runtime.redis_link.sentinels import NoPrimary, asked_once
-from tests.sentinel.conftest import MakeNodes
 from tests.support.engines import temporary_data_dir
+from tests.support.links import MakeNodes
 from tests.support.sentinels import SERVICE, Sentinel, Watch, asked, frozen, role_of, running_watch
 
 NOBODY = 9  # sentinels that would have to agree: this one only watches

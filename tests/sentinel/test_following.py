@@ -16,22 +16,8 @@ from kernel.errors import Overloaded, SeatsUnavailable
 from runtime.engines import ValkeyEngine
 from runtime.redis_link import Nodes, ScriptRunner
 from runtime.redis_link.link import Link
-from tests.sentinel.conftest import MakeNodes
+from tests.support.links import Listener, MakeNodes
 from tests.support.sentinels import Watch, asked, frozen, kill, role_of
-
-
-class Listener:
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.heard: list[bytes] = []
-        self.missed = 0
-
-    def hear(self, said: bytes) -> None:
-        self.heard.append(said)
-
-    def miss(self) -> None:
-        self.missed += 1
 
 
 async def goes_to(runner: ScriptRunner, engine: ValkeyEngine, key: str) -> Link:
