@@ -3,8 +3,9 @@
 Goal: the promises of the hot path that a change could break without breaking a single answer: commands of
 one turn leave in one write, a hold is one command, the disk is asked once for many holds, and reading a map
 asks nobody. Method: sixty-four fans at once over HTTP on the whole platform, and the counters of the link and
-of Valkey before and after. Whoever starves the server of its turns makes each do less, so turns are judged
-by the best of three stretches. The control is one fan alone, who shares with nobody.
+of Valkey before and after. Whoever starves the server of its turns makes each do less, so a rush is judged by
+the best of three stretches, and turns without those that only time asked for. The control is one fan alone,
+who shares with nobody.
 """
 
 from __future__ import annotations
@@ -95,10 +96,13 @@ async def test_holds_of_many_fans_share_writes_and_fsyncs(
     holds = FANS * rounds
     for count in found:
         print(f"{holds} holds: {count}")
-        assert holds <= count.link.commands <= 1.05 * holds  # the rest are looks at the map, by time
-    assert min(count.link.flushes for count in found) <= 0.1 * holds
+        assert count.link.commands >= holds
+    # The rest are looks, by time: on a slow machine there is more of it, and each costs a turn.
+    assert min(count.link.commands for count in found) <= 1.05 * holds
+    looks = [count.link.commands - holds for count in found]
+    assert min(one.link.flushes - by_time for one, by_time in zip(found, looks, strict=True)) <= 0.1 * holds
     # A turn of Valkey's loop writes and syncs at most once.
-    assert min(count.turns for count in found) <= 0.05 * holds
+    assert min(one.turns - by_time for one, by_time in zip(found, looks, strict=True)) <= 0.05 * holds
 
 
 async def test_one_fan_alone_shares_with_nobody(
