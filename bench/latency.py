@@ -20,8 +20,8 @@ from typing import Final
 
 from bench import contenders
 from bench.contenders import Contender, OurHolds, block
-from bench.harness import Harness, Ratio, Result, Sample, at_most, extra, main, render
-from bench.open_loop import P50, P99, P999, latencies, leave_out_late, open_block
+from bench.harness import Harness, Result, Sample, at_most, extra, main, render
+from bench.open_loop import P50, P99, P999, in_ms, latencies, leave_out_late, open_block
 
 QUESTION = "How long does a fan wait for a hold when the worker is busy?"
 NO_OP = "aiohttp no-op"
@@ -104,14 +104,7 @@ async def run(harness: Harness) -> Result:
         record.ratio("p99 ÷ stock's, each at 70 % of its own maximum", "ours", STOCK, of=p99),
         record.ratio("p99 at 50 % ÷ at 70 %", "ours at 50 %", "ours", of=p99),
         record.ratio("p99 at 90 % ÷ at 70 %", "ours at 90 %", "ours", of=p99),
-        *(
-            Ratio.counted(
-                f"{name}, {quantile} in ms", None, round(record.median(name, extra(key)) / 1_000, 2)
-            )
-            for name in blocks
-            for quantile, key in (("p50", P50), ("p99", P99), ("p99.9", P999))
-            if record.kept(name)
-        ),
+        *in_ms(record, blocks, P50, P99, P999),
         record.control_ratio(p99, "p99"),
     ]
     return harness.result(

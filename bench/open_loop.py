@@ -6,15 +6,17 @@ Shared by the benches that ask how long somebody waits.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from bench.contenders import Contender, OurHolds, requests_for
-from bench.harness import Generator, Harness, Load, Ours, Record, Sample
+from bench.harness import Generator, Harness, Load, Ours, Ratio, Record, Sample, extra
 from bench.peers.scripts import seats_taken
 
 P50: Final = "p50_us"
 P99: Final = "p99_us"
 P999: Final = "p999_us"
+_QUANTILES: Final = {P50: "p50", P99: "p99", P999: "p99.9"}
 
 
 async def open_block(
@@ -52,6 +54,14 @@ async def open_block(
     requests.path.unlink()
     not_granted = 1 - granted / load.planned
     return meter.sample(max(1, load.done), load.seconds, **latencies(load), not_granted=not_granted)
+
+
+def in_ms(record: Record, names: Iterable[str], *quantiles: str) -> Iterator[Ratio]:
+    """How long people waited, for reading: the median over the blocks of each contender that has some."""
+    for name in names:
+        for key in quantiles if record.kept(name) else ():
+            waited_ms = round(record.median(name, extra(key)) / 1_000, 2)
+            yield Ratio.counted(f"{name}, {_QUANTILES[key]} in ms", None, waited_ms)
 
 
 def latencies(load: Load) -> dict[str, float]:

@@ -27,7 +27,7 @@ import orjson
 from bench.contenders import OurHolds, block
 from bench.harness import Harness, Ratio, Result, Sample, at_least, at_most, cpu, extra, main, render
 from bench.harness.machine import peak_memory_bytes
-from bench.open_loop import P50, P99, audit_of_some_unheard, leave_out_late, open_block
+from bench.open_loop import P50, P99, audit_of_some_unheard, in_ms, leave_out_late, open_block
 from runtime.http.connection import HEADER_DEADLINE_S
 
 QUESTION: Final = "How much longer does a fan wait for a hold while 2,000 others take their time?"
@@ -110,14 +110,7 @@ async def run(harness: Harness) -> Result:
         Ratio.counted("slow connections hung up on in a block, at the least", None, min(hung_up)),
         Ratio.counted("the worker's memory at its most, MiB", at_most(MEMORY_MIB_MAX), round(memory_mib)),
         record.ratio("CPU of the worker for a hold beside them ÷ without", BESIDE, ALONE, of=cpu("worker")),
-        *(
-            Ratio.counted(
-                f"{name}, {quantile} in ms", None, round(record.median(name, extra(key)) / 1_000, 2)
-            )
-            for name in (ALONE, BESIDE)
-            for quantile, key in (("p50", P50), ("p99", P99))
-            if record.kept(name)
-        ),
+        *in_ms(record, (ALONE, BESIDE), P50, P99),
         record.control_ratio(p99, "p99"),
     ]
     return harness.result(
