@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -51,11 +52,12 @@ class Ticket:
     seat_index: int
     label: str
     state: str
+    disputed: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """One attempt to pay."""
+    """One attempt to pay. `charged_back`: a bank has taken the money back, and has it now."""
 
     payment_id: str
     order_id: str
@@ -65,6 +67,7 @@ class Payment:
     gateway_ref: str | None
     redirect_url: str | None
     test_url: str | None
+    charged_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,15 @@ class Order:
     tickets: tuple[Ticket, ...] = ()
     refunds: tuple[Refund, ...] = ()
     end_reason: str | None = None
+
+
+def is_disputed(payments: Iterable[Payment], refunds: Iterable[Refund]) -> bool:
+    """Whether a bank has taken back what an order's tickets were paid with.
+
+    Money that has to go back because it was too much, or for seats that were gone, never paid for them.
+    """
+    not_for_tickets = {refund.payment_id for refund in refunds if refund.reason != "asked"}
+    return any(one.charged_back and one.payment_id not in not_for_tickets for one in payments)
 
 
 def refund_id_of(payment_id: str) -> str:

@@ -52,5 +52,9 @@ class AlreadyRefunded(SeatRushError, code="already_refunded"):
     """This order is refunded already."""
 
 
+class PaymentChargedBack(SeatRushError, code="payment_charged_back"):
+    """The bank has taken this payment back; it cannot be refunded."""
+
+
 class SeatTaken(SeatRushError, code="seat_taken"):
     """Somebody else owns at least one of these seats; the claim was refused."""

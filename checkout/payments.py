@@ -24,6 +24,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 
 from checkout import errors
+from checkout.chargebacks import Chargebacks
 from checkout.domain import Order, Payment, RequestKey, refund_id_of
 from checkout.fulfilment import Fulfilment
 from checkout.ports import Gateway, GatewayEvent, GatewayPayment
@@ -54,6 +55,7 @@ class PaymentService:
         self._refund_settled = refund_settled
         self._find_order = find_order
         self._clock = clock
+        self._chargebacks = Chargebacks(store, self._captured)
 
     def gateway(self, name: str) -> Gateway:
         """The gateway of that name. Raises UnknownGateway."""
@@ -162,6 +164,8 @@ class PaymentService:
             case "payment.failed":
                 failed = await self._store.fail_payment(connection, event.reference)
                 return "failed" if failed else "ignored", None
+            case "payment.charged_back" | "payment.chargeback_reversed":
+                return await self._chargebacks.take(connection, gateway_name, event)
             case "refund.completed" | "refund.failed":
                 state = event.kind.removeprefix("refund.")
                 return await self._refund_settled(connection, event.reference, state), None

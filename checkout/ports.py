@@ -26,8 +26,16 @@ from kernel.money import Money
 
 PaymentState = Literal["pending", "captured", "failed", "unknown"]
 RefundState = Literal["sent", "completed", "failed", "unknown"]
-EventKind = Literal["payment.captured", "payment.failed", "refund.completed", "refund.failed", "unknown"]
-MovementKind = Literal["capture", "refund"]
+EventKind = Literal[
+    "payment.captured",
+    "payment.failed",
+    "payment.charged_back",
+    "payment.chargeback_reversed",
+    "refund.completed",
+    "refund.failed",
+    "unknown",
+]
+MovementKind = Literal["capture", "refund", "chargeback", "chargeback_reversed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,10 @@ class GatewayEvent:
     `event_id` is the same for every delivery of the event: the key to take it only once. Of kind
     `unknown` (a type we do not know, or a body we cannot read) `gateway_ref` and `reference` may be
     empty and `amount` None: it is stored and answered 2xx, nothing more. `raw` is the body as signed.
+
+    A bank took captured money back through the gateway (`payment.charged_back`: all of it that was not given
+    back before), or we have it again (`payment.chargeback_reversed`): then `gateway_ref` and `reference` are
+    those of the payment, and `chargeback_ref` is the gateway's name for this time, as there may be others.
     """
 
     event_id: str
@@ -79,14 +91,17 @@ class GatewayEvent:
     reference: str
     amount: Money | None
     raw: bytes
+    chargeback_ref: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Movement:
-    """One movement of money in the gateway's books: a capture, or a refund that was completed.
+    """One movement of money in the gateway's books: a capture, a refund that was completed, money a bank took
+    back, or gave to us again.
 
-    `reference` is our payment id or our refund id, `payment_id` and `order_id` are those of the payment it is
-    about, as we named them when its session was opened: all there is to go by when we have forgotten it.
+    `reference` is our payment id or our refund id; of a chargeback and of its reversal, which nobody asked
+    for, it is the gateway's own name of the chargeback. `payment_id` and `order_id` are those of the payment
+    it is about, as we named them when its session was opened: all there is to go by when we forgot it.
     `given_back` is how much of that payment went back or is about to, in minor units, as of now.
     """
 
@@ -140,8 +155,9 @@ class Gateway(Protocol):
     async def refund(self, *, refund_id: str, gateway_ref: str, amount: Money) -> GatewayRefund:
         """Give back `amount` of the payment `gateway_ref`, at most once per `refund_id`.
 
-        A repeat after `failed` tries again; after `sent` or `completed` it only reports. Raises
-        GatewayUnavailable when this call surely moved nothing; a reply that was lost is `unknown`.
+        A repeat after `failed` tries again; after `sent` or `completed` it only reports. While a bank has the
+        money it is `failed`. Raises GatewayUnavailable when this call surely moved nothing; a reply that was
+        lost is `unknown`.
         """
 
     async def find_refund(self, refund_id: str) -> GatewayRefund | None:

@@ -88,9 +88,11 @@ ORDER BY o.created_at DESC, o.order_id DESC
 LIMIT $4::int;
 
 -- name: find_ticket
--- One ticket.
-SELECT ticket_id, order_id, account_id, showtime_id, seat_index, label, state
-FROM checkout.tickets WHERE ticket_id = $1::text;
+-- One ticket; disputed as `domain.is_disputed` says.
+SELECT ticket_id, order_id, account_id, showtime_id, seat_index, label, state,
+  EXISTS (SELECT FROM checkout.payments p LEFT JOIN checkout.refunds r USING (payment_id)
+          WHERE p.order_id = t.order_id AND p.charged_back AND coalesce(r.reason, 'asked') = 'asked') AS disputed
+FROM checkout.tickets t WHERE ticket_id = $1::text;
 
 -- name: lock_order
 -- An order, kept from changing until this transaction ends; and the instant it is judged at.
@@ -153,7 +155,7 @@ WHERE payment_id = $1::text;
 
 -- name: find_payment
 -- One attempt.
-SELECT payment_id, order_id, gateway, state, amount, currency, gateway_ref, redirect_url, test_url
+SELECT payment_id, order_id, gateway, state, amount, currency, gateway_ref, redirect_url, test_url, charged_back
 FROM checkout.payments WHERE payment_id = $1::text;
 
 -- name: take_captures
@@ -232,7 +234,7 @@ ORDER BY received_at LIMIT 100;
 
 -- name: lock_payment
 -- A payment, kept from changing until this transaction ends.
-SELECT payment_id, order_id, gateway, state, amount, currency, gateway_ref, redirect_url, test_url
+SELECT payment_id, order_id, gateway, state, amount, currency, gateway_ref, redirect_url, test_url, charged_back
 FROM checkout.payments WHERE payment_id = $1::text FOR UPDATE;
 
 -- name: capture_payment
@@ -278,7 +280,7 @@ UPDATE checkout.seat_claims SET state = 'released' WHERE order_id = ANY ($1::tex
 -- name: captured_payments
 -- What an order was paid with and has not been asked back.
 SELECT p.payment_id, p.order_id, p.gateway, p.state, p.amount, p.currency, p.gateway_ref,
-       p.redirect_url, p.test_url
+       p.redirect_url, p.test_url, p.charged_back
 FROM checkout.payments p LEFT JOIN checkout.refunds r USING (payment_id)
 WHERE p.order_id = $1::text AND p.state = 'captured' AND r.payment_id IS NULL
 ORDER BY p.captured_at;
@@ -385,7 +387,7 @@ WHERE payment_id IN (
   WHERE state IN ('initiated', 'pending', 'unknown')
     AND coalesce(asked_at, created_at) < now() - make_interval(secs => least(3 * 2 ^ least(asked_times, 9), 60))
   ORDER BY created_at LIMIT 50 FOR UPDATE SKIP LOCKED)
-RETURNING payment_id, order_id, gateway, state, amount, currency, gateway_ref, redirect_url, test_url;
+RETURNING payment_id, order_id, gateway, state, amount, currency, gateway_ref, redirect_url, test_url, charged_back;
 
 -- name: failed_payments_to_ask
 -- A failed try may be followed by a second card on the same page: asked until some time after the deadline.
@@ -397,15 +399,17 @@ WHERE payment_id IN (
     AND coalesce(p.asked_at, p.created_at)
         < now() - make_interval(secs => least(3 * 2 ^ least(p.asked_times, 9), 60))
   ORDER BY p.created_at LIMIT 50 FOR UPDATE OF p SKIP LOCKED)
-RETURNING payment_id, order_id, gateway, state, amount, currency, gateway_ref, redirect_url, test_url;
+RETURNING payment_id, order_id, gateway, state, amount, currency, gateway_ref, redirect_url, test_url, charged_back;
 
 -- name: refunds_to_send
--- Refunds the gateway has not completed; asked with gaps that grow to a minute, those that failed to ten.
+-- Refunds the gateway has not completed; asked with gaps that grow to a minute, those that failed to ten. Not while
+-- a bank has the money (`checkout/chargebacks`).
 UPDATE checkout.refunds r SET asked_at = now(), asked_times = r.asked_times + 1
 FROM checkout.payments p
 WHERE p.payment_id = r.payment_id AND r.refund_id = ANY (ARRAY(  -- joined, it would read all there ever were
-  SELECT refund_id FROM checkout.refunds
+  SELECT refund_id FROM checkout.refunds due
   WHERE state <> 'completed'
+    AND NOT (SELECT p.charged_back FROM checkout.payments p WHERE p.payment_id = due.payment_id)
     AND (asked_at IS NULL OR asked_at < now() - make_interval(secs =>
       least(2 * 2 ^ least(asked_times, 9), CASE state WHEN 'failed' THEN 600 ELSE 60 END)))
     AND $1::text IN ('', (SELECT checkout.this_server()))
@@ -440,6 +444,6 @@ FROM checkout.orders WHERE seats_given_up_at IS NOT NULL AND seats_freed_at IS N
 UNION ALL SELECT 'payments_open', extract(epoch FROM now() - min(created_at))::float8
 FROM checkout.payments WHERE state IN ('initiated', 'pending', 'unknown')
 UNION ALL SELECT 'refunds_open', extract(epoch FROM now() - min(requested_at))::float8
-FROM checkout.refunds WHERE state <> 'completed'
+FROM checkout.refunds r JOIN checkout.payments p USING (payment_id) WHERE r.state <> 'completed' AND NOT charged_back
 UNION ALL SELECT 'events_unprocessed', extract(epoch FROM now() - min(received_at))::float8
 FROM checkout.gateway_events WHERE processed_at IS NULL;

@@ -3,7 +3,8 @@
 One transaction decides: the refund is written, the tickets are void, PostgreSQL gives the seats up and
 the ledger owes the money. From then on everything is repetition: the gateway is asked, always with the
 refund's id as its key, until it has paid; the seats are put on sale by the completer. A refund that
-fails stays open and is asked again with growing gaps: it is never silently closed.
+fails stays open and is asked again with growing gaps: it is never silently closed. While a bank has the money
+(`checkout.chargebacks`) none is asked for, and those there are wait.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from checkout import errors
-from checkout.domain import Order, Payment, Refund, RefundLine, RequestKey, refund_id_of
+from checkout.domain import Order, Payment, Refund, RefundLine, RequestKey, is_disputed, refund_id_of
 from checkout.ports import Gateway, GatewayRefund
 from checkout.rows import RefundToSend
 from checkout.store import CheckoutStore
@@ -56,7 +57,8 @@ class RefundService:
     async def quote(self, account_id: str, order_id: str, ticket_ids: Sequence[str] | None) -> RefundQuote:
         """What a refund would bring.
 
-        Raises NotFound, InvalidState, AlreadyRefunded, RefundNotAllowed, ValidationFailed.
+        Raises NotFound, InvalidState, AlreadyRefunded, PaymentChargedBack, RefundNotAllowed,
+        ValidationFailed.
         """
         order = await self._store.find_order(order_id)
         if order is None or order.account_id != account_id:
@@ -93,7 +95,10 @@ class RefundService:
                 payments = await self._store.captured_payments(connection, order_id)
                 if order.state != "confirmed" or not payments:
                     raise errors.AlreadyRefunded()
-                payment = payments[0]
+                payment = await self._store.lock_payment(connection, payments[0].payment_id)
+                assert payment is not None, "a payment is never deleted"
+                if payment.charged_back:  # whoever charges it back from now on finds the refund
+                    raise errors.PaymentChargedBack()
                 refund_id = refund_id_of(payment.payment_id)
                 refund = Refund(
                     refund_id, order_id, payment.payment_id, "requested", "asked", quote.amount, quote.lines
@@ -122,6 +127,8 @@ class RefundService:
             raise errors.AlreadyRefunded()
         if order.state != "confirmed":
             raise errors.InvalidState(state=order.state)
+        if is_disputed(order.payments, order.refunds):
+            raise errors.PaymentChargedBack()
         starts_at = await self._starts_at(order.showtime_id)
         if starts_at is not None and starts_at <= self._clock.now():
             raise errors.RefundNotAllowed("The showtime has begun.")

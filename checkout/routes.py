@@ -35,6 +35,7 @@ _NO_REFUND = (
     "not_found",
     "invalid_state",
     "already_refunded",
+    "payment_charged_back",
     "refund_not_allowed",
     "validation_failed",
     "persistence_unavailable",

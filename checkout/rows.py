@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from checkout.domain import Order, OrderLine, Payment, Refund, RefundLine, Ticket
+from checkout.domain import Order, OrderLine, Payment, Refund, RefundLine, Ticket, is_disputed
 from kernel.money import Money
 from runtime.postgres import Record
 
@@ -104,6 +104,7 @@ def payment_of(row: Record) -> Payment:
         gateway_ref=row["gateway_ref"],
         redirect_url=row["redirect_url"],
         test_url=row["test_url"],
+        charged_back=row["charged_back"],
     )
 
 
@@ -135,6 +136,23 @@ def locked_order_of(row: Record) -> LockedOrder:
 def order_of(row: Record, lines: Sequence[Any] = ()) -> Order:
     """A whole order; a page of orders comes without `lines`."""
     order_id, showtime_id, account_id = row["order_id"], row["showtime_id"], row["account_id"]
+    payments = tuple(
+        Payment(payment_id, order_id, gateway, state, Money(amount, currency), *where)
+        for payment_id, gateway, state, amount, currency, *where in row["payments"] or ()
+    )
+    refunds = tuple(
+        Refund(
+            refund_id,
+            order_id,
+            payment_id,
+            state,
+            reason,
+            Money(amount, currency),
+            tuple(RefundLine(*line) for line in lines or ()),
+        )
+        for refund_id, payment_id, state, reason, amount, currency, lines in row["refunds"] or ()
+    )
+    disputed = is_disputed(payments, refunds)
     return Order(
         order_id=order_id,
         showtime_id=showtime_id,
@@ -143,25 +161,11 @@ def order_of(row: Record, lines: Sequence[Any] = ()) -> Order:
         total=Money(row["total"], row["currency"]),
         pay_by=row["pay_by"],
         lines=tuple(OrderLine(*line) for line in lines),
-        payments=tuple(
-            Payment(payment_id, order_id, gateway, state, Money(amount, currency), *where)
-            for payment_id, gateway, state, amount, currency, *where in row["payments"] or ()
-        ),
+        payments=payments,
         tickets=tuple(
-            Ticket(ticket_id, order_id, account_id, showtime_id, *seat)
-            for ticket_id, *seat in row["tickets"] or ()
+            Ticket(ticket_id, order_id, account_id, showtime_id, seat_index, label, state, disputed)
+            for ticket_id, seat_index, label, state in row["tickets"] or ()
         ),
-        refunds=tuple(
-            Refund(
-                refund_id,
-                order_id,
-                payment_id,
-                state,
-                reason,
-                Money(amount, currency),
-                tuple(RefundLine(*line) for line in lines or ()),
-            )
-            for refund_id, payment_id, state, reason, amount, currency, lines in row["refunds"] or ()
-        ),
+        refunds=refunds,
         end_reason=row["end_reason"],
     )

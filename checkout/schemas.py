@@ -19,6 +19,11 @@ from runtime.http import Instant, Model, MoneyModel, Page, Record, instant
 OrderStates = Literal["claiming", "pending_payment", "paid", "confirmed", "cancelled", "expired", "refunded"]
 
 
+Disputed = Annotated[
+    bool, Meta(description="What it was paid with is disputed at a bank; the cinema decides at the door.")
+]
+
+
 class OrderRequest(Model):
     """Turn a hold into an order."""
 
@@ -85,6 +90,7 @@ class PaymentAnswer(Record):
     order_id: str
     gateway: str
     state: str
+    charged_back: Annotated[bool, Meta(description="A bank has taken the money back, and has it now.")]
     amount: MoneyModel
     next: PaymentNext | None
 
@@ -96,6 +102,7 @@ class PaymentAnswer(Record):
             order_id=payment.order_id,
             gateway=payment.gateway,
             state=payment.state,
+            charged_back=payment.charged_back,
             amount=MoneyModel.of(payment.amount),
             next=PaymentNext(url=payment.redirect_url, test=test) if payment.redirect_url else None,
         )
@@ -107,6 +114,7 @@ class TicketOfOrder(Record):
     ticket_id: str
     seat: str
     state: str
+    disputed: Disputed
 
 
 class RefundLineAnswer(Record):
@@ -191,7 +199,12 @@ class OrderAnswer(Record):
             pay_by=instant(order.pay_by),
             payments=[PaymentAnswer.of(payment) for payment in order.payments],
             tickets=[
-                TicketOfOrder(ticket_id=ticket.ticket_id, seat=ticket.label, state=ticket.state)
+                TicketOfOrder(
+                    ticket_id=ticket.ticket_id,
+                    seat=ticket.label,
+                    state=ticket.state,
+                    disputed=ticket.disputed,
+                )
                 for ticket in order.tickets
             ],
             refunds=[RefundAnswer.of(refund) for refund in order.refunds],
@@ -249,6 +262,7 @@ class TicketAnswer(Record):
     showtime_id: str
     seat: str
     state: str
+    disputed: Disputed
     code: str
 
     @classmethod
@@ -259,6 +273,7 @@ class TicketAnswer(Record):
             showtime_id=ticket.showtime_id,
             seat=ticket.label,
             state=ticket.state,
+            disputed=ticket.disputed,
             code=code,
         )
 

@@ -65,6 +65,7 @@ _TABLE: Final = (
     Code("already_paid", 409, "This order is paid already."),
     Code("refund_not_allowed", 409, "This order can no longer be refunded."),
     Code("already_refunded", 409, "This order is refunded already."),
+    Code("payment_charged_back", 409, "The bank has taken this payment back; it cannot be refunded."),
     Code("order_expired", 410, "The time to pay for this order is over."),
     # Accounts.
     Code("account_exists", 409, "There is an account with this login."),

@@ -42,6 +42,13 @@ TICKET: Final[Table] = {
     "void": frozenset(),
 }
 
+#: A payment stays captured, whatever a bank does afterwards: each time it takes the money is a record of its
+#: own, and once it has given it back, taking it again is another one.
+CHARGEBACK: Final[Table] = {
+    "charged_back": frozenset({"reversed"}),
+    "reversed": frozenset(),
+}
+
 CLAIM: Final[Table] = {
     "claimed": frozenset({"sold", "released"}),
     "sold": frozenset({"returned"}),

@@ -151,6 +151,17 @@ CREATE TABLE checkout.awaited_claims (
     counted_at timestamp with time zone NOT NULL
 );
 
+CREATE TABLE checkout.chargebacks (
+    gateway text NOT NULL,
+    chargeback_ref text NOT NULL,
+    payment_id text NOT NULL,
+    state text NOT NULL,
+    heard_at timestamp with time zone DEFAULT now() NOT NULL,
+    reversed_at timestamp with time zone,
+    CONSTRAINT chargebacks_reversed_has_instant CHECK (((state = 'reversed'::text) = (reversed_at IS NOT NULL))),
+    CONSTRAINT chargebacks_state_known CHECK ((state = ANY (ARRAY['charged_back'::text, 'reversed'::text])))
+);
+
 CREATE TABLE checkout.claim_fence (
     one boolean DEFAULT true NOT NULL,
     epochs bigint[] NOT NULL,
@@ -259,6 +270,7 @@ CREATE TABLE checkout.payments (
     captured_at timestamp with time zone,
     asked_at timestamp with time zone,
     asked_times integer DEFAULT 0 NOT NULL,
+    charged_back boolean DEFAULT false NOT NULL,
     CONSTRAINT payments_amount_check CHECK ((amount >= 0)),
     CONSTRAINT payments_captured_has_instant CHECK (((state = 'captured'::text) = (captured_at IS NOT NULL))),
     CONSTRAINT payments_state_known CHECK ((state = ANY (ARRAY['initiated'::text, 'pending'::text, 'unknown'::text, 'captured'::text, 'failed'::text])))
@@ -335,7 +347,7 @@ CREATE VIEW checkout.whole_orders AS
     ( SELECT json_agg(json_build_array(t.ticket_id, t.seat_index, t.label, t.state) ORDER BY t.seat_index) AS json_agg
            FROM checkout.tickets t
           WHERE (t.order_id = o.order_id)) AS tickets,
-    ( SELECT json_agg(json_build_array(p.payment_id, p.gateway, p.state, p.amount, p.currency, p.gateway_ref, p.redirect_url, p.test_url) ORDER BY p.created_at) AS json_agg
+    ( SELECT json_agg(json_build_array(p.payment_id, p.gateway, p.state, p.amount, p.currency, p.gateway_ref, p.redirect_url, p.test_url, p.charged_back) ORDER BY p.created_at) AS json_agg
            FROM checkout.payments p
           WHERE (p.order_id = o.order_id)) AS payments,
     ( SELECT json_agg(json_build_array(r.refund_id, r.payment_id, r.state, r.reason, r.amount, r.currency, ( SELECT json_agg(json_build_array(l.ticket_id, l.amount)) AS json_agg
@@ -444,6 +456,9 @@ ALTER TABLE ONLY catalogue.showtimes
 ALTER TABLE ONLY checkout.awaited_claims
     ADD CONSTRAINT awaited_claims_pkey PRIMARY KEY (order_id, epoch);
 
+ALTER TABLE ONLY checkout.chargebacks
+    ADD CONSTRAINT chargebacks_pkey PRIMARY KEY (gateway, chargeback_ref);
+
 ALTER TABLE ONLY checkout.claim_fence
     ADD CONSTRAINT claim_fence_pkey PRIMARY KEY (one);
 
@@ -531,6 +546,8 @@ CREATE INDEX showtimes_of_film ON catalogue.showtimes USING btree (film_id, star
 
 CREATE INDEX showtimes_of_screen ON catalogue.showtimes USING btree (screen_id);
 
+CREATE INDEX chargebacks_of_payment ON checkout.chargebacks USING btree (payment_id);
+
 CREATE INDEX gateway_events_unprocessed ON checkout.gateway_events USING btree (received_at) WHERE (processed_at IS NULL);
 
 CREATE INDEX idempotency_keys_by_age ON checkout.idempotency_keys USING btree (created_at);
@@ -567,6 +584,8 @@ CREATE INDEX inventories_unopened ON reservation.inventories USING btree (create
 
 CREATE TRIGGER showtime_prices_never_change BEFORE UPDATE ON catalogue.showtime_prices FOR EACH STATEMENT EXECUTE FUNCTION catalogue.prices_never_change();
 
+CREATE TRIGGER chargebacks_along_arrows AFTER UPDATE OF state ON checkout.chargebacks FOR EACH ROW WHEN (((old.state <> new.state) AND (((old.state || ' to '::text) || new.state) <> ALL (ARRAY['charged_back to reversed'::text])))) EXECUTE FUNCTION checkout.no_such_arrow();
+
 CREATE TRIGGER ledger_entries_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON checkout.ledger_entries FOR EACH STATEMENT EXECUTE FUNCTION checkout.ledger_is_append_only();
 
 CREATE TRIGGER ledger_entries_balance AFTER INSERT ON checkout.ledger_entries REFERENCING NEW TABLE AS posted FOR EACH STATEMENT EXECUTE FUNCTION checkout.ledger_must_balance();
@@ -595,6 +614,9 @@ ALTER TABLE ONLY catalogue.showtimes
 
 ALTER TABLE ONLY catalogue.showtimes
     ADD CONSTRAINT showtimes_screen_id_cinema_id_fkey FOREIGN KEY (screen_id, cinema_id) REFERENCES catalogue.screens(screen_id, cinema_id);
+
+ALTER TABLE ONLY checkout.chargebacks
+    ADD CONSTRAINT chargebacks_payment_id_fkey FOREIGN KEY (payment_id) REFERENCES checkout.payments(payment_id);
 
 ALTER TABLE ONLY checkout.order_lines
     ADD CONSTRAINT order_lines_order_id_fkey FOREIGN KEY (order_id) REFERENCES checkout.orders(order_id);

@@ -63,12 +63,21 @@ _REFUND_STATES: Final[Mapping[str, RefundState]] = {
 _EVENT_KINDS: Final[Mapping[str, EventKind]] = {
     "payment.captured": "payment.captured",
     "payment.failed": "payment.failed",
+    "payment.charged_back": "payment.charged_back",
+    "payment.chargeback_reversed": "payment.chargeback_reversed",
     "refund.completed": "refund.completed",
     "refund.failed": "refund.failed",
 }
-#: Refusals of a refund that no repeat can change.
+_OF_CHARGEBACKS: Final = frozenset({"payment.charged_back", "payment.chargeback_reversed"})
+#: Refusals of a refund that no repeat can change, but for what a bank does.
 _FINAL_REFUSALS: Final = frozenset(
-    {"payment_not_found", "payment_not_captured", "currency_mismatch", "refund_exceeds_captured"}
+    {
+        "payment_not_found",
+        "payment_not_captured",
+        "payment_charged_back",
+        "currency_mismatch",
+        "refund_exceeds_captured",
+    }
 )
 
 _Name = Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,128}\Z")]
@@ -118,9 +127,13 @@ class _Entries(msgspec.Struct):
     next_cursor: _Name | None
 
 
+class _News(_Thing):
+    chargeback: _Name | None = None
+
+
 class _Event(msgspec.Struct):
     type: str
-    data: _Thing
+    data: _News
 
 
 class _Refusal(msgspec.Struct):
@@ -289,10 +302,11 @@ class SandboxGateway:
         """See `Gateway.read_event`."""
         event = _decoded(body, _Event)
         kind = _EVENT_KINDS.get(event.type) if event else None
-        if event is None or kind is None:
+        if event is None or kind is None or (kind in _OF_CHARGEBACKS and event.data.chargeback is None):
             return GatewayEvent(event_id, "unknown", "", "", None, body)
+        news = event.data
         return GatewayEvent(
-            event_id, kind, event.data.gateway_ref, event.data.reference, event.data.money, body
+            event_id, kind, news.gateway_ref, news.reference, news.money, body, news.chargeback or ""
         )
 
     async def _ask(

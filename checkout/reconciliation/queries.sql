@@ -23,7 +23,9 @@ SELECT told.kind, told.reference
 FROM unnest((SELECT $1::text[]), (SELECT $2::text[])) AS told (kind, reference)
 WHERE CASE told.kind
   WHEN 'capture' THEN (SELECT p.state FROM checkout.payments p WHERE p.payment_id = told.reference) = 'captured'
-  ELSE (SELECT r.state FROM checkout.refunds r WHERE r.refund_id = told.reference) = 'completed'
+  WHEN 'refund' THEN (SELECT r.state FROM checkout.refunds r WHERE r.refund_id = told.reference) = 'completed'
+  ELSE (SELECT told.kind = 'chargeback' OR c.state = 'reversed' FROM checkout.chargebacks c
+        WHERE c.gateway = $3::text AND c.chargeback_ref = told.reference)
 END IS NOT TRUE;
 
 -- name: record_payment

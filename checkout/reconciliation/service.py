@@ -13,7 +13,8 @@ What is done about a movement is what would have been done about its webhook, by
   then it is captured. An order that ended meanwhile takes its seats again or has the money sent back;
 * of one for an order that no log has any more either: it is written down as lost, and the money goes back;
 * a refund we have is completed; one we have forgotten is written down, with what it took along
-  (`RefundService.book`).
+  (`RefundService.book`);
+* money a bank took back, or gave to us again, is taken as its webhook would be.
 
 What has gone back is put right last, when it is known what else was paid: an order that was paid twice keeps
 the payment that stayed, and one whose only money went back ends.
@@ -32,11 +33,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Final
 
 from checkout.domain import Payment, refund_id_of
 from checkout.log_redis import OrderLog
 from checkout.payments import PaymentService
-from checkout.ports import Gateway, GatewayEvent, Movement
+from checkout.ports import EventKind, Gateway, GatewayEvent, Movement, MovementKind
 from checkout.reconciliation.store import BookStore
 from checkout.refunds import RefundService
 from checkout.set_back import until_written
@@ -44,6 +46,17 @@ from checkout.store import CheckoutStore
 from kernel.errors import PersistenceUnavailable, SeatRushError
 from kernel.ids import is_id
 from runtime.postgres import Connection, attempt
+
+_KINDS: Final[Mapping[MovementKind, EventKind]] = {
+    "capture": "payment.captured",
+    "chargeback": "payment.charged_back",
+    "chargeback_reversed": "payment.chargeback_reversed",
+}
+#: What came of such an event when it is left to a person, in the words he reads.
+_FITS_NOTHING: Final = {
+    "orphan": "its payment is not one of ours",
+    "amount_differs": "it is not the sum that was paid",
+}
 
 _log = logging.getLogger(__name__)
 
@@ -98,7 +111,7 @@ class Reconciliation:
         while True:
             page = await gateway.movements(cursor)
             cursor = page.cursor
-            missing = await self._books.missing(page.movements)
+            missing = await self._books.missing(gateway.name, page.movements)
             count += len(missing)
             put_off += [movement for movement in missing if _has_gone_back(movement)]
             for movement in missing:
@@ -118,6 +131,8 @@ class Reconciliation:
         _log.info("%s knows of %s %s and we did not", gateway.name, movement.kind, movement.reference)
         if movement.kind == "refund":
             await self._refund(movement)
+        elif movement.kind != "capture":
+            await self._moved_by_bank(gateway, movement)
         elif not await self._capture(gateway, movement):
             if not is_id(movement.order_id, "ord"):
                 _leave(movement, "its order is not one of ours")
@@ -154,6 +169,16 @@ class Reconciliation:
         await self._books.record_payment(connection, movement.payment_id, movement.order_id, gateway.name)
         return await self._store.lock_payment(connection, movement.payment_id)
 
+    async def _moved_by_bank(self, gateway: Gateway, movement: Movement) -> None:
+        async def take() -> tuple[str, str | None]:
+            async with self._store.transaction() as connection:
+                return await self._payments.take(connection, gateway.name, _as_event(movement))
+
+        outcome, to_confirm = await attempt(take)
+        if outcome in _FITS_NOTHING:
+            _leave(movement, _FITS_NOTHING[outcome])
+        await self._payments.confirm(to_confirm)
+
     async def _refund(self, movement: Movement) -> None:
         async def take() -> None:
             async with self._store.transaction() as connection:
@@ -179,14 +204,15 @@ def _has_gone_back(movement: Movement) -> bool:
 
 
 def _as_event(movement: Movement) -> GatewayEvent:
-    """A capture from the books, in the form of what we are told."""
+    """What is no refund, from the books, in the form of what we are told."""
     return GatewayEvent(
-        event_id=f"listed:{movement.reference}",
-        kind="payment.captured",
+        event_id=f"listed:{movement.kind}:{movement.reference}",
+        kind=_KINDS[movement.kind],
         gateway_ref=movement.payment_ref,
         reference=movement.payment_id,
         amount=movement.amount,
         raw=b"",
+        chargeback_ref="" if movement.kind == "capture" else movement.reference,
     )
 
 

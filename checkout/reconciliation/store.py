@@ -52,14 +52,15 @@ class BookStore:
         )
         return row is not None
 
-    async def missing(self, movements: Sequence[Movement]) -> list[Movement]:
-        """Those of them that are not here: a payment not captured, a refund not completed."""
+    async def missing(self, gateway: str, movements: Sequence[Movement]) -> list[Movement]:
+        """Those of them that are not here: a payment not captured, a refund not completed, and so on."""
         if not movements:
             return []
         rows = await self._database.fetch(
             _SQL["missing_movements"],
             [movement.kind for movement in movements],
             [movement.reference for movement in movements],
+            gateway,
         )
         names: Collection[tuple[str, str]] = {(row["kind"], row["reference"]) for row in rows}
         return [movement for movement in movements if (movement.kind, movement.reference) in names]

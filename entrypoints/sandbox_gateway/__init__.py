@@ -2,8 +2,8 @@
 
 Owns: its own books (one SQLite file, every acknowledged change synced to disk), a page for people, test
 addresses for programs, and webhooks that arrive at least once. It behaves badly on request: slow,
-twice, out of order, never, too late. Each of these is a known way to sell a seat twice or to take money
-for nothing, so each can be ordered by name.
+twice, out of order, never, too late; its banks take back what was paid. Each of these is a known way to sell
+a seat twice or to take money for nothing, so each can be ordered by name.
 
 Does not own: anything of the shop. It shares with it the vocabulary of the kernel and the signature of
 webhooks, is reached only over HTTP, and its books are the second opinion on the shop's ledger.

@@ -65,6 +65,8 @@ class App:
                 web.get("/test/settings", self._for_shop(self._settings)),
                 web.post("/test/settings", self._for_shop(self._change_settings)),
                 web.post("/test/payments/{ref}", self._test_payment),
+                web.post("/test/payments/{ref}/chargeback", self._test_chargeback),
+                web.post("/test/payments/{ref}/chargeback-reversal", self._test_reversal),
                 web.get("/pay/{ref}", self._pay_page),
                 web.post("/pay/{ref}", self._pay),
                 web.get("/pay-assets/pay.css", _style),
@@ -156,6 +158,16 @@ class App:
         payment = await self._teller.settle(requests.payment_ref(request), outcome)
         state = payment.state_at(self._teller.now_ms())
         return answer({"gateway_ref": payment.gateway_ref, "state": state}, 202)
+
+    async def _test_chargeback(self, request: web.Request) -> web.Response:
+        telling = await requests.telling_of(request)
+        chargeback = await self._teller.charge_back(requests.payment_ref(request), telling)
+        return answer(chargeback.document(), 202)
+
+    async def _test_reversal(self, request: web.Request) -> web.Response:
+        telling = await requests.telling_of(request)
+        chargeback = await self._teller.reverse_chargeback(requests.payment_ref(request), telling)
+        return answer(chargeback.document(), 202)
 
     # For people
 

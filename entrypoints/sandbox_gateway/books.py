@@ -6,18 +6,25 @@ the state is the line in `entries` (the proof of the fifth invariant's other hal
 equal these) and the webhook that tells of it.
 
 A payment that was captured stays captured. One that failed may still be captured: people try a second
-card. A refund that failed gave nothing back, so the same refund may be tried again.
+card. A refund that failed gave nothing back, so the same refund may be tried again. What a bank takes back
+is what was not given back before, and while it has it nothing more is given back.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from typing import Final
+from typing import Any, Final
 
 from entrypoints.sandbox_gateway import problems
 from entrypoints.sandbox_gateway.outbox import Outbox
-from entrypoints.sandbox_gateway.outcomes import DUPLICATE_COPIES, Outcome, refund_outcome
+from entrypoints.sandbox_gateway.outcomes import (
+    DUPLICATE_COPIES,
+    Outcome,
+    Telling,
+    refund_outcome,
+)
 from entrypoints.sandbox_gateway.records import (
+    Chargeback,
     Event,
     NewPayment,
     NewRefund,
@@ -29,8 +36,8 @@ from entrypoints.sandbox_gateway.records import (
 from kernel.clock import from_ms, rfc3339
 from kernel.ids import new_id
 
-#: How long before the success the failed try of a `reorder` is said to have happened.
-_EARLIER_TRY_MS: Final = 1_000
+#: How long before something what is told behind it is said to have happened.
+_EARLIER_MS: Final = 1_000
 _LISTED_MAX: Final = 100
 _AGENDA_MAX: Final = 200
 
@@ -39,7 +46,8 @@ DEFAULT_SETTINGS: Final = {"refunds": "complete", "answer_delay_ms": "0"}
 _PAYMENT_COLUMNS: Final = (
     "p.gateway_ref, p.reference, p.order_id, p.amount, p.currency, p.return_url, p.expires_at_ms, p.state,"
     " p.refunded, p.created_at_ms, p.settled_at_ms,"
-    " EXISTS (SELECT 1 FROM agenda a WHERE a.gateway_ref = p.gateway_ref)"
+    " EXISTS (SELECT 1 FROM agenda a WHERE a.gateway_ref = p.gateway_ref),"
+    " EXISTS (SELECT 1 FROM chargebacks c WHERE c.payment = p.gateway_ref AND c.state = 'charged_back')"
 )
 _REFUND_COLUMNS: Final = (
     "gateway_ref, reference, payment, amount, currency, state, created_at_ms, settled_at_ms"
@@ -48,13 +56,24 @@ _ENTRY_FIELDS: Final = (
     *("number", "kind", "gateway_ref", "reference", "amount", "currency", "at"),
     *("payment", "payment_reference", "order_id", "payment_refunded"),
 )
+#: The sums over all lines of a kind, and how many there are.
+_COUNTED: Final = {
+    "capture": ("captured", "captures"),
+    "refund": ("refunded", "refunds"),
+    "chargeback": ("charged_back", "chargebacks"),
+    "chargeback_reversed": ("reversed", "reversals"),
+}
+_TOTALS: Final = ("currency", *(column for columns in _COUNTED.values() for column in columns))
 _ENTRIES_BEHIND: Final = (
     "SELECT e.number, e.kind, e.gateway_ref, e.reference, e.amount, e.currency, e.at_ms,"
     " p.gateway_ref, p.reference, p.order_id, p.refunded"
     " FROM entries e LEFT JOIN refunds r ON e.kind = 'refund' AND r.gateway_ref = e.gateway_ref"
-    " JOIN payments p ON p.gateway_ref = coalesce(r.payment, e.gateway_ref)"
+    " LEFT JOIN chargebacks c ON c.gateway_ref = e.gateway_ref"
+    " JOIN payments p ON p.gateway_ref = coalesce(r.payment, c.payment, e.gateway_ref)"
     " WHERE e.number > ? ORDER BY e.number LIMIT ?"
 )
+
+_News = tuple[str, dict[str, Any]]
 
 
 class Books:
@@ -87,6 +106,7 @@ class Books:
             created_at_ms=now_ms,
             settled_at_ms=None,
             planned=False,
+            charged_back=False,
         )
         self._books.execute(
             "INSERT INTO payments (gateway_ref, idempotency_key, reference, order_id, amount, currency,"
@@ -142,17 +162,8 @@ class Books:
         )
         if outcome.succeeds:
             self._enter("capture", payment, now_ms)
-        events = self._tell(f"payment.{state}", payment, outcome, now_ms)
-        if outcome.telling == "disordered":
-            events.append(
-                self._outbox.add(
-                    "payment.failed",
-                    payment.news(),
-                    happened_ms=now_ms - _EARLIER_TRY_MS,
-                    now_ms=now_ms,
-                    waits_for=events[0].event_id,
-                )
-            )
+        earlier = ("payment.failed", payment.news())
+        events = self._tell(f"payment.{state}", payment.news(), outcome.telling, now_ms, earlier)
         return self.payment(payment.gateway_ref), events
 
     def _payment(self, column: str, value: str) -> Payment | None:
@@ -176,6 +187,8 @@ class Books:
         payment = self.payment(wanted.payment)
         if payment.state != "captured":
             raise problems.PaymentNotCaptured
+        if payment.charged_back:
+            raise problems.PaymentChargedBack
         if payment.currency != wanted.currency:
             raise problems.CurrencyMismatch
         if payment.refunded + wanted.amount > payment.amount:
@@ -225,7 +238,7 @@ class Books:
                 "UPDATE payments SET refunded = refunded - ? WHERE gateway_ref = ?",
                 (refund.amount, refund.payment),
             )
-        return self._tell(f"refund.{state}", refund, outcome, now_ms)
+        return self._tell(f"refund.{state}", refund.news(), outcome.telling, now_ms)
 
     def _refund(self, column: str, value: str) -> Refund | None:
         row = self._books.execute(
@@ -238,6 +251,66 @@ class Books:
         refund = self._refund("gateway_ref", gateway_ref)
         assert refund is not None, "a refund on the agenda or just written is in the books"
         return refund
+
+    # Chargebacks
+
+    def charge_back(self, gateway_ref: str, telling: Telling, now_ms: int) -> tuple[Chargeback, list[Event]]:
+        """A bank takes what is left of a payment, unless it has it.
+
+        Raises PaymentNotFound, PaymentNotCaptured, NothingToChargeBack.
+        """
+        payment, known = self.payment(gateway_ref), self._last_chargeback(gateway_ref)
+        if payment.state != "captured":
+            raise problems.PaymentNotCaptured
+        if known is not None and known.state == "charged_back":
+            return known, []
+        if payment.refunded == payment.amount:
+            raise problems.NothingToChargeBack
+        self._books.execute(
+            "INSERT INTO chargebacks (gateway_ref, payment, amount, state, created_at_ms)"
+            " VALUES (?, ?, ?, 'charged_back', ?)",
+            (new_id("sbc"), gateway_ref, payment.amount - payment.refunded, now_ms),
+        )
+        earlier = ("payment.captured", payment.news())
+        return self._moved_by_bank(
+            gateway_ref, "chargeback", "payment.charged_back", telling, now_ms, earlier
+        )
+
+    def reverse_chargeback(
+        self, gateway_ref: str, telling: Telling, now_ms: int
+    ) -> tuple[Chargeback, list[Event]]:
+        """The bank gives back what it took last, unless it has.
+
+        Raises PaymentNotFound, PaymentNotChargedBack.
+        """
+        known = self._last_chargeback(self.payment(gateway_ref).gateway_ref)
+        if known is None:
+            raise problems.PaymentNotChargedBack
+        if known.state == "reversed":
+            return known, []
+        self._books.execute(
+            "UPDATE chargebacks SET state = 'reversed' WHERE gateway_ref = ?", (known.gateway_ref,)
+        )
+        earlier = ("payment.charged_back", known.news())
+        return self._moved_by_bank(
+            gateway_ref, "chargeback_reversed", "payment.chargeback_reversed", telling, now_ms, earlier
+        )
+
+    def _moved_by_bank(
+        self, gateway_ref: str, kind: str, news: str, telling: Telling, now_ms: int, earlier: _News
+    ) -> tuple[Chargeback, list[Event]]:
+        chargeback = self._last_chargeback(gateway_ref)
+        assert chargeback is not None, "it was just written"
+        self._enter(kind, chargeback, now_ms)
+        return chargeback, self._tell(news, chargeback.news(), telling, now_ms, earlier)
+
+    def _last_chargeback(self, gateway_ref: str) -> Chargeback | None:
+        row = self._books.execute(
+            "SELECT gateway_ref, amount, state FROM chargebacks WHERE payment = ?"
+            " ORDER BY rowid DESC LIMIT 1",
+            (gateway_ref,),
+        ).fetchone()
+        return None if row is None else Chargeback(row[0], self.payment(gateway_ref), *row[1:])
 
     # What is due, what is told, what is proven
 
@@ -263,9 +336,9 @@ class Books:
             for row in self._books.execute(_ENTRIES_BEHIND, (after, limit + 1))
         ]
         totals = [
-            dict(zip(("currency", "captured", "refunded", "captures", "refunds"), row, strict=True))
+            dict(zip(_TOTALS, row, strict=True))
             for row in self._books.execute(
-                "SELECT currency, captured, refunded, captures, refunds FROM totals ORDER BY currency"
+                f"SELECT {', '.join(_TOTALS)} FROM totals ORDER BY currency"  # noqa: S608 - constants
             )
         ]
         more = entries[limit - 1]["number"] if len(entries) > limit else None
@@ -286,22 +359,34 @@ class Books:
             (gateway_ref, kind, due_ms),
         )
 
-    def _enter(self, kind: str, thing: Payment | Refund, now_ms: int) -> None:
+    def _enter(self, kind: str, thing: Payment | Refund | Chargeback, now_ms: int) -> None:
         self._books.execute(
             "INSERT INTO entries (kind, gateway_ref, reference, amount, currency, at_ms)"
             " VALUES (?, ?, ?, ?, ?, ?)",
             (kind, thing.gateway_ref, thing.reference, thing.amount, thing.currency, now_ms),
         )
-        sums = (thing.amount, 0, 1, 0) if kind == "capture" else (0, thing.amount, 0, 1)
+        amount, count = _COUNTED[kind]
         self._books.execute("INSERT OR IGNORE INTO totals (currency) VALUES (?)", (thing.currency,))
         self._books.execute(
-            "UPDATE totals SET captured = captured + ?, refunded = refunded + ?,"
-            " captures = captures + ?, refunds = refunds + ? WHERE currency = ?",
-            (*sums, thing.currency),
+            f"UPDATE totals SET {amount} = {amount} + ?, {count} = {count} + 1 WHERE currency = ?",  # noqa: S608
+            (thing.amount, thing.currency),
         )
 
-    def _tell(self, kind: str, thing: Payment | Refund, outcome: Outcome, now_ms: int) -> list[Event]:
-        if outcome.telling == "never":
+    def _tell(
+        self, kind: str, data: dict[str, Any], telling: Telling, now_ms: int, earlier: _News | None = None
+    ) -> list[Event]:
+        """News of something, in so many copies; disordered, with those of something earlier behind it."""
+        if telling == "never":
             return []
-        copies = DUPLICATE_COPIES if outcome.telling == "thrice" else 1
-        return [self._outbox.add(kind, thing.news(), happened_ms=now_ms, now_ms=now_ms, copies=copies)]
+        copies = DUPLICATE_COPIES if telling == "thrice" else 1
+        events = [self._outbox.add(kind, data, happened_ms=now_ms, now_ms=now_ms, copies=copies)]
+        if telling == "disordered" and earlier is not None:
+            events.append(
+                self._outbox.add(
+                    *earlier,
+                    happened_ms=now_ms - _EARLIER_MS,
+                    now_ms=now_ms,
+                    waits_for=events[0].event_id,
+                )
+            )
+        return events

@@ -2,7 +2,8 @@
 
 A payment's outcome is chosen when it is paid, on the page or through its test address; the outcome of
 refunds is a setting of the whole sandbox, because nobody stands before a page while money goes back.
-Both come down to the same three questions: how does it end, when, and what is the shop told?
+Both come down to the same three questions: how does it end, when, and what is the shop told? A bank that
+takes money back does so when a tester says so; of that only the last question is left.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ DELAY_S_MAX: Final = 3_600
 DUPLICATE_COPIES: Final = 3
 
 #: `once`: one webhook. `thrice`: the same event several times at once. `never`: it gets lost.
-#: `disordered`: the news of an earlier failed try arrives after that of the success.
+#: `disordered`: news of what came before arrive after it. Before a capture that is an earlier failed try,
+#: before a chargeback the capture, before its reversal the chargeback.
 Telling = Literal["once", "thrice", "never", "disordered"]
 
 

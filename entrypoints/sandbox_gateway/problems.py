@@ -111,6 +111,24 @@ class PaymentNotCaptured(Problem):
     status, code = 409, "payment_not_captured"
 
 
+class PaymentChargedBack(Problem):
+    """A bank has taken this payment back; there is nothing to refund."""
+
+    status, code = 409, "payment_charged_back"
+
+
+class PaymentNotChargedBack(Problem):
+    """No bank ever took this payment back."""
+
+    status, code = 409, "payment_not_charged_back"
+
+
+class NothingToChargeBack(Problem):
+    """All of this payment was given back."""
+
+    status, code = 409, "nothing_to_charge_back"
+
+
 class RefundExceedsCaptured(Problem):
     """All refunds together would exceed what was captured."""
 

@@ -45,7 +45,10 @@ class NewRefund(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """One session. `planned`: somebody paid, and the capture comes later."""
+    """One session.
+
+    `planned`: somebody paid, and the capture comes later. `charged_back`: a bank has the money now.
+    """
 
     gateway_ref: str
     reference: str
@@ -59,6 +62,7 @@ class Payment:
     created_at_ms: int
     settled_at_ms: int | None
     planned: bool
+    charged_back: bool
 
     def state_at(self, now_ms: int) -> str:
         """The state people are told: a session nobody paid in time is `expired`."""
@@ -75,6 +79,7 @@ class Payment:
             "amount": self.amount,
             "currency": self.currency,
             "refunded": self.refunded,
+            "charged_back": bool(self.charged_back),
             "state": self.state_at(now_ms),
             "created_at": _instant(self.created_at_ms),
             "settled_at": _instant(self.settled_at_ms),
@@ -126,6 +131,34 @@ class Refund:
             "amount": self.amount,
             "currency": self.currency,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Chargeback:
+    """A bank took what was left of a payment: `charged_back`, or `reversed` when the shop has it again."""
+
+    gateway_ref: str
+    payment: Payment
+    amount: int
+    state: str
+
+    @property
+    def reference(self) -> str:
+        """Nobody asked for it, so it has no other name."""
+        return self.gateway_ref
+
+    @property
+    def currency(self) -> str:
+        """That of its payment."""
+        return self.payment.currency
+
+    def document(self) -> dict[str, Any]:
+        """As the interface shows it."""
+        return {**self.news(), "state": self.state}
+
+    def news(self) -> dict[str, Any]:
+        """The `data` of its webhooks: of which payment, and which chargeback of that."""
+        return {**self.payment.news(), "amount": self.amount, "chargeback": self.gateway_ref}
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from checkout.gateways.standard_webhooks import SigningKeys
 from entrypoints.sandbox_gateway import problems
-from entrypoints.sandbox_gateway.outcomes import PAYMENT_WORDS, Outcome, payment_outcome
+from entrypoints.sandbox_gateway.outcomes import PAYMENT_WORDS, Outcome, Telling, payment_outcome
 from kernel import limits
 
 BODY_BYTES_MAX: Final = limits.body_bytes_max
@@ -37,6 +37,12 @@ class _Test(msgspec.Struct, forbid_unknown_fields=True):
     """The body of `POST /test/payments/{ref}`."""
 
     outcome: str = "approve"
+
+
+class _TestOfBank(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /test/payments/{ref}/chargeback` and of its reversal."""
+
+    telling: Telling = "once"
 
 
 async def body_of(request: web.Request) -> bytes:
@@ -68,6 +74,12 @@ async def outcome_of(request: web.Request) -> Outcome:
     if outcome is None:
         raise problems.ValidationFailed(f"Outcomes: {', '.join(PAYMENT_WORDS)} (0 to 3600).")
     return outcome
+
+
+async def telling_of(request: web.Request) -> Telling:
+    """How the shop is to hear of what a bank does; an empty body tells it once."""
+    body = await body_of(request)
+    return decoded(body, _TestOfBank).telling if body.strip() else "once"
 
 
 def idempotency_key(request: web.Request) -> str:

@@ -33,9 +33,20 @@ CREATE TABLE IF NOT EXISTS refunds (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS refunds_by_reference ON refunds (reference);
 
+-- A bank may take a payment's money more than once, but not while it has it.
+CREATE TABLE IF NOT EXISTS chargebacks (
+    gateway_ref   TEXT PRIMARY KEY,
+    payment       TEXT NOT NULL REFERENCES payments (gateway_ref),
+    amount        INTEGER NOT NULL CHECK (amount > 0),
+    state         TEXT NOT NULL CHECK (state IN ('charged_back', 'reversed')),
+    created_at_ms INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS chargebacks_of_payment ON chargebacks (payment);
+CREATE UNIQUE INDEX IF NOT EXISTS chargebacks_one_at_a_time ON chargebacks (payment) WHERE state = 'charged_back';
+
 CREATE TABLE IF NOT EXISTS entries (
     number      INTEGER PRIMARY KEY AUTOINCREMENT,
-    kind        TEXT NOT NULL CHECK (kind IN ('capture', 'refund')),
+    kind        TEXT NOT NULL CHECK (kind IN ('capture', 'refund', 'chargeback', 'chargeback_reversed')),
     gateway_ref TEXT NOT NULL,
     reference   TEXT NOT NULL,
     amount      INTEGER NOT NULL CHECK (amount > 0),
@@ -45,11 +56,15 @@ CREATE TABLE IF NOT EXISTS entries (
 );
 
 CREATE TABLE IF NOT EXISTS totals (
-    currency TEXT PRIMARY KEY,
-    captured INTEGER NOT NULL DEFAULT 0,
-    refunded INTEGER NOT NULL DEFAULT 0,
-    captures INTEGER NOT NULL DEFAULT 0,
-    refunds  INTEGER NOT NULL DEFAULT 0
+    currency     TEXT PRIMARY KEY,
+    captured     INTEGER NOT NULL DEFAULT 0,
+    refunded     INTEGER NOT NULL DEFAULT 0,
+    captures     INTEGER NOT NULL DEFAULT 0,
+    refunds      INTEGER NOT NULL DEFAULT 0,
+    charged_back INTEGER NOT NULL DEFAULT 0,
+    reversed     INTEGER NOT NULL DEFAULT 0,
+    chargebacks  INTEGER NOT NULL DEFAULT 0,
+    reversals    INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS agenda (

@@ -15,9 +15,9 @@ from typing import Final
 from entrypoints.sandbox_gateway.books import Books
 from entrypoints.sandbox_gateway.courier import Courier
 from entrypoints.sandbox_gateway.group_commit import GroupCommit
-from entrypoints.sandbox_gateway.outcomes import Outcome
+from entrypoints.sandbox_gateway.outcomes import Outcome, Telling
 from entrypoints.sandbox_gateway.problems import BooksUnavailable
-from entrypoints.sandbox_gateway.records import NewPayment, NewRefund, Page, Payment, Refund
+from entrypoints.sandbox_gateway.records import Chargeback, NewPayment, NewRefund, Page, Payment, Refund
 from kernel.clock import Clock, to_ms
 
 _NAP_S_MAX: Final = 30.0  # look at least this often: wall clocks jump
@@ -73,6 +73,22 @@ class Teller:
     async def refunds_of(self, reference: str) -> list[Refund]:
         """See `Books.refunds_of`."""
         return await self._commit.run(partial(self._books.refunds_of, reference))
+
+    async def charge_back(self, gateway_ref: str, telling: Telling) -> Chargeback:
+        """See `Books.charge_back`."""
+        chargeback, events = await self._commit.run(
+            partial(self._books.charge_back, gateway_ref, telling, self.now_ms())
+        )
+        self._courier.offer(events)
+        return chargeback
+
+    async def reverse_chargeback(self, gateway_ref: str, telling: Telling) -> Chargeback:
+        """See `Books.reverse_chargeback`."""
+        chargeback, events = await self._commit.run(
+            partial(self._books.reverse_chargeback, gateway_ref, telling, self.now_ms())
+        )
+        self._courier.offer(events)
+        return chargeback
 
     async def page(self, after: int, limit: int) -> Page:
         """See `Books.page`."""

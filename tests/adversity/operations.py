@@ -107,6 +107,16 @@ async def _a_payer(shop: Shop) -> Scene:
     return scene
 
 
+async def _a_winner(shop: Shop) -> Scene:
+    """Paid, charged back, ours again; and the last is the first we hear of it."""
+    scene = await _an_orderer(shop)
+    payment_id = await shop.open_payment(scene.fan, scene.order_id)
+    shop.gateway.capture(payment_id)
+    shop.gateway.charge_back(payment_id)
+    scene.news = shop.gateway.reverse(payment_id)
+    return scene
+
+
 async def _an_owner(shop: Shop) -> Scene:
     scene = await _a_fan(shop)
     scene.order_id = await shop.buy(scene.fan, scene.showtime_id, *scene.labels)
@@ -230,6 +240,13 @@ async def _is_confirmed_once(shop: Shop, scene: Scene) -> None:
     assert await _count(shop, "refunds WHERE order_id", scene.order_id) == 0
 
 
+async def _is_won_once(shop: Shop, scene: Scene) -> None:
+    await _is_confirmed_once(shop, scene)
+    posted = "ledger_entries WHERE transaction_id LIKE 'chargeback%' AND order_id"
+    assert await _count(shop, posted, scene.order_id) == 4, "two movements of two lines"
+    assert [payment.charged_back for payment in (await shop.find(scene.order_id)).payments] == [False]
+
+
 async def _is_paid_back_once(shop: Shop, scene: Scene) -> None:
     assert await shop.state(scene.order_id) == "refunded"
     assert await _count(shop, "refunds WHERE order_id", scene.order_id) == 1
@@ -259,6 +276,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "order": Operation(_a_holder, _order, _same_again(_order), _is_one_order),
     "open_payment": Operation(_an_orderer, _open_payment, _same_again(_open_payment), _is_one_payment),
     "webhook": Operation(_a_payer, _receive, _same_again(_receive), _is_confirmed_once),
+    "chargeback": Operation(_a_winner, _receive, _same_again(_receive), _is_won_once),
     "refund": Operation(_an_owner, _ask_back, _same_again(_ask_back), _is_paid_back_once),
     "writer": Operation(_an_unwritten_claim, _write, _same_again(_write), _is_one_order, is_written=False),
     "completers": Operation(_a_late_one, _complete, _same_again(_complete), _is_over),

@@ -39,6 +39,8 @@ GOOD: dict[str, Any] = {
     "test_url": None,
 }
 
+CHARGED_BACK: dict[str, Any] = GOOD | {"chargeback": "sbc_1"}
+
 BOOKS: dict[str, Any] = {
     "data": [
         {
@@ -317,6 +319,8 @@ async def test_only_the_gateway_itself_can_say_that_it_knows_nothing() -> None:
     [
         (orjson.dumps({"type": "refund.failed", "data": GOOD}), "refund.failed"),
         (orjson.dumps({"type": "dispute.opened", "data": GOOD}), "unknown"),
+        (orjson.dumps({"type": "payment.charged_back", "data": CHARGED_BACK}), "payment.charged_back"),
+        (orjson.dumps({"type": "payment.charged_back", "data": GOOD}), "unknown"),
         (orjson.dumps({"type": "payment.captured", "data": GOOD | {"amount": "4990"}}), "unknown"),
         (orjson.dumps({"type": "payment.captured"}), "unknown"),
         (b"not json", "unknown"),
@@ -328,5 +332,6 @@ def test_a_signed_webhook_is_an_event_even_when_it_makes_no_sense(body: bytes, k
     event = gateway.read_webhook(sign(KEYS, "evt_1", body, NOW), body, NOW)
     assert (event.event_id, event.kind, event.raw) == ("evt_1", kind, body)
     assert (event.amount == PRICE) == (kind != "unknown")
+    assert event.chargeback_ref == ("sbc_1" if kind == "payment.charged_back" else "")
     with pytest.raises(WebhookSignatureInvalid):
         gateway.read_webhook(sign(KEYS, "evt_1", body, NOW), body + b" ", NOW)

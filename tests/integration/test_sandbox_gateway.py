@@ -148,9 +148,14 @@ async def test_a_refund_happens_once_and_the_books_show_it(town: Town) -> None:
     assert await town.gateway.find_refund("ref_1") == refunds[0]
     assert await town.gateway.find_refund("ref_2") is None
     _, books = await town.ask("GET", "/v1/books")
-    assert books["totals"] == [
-        {"currency": "CNY", "captured": 4990, "refunded": 4990, "captures": 1, "refunds": 1}
-    ]
+    (totals,) = books["totals"]
+    assert {name: count for name, count in totals.items() if count} == {
+        "currency": "CNY",
+        "captured": 4990,
+        "refunded": 4990,
+        "captures": 1,
+        "refunds": 1,
+    }
 
 
 async def test_partial_refunds_never_exceed_what_was_captured(town: Town) -> None:

@@ -150,6 +150,8 @@ async def test_no_input_makes_it_break(town: Town) -> None:
         ("/v1/refunds", refund),
         ("/test/settings", {"refunds": "complete"}),
         (f"/test/payments/{session.gateway_ref}", {"outcome": "approve"}),
+        (f"/test/payments/{session.gateway_ref}/chargeback", {"telling": "never"}),
+        (f"/test/payments/{session.gateway_ref}/chargeback-reversal", {"telling": "never"}),
     ]
     loop, statuses = asyncio.get_running_loop(), Counter[int]()
 

@@ -173,12 +173,15 @@ class Books:
         sums: defaultdict[str, int] = defaultdict(int)
         captured: Counter[str] = Counter()
         balance: defaultdict[str, int] = defaultdict(int)
+        with_banks: Counter[str] = Counter()
         for entry in self._rows("ledger_entries"):
             sums[entry["transaction_id"]] += entry["amount"]
             if entry["transaction_id"].startswith("capture:") and entry["line"] == 1:
                 captured[entry["payment_id"]] += entry["amount"]
             if entry["account"] == "open_payments":
                 balance[entry["order_id"]] += entry["amount"]
+            if entry["account"] == "chargebacks":
+                with_banks[entry["payment_id"]] += entry["amount"]
         odd = [name for name, total in sums.items() if total]
         if odd:
             self._wrong("I5", f"transactions that do not balance: {odd}")
@@ -186,11 +189,24 @@ class Books:
             due = payment["amount"] if payment["state"] == "captured" else 0
             if captured[payment["payment_id"]] != due:
                 self._wrong("I5", f"{payment['payment_id']} {payment['state']}: the ledger has {captured}")
+            taken = [name for name, is_taken in self._chargebacks(payment["payment_id"]).items() if is_taken]
+            if with_banks[payment["payment_id"]] != len(taken) * payment["amount"]:
+                self._wrong("I5", f"{payment['payment_id']}: banks took {taken}, the ledger has {with_banks}")
+            if payment["charged_back"] != bool(taken):
+                self._wrong("I5", f"{payment['payment_id']} says nothing of {taken}, or too much")
         for order in self._rows("orders"):
             # A credit is money nobody has decided about: only a paid order has it, once.
             due = -order["total"] if order["state"] == "paid" else 0
             if balance[order["order_id"]] != due:
                 self._wrong("I5", f"{order['order_id']} {order['state']}: {balance[order['order_id']]} open")
+
+    def _chargebacks(self, payment_id: str) -> dict[str, bool]:
+        """Each time a bank took a payment's money by our word, and whether it has it."""
+        return {
+            row["chargeback_ref"]: row["state"] == "charged_back"
+            for row in self._rows("chargebacks")
+            if row["payment_id"] == payment_id
+        }
 
     def _judge_limits(self, owned: Sequence[Row]) -> None:
         """I11."""
@@ -202,7 +218,6 @@ class Books:
 
     def _judge_fence(self) -> None:
         """I12: what was of an epoch that was over became no order, but for what was waited for."""
-        tables = self._house.postgres.tables
         for order in self._rows("orders"):
             if not self._of(order["order_id"], "seat_claims"):
                 continue
@@ -213,7 +228,11 @@ class Books:
                 if row["partition"] == partition and row["raised_at"] < order["created_at"]
             ]
             fence = max(risen, default=0)
-            if order["epoch"] < fence and (order["order_id"], fence) not in tables["awaited_claims"]:
+            # Waited for later on, it was no order yet: its transaction stood before the fence while it rose.
+            waited_for = max(
+                (row["epoch"] for row in self._of(order["order_id"], "awaited_claims")), default=-1
+            )
+            if order["epoch"] < fence and waited_for < fence:
                 self._wrong("I12", f"{order['order_id']} of epoch {order['epoch']} came past fence {fence}")
 
     # Once it is quiet
@@ -227,15 +246,19 @@ class Books:
             for p in self._rows("payments")
             if p["state"] in {"initiated", "pending", "unknown"}
         ]
+        payments = house.postgres.tables["payments"]
         found += [
-            f"{r['refund_id']} {r['state']}" for r in self._rows("refunds") if r["state"] != "completed"
+            f"{r['refund_id']} {r['state']}"
+            for r in self._rows("refunds")
+            if r["state"] != "completed" and not payments[(r["payment_id"],)]["charged_back"]
         ]
         found += [e["event_id"] for e in self._rows("gateway_events") if e["processed_at"] is None]
-        payments = house.postgres.tables["payments"]
         for session in house.gateway.sessions.values():
             ours = payments.get((session.payment_id,))
             if session.state == "captured" and (ours is None or ours["state"] != "captured"):
                 found.append(f"{session.payment_id} captured, unknown to us")
+            if self._chargebacks(session.payment_id) != session.chargebacks:
+                found.append(f"{session.payment_id} with banks {session.chargebacks}, unknown to us")
         for partition, stream in house.seats.memory.streams.items():
             if stream.group is None or stream.group.pending or stream.last > stream.group.last:
                 found.append(f"log {partition}")

@@ -1,8 +1,9 @@
 """A gateway with books of its own: it tells late, twice, in any order or never, and forgets nothing.
 
-What people do on its page and what it has been asked to give back stand in `sessions` and `refunds`, and at
-the end these books and our ledger must say the same. `Adapter` is `checkout.ports.Gateway` on a wire: a
-lost answer is `GatewayUnavailable` where repeating is safe, and `unknown` where money may have moved.
+What people do on its page, what it has been asked to give back and what banks take stand in `sessions` and
+`refunds`, and at the end these books and our ledger must say the same. `Adapter` is `checkout.ports.Gateway`
+on a wire: a lost answer is `GatewayUnavailable` where repeating is safe, and `unknown` where money may have
+moved.
 """
 
 from __future__ import annotations
@@ -50,6 +51,12 @@ class Session:
     order_id: str
     state: str = "pending"
     refunded: int = 0
+    #: Each time a bank took its money, and whether the bank has it.
+    chargebacks: dict[str, bool] = field(default_factory=dict)
+
+    @property
+    def charged_back(self) -> bool:
+        return any(self.chargebacks.values())
 
 
 @dataclass
@@ -104,7 +111,7 @@ class GatewayServer:
         known = self.refunds.get(refund_id)
         if known is None or known.state == "failed":
             session = self.session(gateway_ref)
-            if session is None or session.state != "captured":
+            if session is None or session.state != "captured" or session.charged_back:
                 return GatewayRefund(None, refund_id, "failed", amount)
             if session.refunded + amount.amount > session.amount.amount:
                 self.world.wrong("I6", f"more is asked back of {gateway_ref} than was captured")
@@ -150,6 +157,8 @@ class GatewayServer:
         session.state = "captured"
         self.book.append(("capture", session, payment_id, session.amount))
         self._tell("payment.captured", payment_id, session.gateway_ref, session.amount)
+        if self.world.happens("charged_back", 0.4):
+            self.world.later(self.world.dice.uniform(0.01, 6.0), self._charge_back, session)
         return True
 
     def decline(self, payment_id: str) -> None:
@@ -159,11 +168,34 @@ class GatewayServer:
             session.state = "failed"
             self._tell("payment.failed", payment_id, session.gateway_ref, session.amount)
 
+    # What banks do
+
+    def _charge_back(self, session: Session) -> None:
+        """A bank takes what was not given back; it may give it to us again, and take it once more."""
+        if self.world.calm or session.refunded or session.charged_back:
+            return
+        name = f"cbk_{session.payment_id[4:]}_{len(session.chargebacks)}"
+        session.chargebacks[name] = True
+        self._bank_moved("chargeback", "payment.charged_back", session, name)
+        if self.world.dice.random() < 0.6:
+            self.world.later(self.world.dice.uniform(0.01, 6.0), self._reverse, session, name)
+
+    def _reverse(self, session: Session, name: str) -> None:
+        session.chargebacks[name] = False
+        self._bank_moved("chargeback_reversed", "payment.chargeback_reversed", session, name)
+        if self.world.dice.random() < 0.3:
+            self.world.later(self.world.dice.uniform(0.01, 3.0), self._charge_back, session)
+
+    def _bank_moved(self, kind: MovementKind, news: str, session: Session, name: str) -> None:
+        self.world.note("bank", kind, name)
+        self.book.append((kind, session, name, session.amount))
+        self._tell(news, session.payment_id, session.gateway_ref, session.amount, name)
+
     # What it tells us
 
-    def _tell(self, kind: str, reference: str, gateway_ref: str, amount: Money) -> None:
+    def _tell(self, kind: str, reference: str, gateway_ref: str, amount: Money, chargeback: str = "") -> None:
         self._events += 1
-        data = {"gateway_ref": gateway_ref, "reference": reference}
+        data: dict[str, Any] = {"gateway_ref": gateway_ref, "reference": reference, "chargeback": chargeback}
         data |= {"amount": amount.amount, "currency": amount.currency}
         webhook = (f"evt_{self._events}", orjson.dumps({"type": kind, "data": data}))
         world = self.world
@@ -249,4 +281,5 @@ class Adapter:
         told = orjson.loads(body)
         data = told["data"]
         amount = Money(data["amount"], data["currency"])
-        return GatewayEvent(event_id, told["type"], data["gateway_ref"], data["reference"], amount, body)
+        where = (data["gateway_ref"], data["reference"])
+        return GatewayEvent(event_id, told["type"], *where, amount, body, data["chargeback"])

@@ -1,10 +1,10 @@
 """A run that takes hours, in pieces: each is kept as it ends, and the next time goes on behind the last.
 
 A million histories take longer than most machines are left alone. So what was played is written to
-docs/results after every piece, with a fingerprint of the sources that were played; a run of the same
-sources goes on where the last one ended, and one of other sources begins at the beginning, because seeds
-that other code has passed say nothing about this one. A seed that fails is kept by its number and told when
-it fails; the run goes on.
+docs/results after every piece, with a fingerprint of the sources that were played: those a history imports,
+and the statements beside them. A run of the same sources goes on where the last one ended, and one of other
+sources begins at the beginning, because seeds that other code has passed say nothing about this one. A seed
+that fails is kept by its number and told when it fails; the run goes on.
 
 Refused: asking git what was played. A commit that only changes a page would throw hours away, and a file
 that was changed and not committed would be taken for played.
@@ -28,8 +28,8 @@ from tests.support.results import FOLDER, keep, read
 NAME: Final = "simulate"
 #: Some minutes of two cores: what a run that is cut off may lose.
 PIECE: Final = 5_000
-#: What a history is made of.
-_PLAYED: Final = ("kernel", "runtime", "reservation", "checkout", "tests/simulation")
+#: Where what a history is made of comes from.
+_ROOMS: Final = ("kernel", "runtime", "reservation", "checkout", "tests/simulation")
 
 Play = Callable[[range], Iterable[Outcome]]
 
@@ -40,7 +40,7 @@ def run(seeds: range, play: Play, *, folder: Path = FOLDER, piece: int = PIECE) 
     `play` gives the outcome of each seed in order. What is kept in `folder` is gone on with when it began at
     the same seed and is of the same sources.
     """
-    fingerprint = fingerprint_of(ROOT)
+    fingerprint = fingerprint_of(played_sources(), ROOT)
     played, seconds = _kept(seeds, fingerprint, folder)
     if played.seeds:
         print(f"{played.seeds} are played; on from seed {seeds.start + played.seeds}", flush=True)
@@ -68,13 +68,22 @@ def run(seeds: range, play: Play, *, folder: Path = FOLDER, piece: int = PIECE) 
     return played
 
 
-def fingerprint_of(root: Path) -> str:
-    """A hash of every source a history is played with: names and bytes."""
+def played_sources() -> list[Path]:
+    """The modules this process plays with, and the statements of their rooms."""
+    rooms = [ROOT / room for room in _ROOMS]
+    loaded = (getattr(module, "__file__", None) for module in tuple(sys.modules.values()))
+    modules = {Path(file) for file in loaded if file is not None}
+    played = {one for one in modules if any(room in one.parents for room in rooms)}
+    statements = {one for room in rooms for one in room.rglob("*.sql")}
+    return sorted(one for one in played | statements if not one.name.startswith("test_"))
+
+
+def fingerprint_of(files: Iterable[Path], root: Path) -> str:
+    """A hash of these files: names and bytes."""
     mixed = hashlib.blake2b(digest_size=16)
-    for room in _PLAYED:
-        for file in sorted(one for one in (root / room).rglob("*") if one.suffix in {".py", ".sql"}):
-            mixed.update(f"{file.relative_to(root).as_posix()} {file.stat().st_size}\n".encode())
-            mixed.update(file.read_bytes())
+    for file in files:
+        mixed.update(f"{file.relative_to(root).as_posix()} {file.stat().st_size}\n".encode())
+        mixed.update(file.read_bytes())
     return mixed.hexdigest()
 
 

@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from checkout import Commits, Completers, OrderWriter
+from checkout.chargebacks import Chargebacks
 from checkout.refunds import RefundService
 from checkout.writer.weather import in_any_weather
 from kernel.errors import PersistenceUnavailable
@@ -169,11 +170,23 @@ def fresh_refund_key(house: House) -> Iterator[None]:
 
 
 @contextmanager
+def a_chargeback_for_each_word(house: House) -> Iterator[None]:
+    """What a bank did goes by who told us of it, and not by the gateway's name for it."""
+    take = Chargebacks.take
+
+    async def told_again(self: Chargebacks, connection: Any, gateway: str, event: Any) -> Any:
+        return await take(self, connection, gateway, replace(event, chargeback_ref=event.event_id))
+
+    house.world.allowed |= {"charged_back"}
+    with _replaced(Chargebacks, "take", told_again):
+        yield
+
+
+@contextmanager
 def no_epoch_check(house: House) -> Iterator[None]:
     """Scripts do not look whether the data is of their epoch."""
     house.seats.checks_epoch = False
-    house.brew(("rebuilt_by_hand", "slow"), ("claim", "hold", "sale"), times=3)
-    house.brew(("rebuilt_by_hand", "slow"), ("claim",), times=9)
+    house.brew(("rebuilt_by_hand", "slow"), ("hold",), times=4)
     yield
 
 
@@ -232,6 +245,7 @@ ALL: Final[tuple[Mutant, ...]] = (
     weather_is_poison,
     group_from_the_end,
     fresh_refund_key,
+    a_chargeback_for_each_word,
     no_epoch_check,
     holds_survive_beyond_the_limit,
     any_server_will_do,

@@ -41,6 +41,7 @@ KEYS: Final[dict[str, tuple[str, ...]]] = {
     "payments": ("payment_id",),
     "refunds": ("refund_id",),
     "refund_lines": ("refund_id", "ticket_id"),
+    "chargebacks": ("gateway", "chargeback_ref"),
     "ledger_entries": ("transaction_id", "line"),
     "gateway_events": ("gateway", "event_id"),
     "dead_letters": ("partition", "log_id"),
@@ -82,6 +83,7 @@ ARROWS: Final[dict[str, states.Table]] = {
     "orders": states.ORDER,
     "payments": states.PAYMENT,
     "refunds": states.REFUND,
+    "chargebacks": states.CHARGEBACK,
     "tickets": states.TICKET,
     "seat_claims": states.CLAIM,
 }

@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import asyncpg
 
-import checkout.reconciliation.store
 import checkout.store
 import checkout.writer.store
 import reservation.store
@@ -24,7 +23,6 @@ from tests.simulation.postgres import Handler, Row, View
 from tests.simulation.world import BEGINNING
 
 ORDERS: Final = load_queries(checkout.store.__file__)
-BOOKS: Final = load_queries(checkout.reconciliation.store.__file__)
 WRITER: Final = load_queries(checkout.writer.store.__file__)
 SEATS: Final = load_queries(reservation.store.__file__)
 
@@ -35,7 +33,7 @@ SERVER: Final = "16384 1"
 HANDLERS: Final[dict[str, tuple[str, str, Handler]]] = {}
 
 
-def _means(queries: Queries, name: str, phase: str = "read") -> Callable[[Handler], Handler]:
+def means(queries: Queries, name: str, phase: str = "read") -> Callable[[Handler], Handler]:
     def keep(handler: Handler) -> Handler:
         HANDLERS[queries[name]] = (phase, name, handler)
         return handler
@@ -57,14 +55,14 @@ def _rows_of(columns: Sequence[Sequence[Any]], names: str) -> list[Row]:
 # The order writer
 
 
-@_means(WRITER, "write_batch", "write")
+@means(WRITER, "write_batch", "write")
 def write_batch(v: View, *words: Any) -> list[Row]:
     orders = _rows_of(words[0:8], "order_id showtime_id account_id epoch state currency total pay_by")
     lines = _rows_of(words[8:13], "order_id seat_index label area_id amount")
     seats = _rows_of(words[13:17], "order_id showtime_id seat_index state")
     answers = _rows_of(words[17:22], "account_id key fingerprint status body")
     confirms, partitions, log_ids, all_or_nothing, of, oldest, server = words[22:29]
-    fresh = [order["order_id"] for order in orders if v.add("orders", _new_order(v, order))]
+    fresh = [order["order_id"] for order in orders if v.add("orders", new_order(v, order))]
     paid = [v.locked("orders", order_id) or {} for order_id in dict.fromkeys(confirms)]
     confirmed = [
         v.change("orders", order, state="confirmed", confirmed_at=v.now)
@@ -92,7 +90,7 @@ def write_batch(v: View, *words: Any) -> list[Row]:
     return [{"plain": 1, "claims": fresh, "confirms": [order["order_id"] for order in confirmed]}]
 
 
-def _new_order(v: View, order: Row) -> Row:
+def new_order(v: View, order: Row) -> Row:
     blank = dict.fromkeys(
         ("paid_at", "confirmed_at", "ended_at", "end_reason", "seats_given_up_at", "seats_freed_at")
     )
@@ -165,17 +163,17 @@ def _move_positions(v: View, partitions: Sequence[int], log_ids: Sequence[str]) 
     return moved
 
 
-@_means(WRITER, "this_server", "write")
+@means(WRITER, "this_server", "write")
 def this_server(v: View) -> list[Row]:
     return [{"server": SERVER}]
 
 
-@_means(WRITER, "lock_fence", "write")
+@means(WRITER, "lock_fence", "write")
 def lock_fence(v: View) -> list[Row]:
     return [{"epochs": v.shares("claim_fence", True)["epochs"], "server": SERVER}]
 
 
-@_means(WRITER, "late_claims", "write")
+@means(WRITER, "late_claims", "write")
 def late_claims(v: View, order_ids: Sequence[str], fence: Sequence[int]) -> list[Row]:
     return [
         {"order_id": order_id}
@@ -184,12 +182,12 @@ def late_claims(v: View, order_ids: Sequence[str], fence: Sequence[int]) -> list
     ]
 
 
-@_means(WRITER, "known_claims", "write")
+@means(WRITER, "known_claims", "write")
 def known_claims(v: View, order_ids: Sequence[str]) -> list[Row]:
     return [row for row in v.all("orders") if row["order_id"] in order_ids]
 
 
-@_means(WRITER, "give_up_again", "write")
+@means(WRITER, "give_up_again", "write")
 def give_up_again(v: View, order_id: str) -> int:
     order = v.locked("orders", order_id)
     if order is None or order["seats_given_up_at"] is None:
@@ -198,39 +196,39 @@ def give_up_again(v: View, order_id: str) -> int:
     return 1
 
 
-@_means(WRITER, "order_states", "write")
-@_means(ORDERS, "order_states")
-@_means(ORDERS, "known_orders", "rebuild")
+@means(WRITER, "order_states", "write")
+@means(ORDERS, "order_states")
+@means(ORDERS, "known_orders", "rebuild")
 def order_states(v: View, order_ids: Sequence[str]) -> list[Row]:
     return [row for row in v.all("orders") if row["order_id"] in order_ids]
 
 
-@_means(WRITER, "move_positions", "write")
+@means(WRITER, "move_positions", "write")
 def move_positions(v: View, partitions: Sequence[int], log_ids: Sequence[str]) -> int:
     return _move_positions(v, partitions, log_ids)
 
 
-@_means(WRITER, "positions", "write")
-@_means(ORDERS, "positions", "rebuild")
+@means(WRITER, "positions", "write")
+@means(ORDERS, "positions", "rebuild")
 def positions(v: View) -> list[Row]:
     return list(v.all("writer_positions"))
 
 
-@_means(WRITER, "put_aside", "write")
+@means(WRITER, "put_aside", "write")
 def put_aside(v: View, partition: int, log_id: str, kind: str, data: bytes, reason: str) -> int:
     letter = {"partition": partition, "log_id": log_id, "kind": kind, "data": data, "reason": reason}
     return int(v.add("dead_letters", letter))
 
 
-@_means(WRITER, "refuse_order", "write")
+@means(WRITER, "refuse_order", "write")
 def refuse_order(v: View, *words: Any) -> list[Row]:
     names = ("order_id", "showtime_id", "account_id", "epoch", "currency", "total", "pay_by", "end_reason")
     order = dict(zip(names, words, strict=True))
     order |= {"state": "cancelled", "ended_at": v.now, "seats_given_up_at": v.now}
-    return [order] if v.add("orders", _new_order(v, order)) else []
+    return [order] if v.add("orders", new_order(v, order)) else []
 
 
-@_means(WRITER, "insert_lines", "write")
+@means(WRITER, "insert_lines", "write")
 def insert_lines(v: View, *columns: Any) -> int:
     lines = _rows_of(columns, "order_id seat_index label area_id amount")
     for line in lines:
@@ -238,7 +236,7 @@ def insert_lines(v: View, *columns: Any) -> int:
     return len(lines)
 
 
-@_means(WRITER, "mark_unfulfillable", "write")
+@means(WRITER, "mark_unfulfillable", "write")
 def mark_unfulfillable(v: View, order_id: str, reason: str) -> int:
     order = v.locked("orders", order_id)
     if order is None or order["state"] not in {"paid", "pending_payment"}:
@@ -251,7 +249,7 @@ def _copy_into(table: str) -> Handler:
     def copy(v: View, rows: Sequence[Row]) -> int:
         for row in rows:
             if table == "orders":
-                row = _new_order(v, row)
+                row = new_order(v, row)
             elif table == "idempotency_keys":
                 row = {**row, "created_at": v.now}
             if not v.add(table, row):
@@ -268,7 +266,7 @@ for _table in ("orders", "order_lines", "seat_claims", "idempotency_keys"):
 # Orders
 
 
-@_means(ORDERS, "raise_fence", "rebuild")
+@means(ORDERS, "raise_fence", "rebuild")
 def raise_fence(v: View, partitions: Sequence[int], epochs: Sequence[int]) -> int:
     row = v.locked("claim_fence", True) or {}
     risen = list(row["epochs"])
@@ -278,20 +276,20 @@ def raise_fence(v: View, partitions: Sequence[int], epochs: Sequence[int]) -> in
     return 1
 
 
-@_means(ORDERS, "note_fence", "rebuild")
+@means(ORDERS, "note_fence", "rebuild")
 def note_fence(v: View, partitions: Sequence[int], epochs: Sequence[int]) -> int:
     rows = _rows_of((partitions, epochs), "partition epoch")
     return sum(v.add("fence_history", {**row, "raised_at": v.clock()}) for row in rows)
 
 
-@_means(ORDERS, "await_claims", "rebuild")
+@means(ORDERS, "await_claims", "rebuild")
 def await_claims(v: View, order_ids: Sequence[str], epochs: Sequence[int]) -> int:
     rows = _rows_of((order_ids, epochs), "order_id epoch")
     news = [row for row in rows if v.get("orders", row["order_id"]) is None]
     return sum(v.add("awaited_claims", {**row, "counted_at": v.clock()}) for row in news)
 
 
-@_means(ORDERS, "drop_old_fences")
+@means(ORDERS, "drop_old_fences")
 def drop_old_fences(v: View, days: int) -> int:
     before = v.now - timedelta(days=days)
     old = [row for row in v.all("awaited_claims") if row["counted_at"] < before]
@@ -302,7 +300,7 @@ def drop_old_fences(v: View, days: int) -> int:
     return len(old)
 
 
-@_means(ORDERS, "owners", "rebuild")
+@means(ORDERS, "owners", "rebuild")
 def owners(v: View, showtime_ids: Sequence[str]) -> list[Row]:
     found: dict[str, Row] = {}
     for claim in v.all("seat_claims"):
@@ -333,7 +331,7 @@ def _is_owned(claim: Row) -> bool:
     return claim["state"] in {"claimed", "sold"}
 
 
-@_means(ORDERS, "find_orders")
+@means(ORDERS, "find_orders")
 def find_orders(v: View, order_ids: Sequence[str]) -> list[Row]:
     rows = [v.get("orders", order_id) for order_id in order_ids]
     return [_whole(v, row) for row in rows if row is not None]
@@ -352,35 +350,35 @@ def _whole(v: View, order: Row) -> Row:
     for refund in refunds:
         lines = [row for row in v.all("refund_lines") if row["refund_id"] == refund[0]]
         refund.append([[line["ticket_id"], line["amount"]] for line in lines] or None)
-    payments = these("payments", "payment_id gateway state amount currency gateway_ref redirect_url test_url")
+    names = "payment_id gateway state amount currency gateway_ref redirect_url test_url charged_back"
     return {
         **order,
         "lines": these("order_lines", "seat_index label area_id amount"),
         "tickets": these("tickets", "ticket_id seat_index label state"),
-        "payments": payments,
+        "payments": these("payments", names),
         "refunds": refunds or None,
     }
 
 
-@_means(ORDERS, "lock_order")
+@means(ORDERS, "lock_order")
 def lock_order(v: View, order_id: str) -> list[Row]:
     order = v.locked("orders", order_id)
     return [] if order is None else [{**order, "now": v.now}]
 
 
-@_means(ORDERS, "find_request_keys")
+@means(ORDERS, "find_request_keys")
 def find_request_keys(v: View, account_ids: Sequence[str], keys: Sequence[str]) -> list[Row]:
     rows = [v.get("idempotency_keys", *asked) for asked in zip(account_ids, keys, strict=True)]
     return [row for row in rows if row is not None]
 
 
-@_means(ORDERS, "insert_request_keys")
+@means(ORDERS, "insert_request_keys")
 def insert_request_keys(v: View, *columns: Any) -> int:
     rows = _rows_of(columns, "account_id key fingerprint status body")
     return sum(v.add("idempotency_keys", {**row, "created_at": v.now}) for row in rows)
 
 
-@_means(ORDERS, "drop_old_request_keys")
+@means(ORDERS, "drop_old_request_keys")
 def drop_old_request_keys(v: View, days: int) -> int:
     old = [r for r in v.all("idempotency_keys") if r["created_at"] < v.now - timedelta(days=days)]
     for row in old:
@@ -391,7 +389,7 @@ def drop_old_request_keys(v: View, days: int) -> int:
 # Payments
 
 
-@_means(ORDERS, "add_payments", "pay")
+@means(ORDERS, "add_payments", "pay")
 def add_payments(v: View, *columns: Any) -> list[Row]:
     payable = []
     for asked in _rows_of(columns, "payment_id order_id account_id gateway"):
@@ -405,29 +403,29 @@ def add_payments(v: View, *columns: Any) -> list[Row]:
         ):
             continue
         payable.append({**order, "payment_id": asked["payment_id"], "now": v.now})
-        _add_payment(v, asked["payment_id"], order, asked["gateway"], order["total"], order["currency"])
+        begin_payment(v, asked["payment_id"], order, asked["gateway"], order["total"], order["currency"])
     return payable
 
 
-@_means(ORDERS, "payable_order", "pay")
+@means(ORDERS, "payable_order", "pay")
 def payable_order(v: View, order_id: str) -> list[Row]:
     order = v.get("orders", order_id)
     return [] if order is None else [{**order, "now": v.now}]
 
 
-def _add_payment(v: View, payment_id: str, order: Row, gateway: str, amount: int, currency: str) -> bool:
+def begin_payment(v: View, payment_id: str, order: Row, gateway: str, amount: int, currency: str) -> bool:
     payment = dict.fromkeys(("gateway_ref", "redirect_url", "test_url", "captured_at", "asked_at"))
     payment |= {"payment_id": payment_id, "order_id": order["order_id"], "gateway": gateway}
     payment |= {"amount": amount, "currency": currency, "state": "initiated", "created_at": v.now}
-    return v.add("payments", {**payment, "asked_times": 0})
+    return v.add("payments", {**payment, "charged_back": False, "asked_times": 0})
 
 
-@_means(ORDERS, "add_payment", "pay")
+@means(ORDERS, "add_payment", "pay")
 def add_payment(v: View, payment_id: str, order_id: str, gateway: str, amount: int, currency: str) -> int:
-    return int(_add_payment(v, payment_id, {"order_id": order_id}, gateway, amount, currency))
+    return int(begin_payment(v, payment_id, {"order_id": order_id}, gateway, amount, currency))
 
 
-@_means(ORDERS, "open_payments", "pay")
+@means(ORDERS, "open_payments", "pay")
 def open_payments(v: View, *columns: Any) -> int:
     names = "payment_id gateway_ref redirect_url test_url account_id key fingerprint body"
     rows = _rows_of(columns, names)
@@ -448,26 +446,26 @@ def _reopen(v: View, payment_id: str, gateway_ref: str, redirect_url: str, test_
     return 1
 
 
-@_means(ORDERS, "reopen_payment", "pay")
+@means(ORDERS, "reopen_payment", "pay")
 def reopen_payment(
     v: View, payment_id: str, gateway_ref: str, redirect_url: str, test_url: str | None
 ) -> int:
     return _reopen(v, payment_id, gateway_ref, redirect_url, test_url)
 
 
-@_means(ORDERS, "find_payment")
+@means(ORDERS, "find_payment")
 def find_payment(v: View, payment_id: str) -> list[Row]:
     row = v.get("payments", payment_id)
     return [] if row is None else [row]
 
 
-@_means(ORDERS, "lock_payment", "capture")
+@means(ORDERS, "lock_payment", "capture")
 def lock_payment(v: View, payment_id: str) -> list[Row]:
     row = v.locked("payments", payment_id)
     return [] if row is None else [row]
 
 
-@_means(ORDERS, "take_captures", "capture")
+@means(ORDERS, "take_captures", "capture")
 def take_captures(v: View, *columns: Any) -> list[Row]:
     told = _rows_of(columns, "gateway event_id body reference gateway_ref amount currency")
     plain: dict[str, tuple[Row, Row, Row]] = {}
@@ -521,13 +519,13 @@ def _record(v: View, event: Row, kind: str, is_done: bool) -> bool:
     return v.add("gateway_events", {**kept, "kind": kind, "received_at": v.now, **blank, **done})
 
 
-@_means(ORDERS, "record_event", "capture")
+@means(ORDERS, "record_event", "capture")
 def record_event(v: View, gateway: str, event_id: str, kind: str, body: bytes) -> list[Row]:
     event = {"gateway": gateway, "event_id": event_id, "body": body}
     return [event] if _record(v, event, kind, False) else []
 
 
-@_means(ORDERS, "lock_event", "capture")
+@means(ORDERS, "lock_event", "capture")
 def lock_event(v: View, gateway: str, event_id: str) -> list[Row]:
     event = v.get("gateway_events", gateway, event_id)
     if event is None or event["processed_at"] is not None:
@@ -535,7 +533,7 @@ def lock_event(v: View, gateway: str, event_id: str) -> list[Row]:
     return [event] if v.holds("gateway_events", (gateway, event_id), skip=True) else []
 
 
-@_means(ORDERS, "close_event", "capture")
+@means(ORDERS, "close_event", "capture")
 def close_event(v: View, gateway: str, event_id: str, outcome: str) -> int:
     event = v.locked("gateway_events", gateway, event_id)
     if event is None:
@@ -544,14 +542,14 @@ def close_event(v: View, gateway: str, event_id: str, outcome: str) -> int:
     return 1
 
 
-@_means(ORDERS, "unprocessed_events")
+@means(ORDERS, "unprocessed_events")
 def unprocessed_events(v: View) -> list[Row]:
     since = v.now - timedelta(seconds=2)
     rows = [r for r in v.all("gateway_events") if r["processed_at"] is None and r["received_at"] < since]
     return sorted(rows, key=lambda row: row["received_at"])[:100]
 
 
-@_means(ORDERS, "capture_payment", "capture")
+@means(ORDERS, "capture_payment", "capture")
 def capture_payment(v: View, payment_id: str, gateway_ref: str) -> int:
     payment = v.locked("payments", payment_id)
     if payment is None or payment["state"] == "captured":
@@ -561,7 +559,7 @@ def capture_payment(v: View, payment_id: str, gateway_ref: str) -> int:
     return 1
 
 
-@_means(ORDERS, "doubt_payment", "capture")
+@means(ORDERS, "doubt_payment", "capture")
 def doubt_payment(v: View, payment_id: str) -> int:
     payment = v.locked("payments", payment_id)
     if payment is None or payment["state"] not in {"initiated", "pending"}:
@@ -570,7 +568,7 @@ def doubt_payment(v: View, payment_id: str) -> int:
     return 1
 
 
-@_means(ORDERS, "fail_payment", "capture")
+@means(ORDERS, "fail_payment", "capture")
 def fail_payment(v: View, payment_id: str) -> int:
     payment = v.locked("payments", payment_id)
     if payment is None or payment["state"] not in {"initiated", "pending", "unknown"}:
@@ -579,7 +577,7 @@ def fail_payment(v: View, payment_id: str) -> int:
     return 1
 
 
-@_means(ORDERS, "post_entries")
+@means(ORDERS, "post_entries")
 def post_entries(
     v: View,
     transaction_id: str,
@@ -594,7 +592,7 @@ def post_entries(
     return 2
 
 
-@_means(ORDERS, "mark_paid", "capture")
+@means(ORDERS, "mark_paid", "capture")
 def mark_paid(v: View, order_id: str) -> int:
     order = v.locked("orders", order_id)
     if order is None or order["state"] not in {"pending_payment", "expired"}:
@@ -604,7 +602,7 @@ def mark_paid(v: View, order_id: str) -> int:
     return 1
 
 
-@_means(ORDERS, "cancel_paid", "refund")
+@means(ORDERS, "cancel_paid", "refund")
 def cancel_paid(v: View, order_id: str, reason: str) -> int:
     order = v.locked("orders", order_id)
     if order is None or order["state"] != "paid":
@@ -614,7 +612,7 @@ def cancel_paid(v: View, order_id: str, reason: str) -> int:
     return 1
 
 
-@_means(ORDERS, "release_claims", "refund")
+@means(ORDERS, "release_claims", "refund")
 def release_claims(v: View, order_ids: Sequence[str]) -> int:
     return sum(_release(v, order_id) for order_id in order_ids)
 
@@ -626,7 +624,7 @@ def _release(v: View, order_id: str) -> int:
     return len(claims)
 
 
-@_means(ORDERS, "captured_payments", "refund")
+@means(ORDERS, "captured_payments", "refund")
 def captured_payments(v: View, order_id: str) -> list[Row]:
     asked_back = {refund["payment_id"] for refund in v.of_order("refunds", order_id)}
     rows = [row for row in v.of_order("payments", order_id) if row["state"] == "captured"]
@@ -637,7 +635,7 @@ def captured_payments(v: View, order_id: str) -> list[Row]:
 # Refunds
 
 
-@_means(ORDERS, "add_refund", "refund")
+@means(ORDERS, "add_refund", "refund")
 def add_refund(v: View, *words: Any) -> list[Row]:
     names = ("refund_id", "order_id", "payment_id", "reason", "amount", "currency")
     refund: Row = dict(zip(names, words, strict=True))
@@ -649,7 +647,7 @@ def add_refund(v: View, *words: Any) -> list[Row]:
     return [refund] if v.add("refunds", refund) else []
 
 
-@_means(ORDERS, "add_refund_lines", "refund")
+@means(ORDERS, "add_refund_lines", "refund")
 def add_refund_lines(v: View, refund_id: str, order_id: str) -> int:
     price = {line["seat_index"]: line["amount"] for line in v.of_order("order_lines", order_id)}
     issued = [t for t in v.of_order("tickets", order_id) if t["state"] == "issued"]
@@ -659,7 +657,7 @@ def add_refund_lines(v: View, refund_id: str, order_id: str) -> int:
     return len(issued)
 
 
-@_means(ORDERS, "void_tickets", "refund")
+@means(ORDERS, "void_tickets", "refund")
 def void_tickets(v: View, order_id: str) -> int:
     issued = [t for t in v.of_order("tickets", order_id) if t["state"] == "issued"]
     for ticket in issued:
@@ -667,7 +665,7 @@ def void_tickets(v: View, order_id: str) -> int:
     return len(issued)
 
 
-@_means(ORDERS, "give_up_sold", "refund")
+@means(ORDERS, "give_up_sold", "refund")
 def give_up_sold(v: View, order_id: str) -> int:
     order = v.locked("orders", order_id)
     for claim in v.of_order("seat_claims", order_id):
@@ -679,18 +677,18 @@ def give_up_sold(v: View, order_id: str) -> int:
     return 1
 
 
-@_means(ORDERS, "issued_tickets", "refund")
+@means(ORDERS, "issued_tickets", "refund")
 def issued_tickets(v: View, order_id: str) -> list[Row]:
     return [{"count": sum(ticket["state"] == "issued" for ticket in v.of_order("tickets", order_id))}]
 
 
-@_means(ORDERS, "find_refund")
+@means(ORDERS, "find_refund")
 def find_refund(v: View, refund_id: str) -> list[Row]:
     row = v.get("refunds", refund_id)
     return [] if row is None else [row]
 
 
-@_means(ORDERS, "lock_refund", "refund")
+@means(ORDERS, "lock_refund", "refund")
 def lock_refund(v: View, refund_id: str) -> list[Row]:
     row = v.locked("refunds", refund_id)
     if row is None:
@@ -699,7 +697,7 @@ def lock_refund(v: View, refund_id: str) -> list[Row]:
     return [{**row, "gateway": payment["gateway"]}]
 
 
-@_means(ORDERS, "move_refund", "refund")
+@means(ORDERS, "move_refund", "refund")
 def move_refund(v: View, refund_id: str, state: str) -> int:
     refund = v.locked("refunds", refund_id)
     if refund is None or refund["state"] == "completed":
@@ -708,7 +706,7 @@ def move_refund(v: View, refund_id: str, state: str) -> int:
     return 1
 
 
-@_means(ORDERS, "mark_refunded", "refund")
+@means(ORDERS, "mark_refunded", "refund")
 def mark_refunded(v: View, order_id: str) -> int:
     order = v.locked("orders", order_id)
     if order is None or order["state"] != "confirmed":
@@ -725,7 +723,7 @@ def mark_refunded(v: View, order_id: str) -> int:
 # Completers
 
 
-@_means(ORDERS, "expire_orders", "expire")
+@means(ORDERS, "expire_orders", "expire")
 def expire_orders(v: View, server: str) -> list[Row]:
     if server not in ("", SERVER):
         return []
@@ -741,7 +739,7 @@ def expire_orders(v: View, server: str) -> list[Row]:
     return ended
 
 
-@_means(ORDERS, "orders_to_free", "free")
+@means(ORDERS, "orders_to_free", "free")
 def orders_to_free(v: View, server: str) -> list[Row]:
     if server not in ("", SERVER):
         return []
@@ -761,7 +759,7 @@ def orders_to_free(v: View, server: str) -> list[Row]:
     return rows
 
 
-@_means(ORDERS, "mark_freed", "free")
+@means(ORDERS, "mark_freed", "free")
 def mark_freed(v: View, order_ids: Sequence[str], given_up_at: Sequence[datetime]) -> int:
     freed = 0
     for order_id, instant in zip(order_ids, given_up_at, strict=True):
@@ -772,7 +770,7 @@ def mark_freed(v: View, order_ids: Sequence[str], given_up_at: Sequence[datetime
     return freed
 
 
-@_means(ORDERS, "paid_unconfirmed")
+@means(ORDERS, "paid_unconfirmed")
 def paid_unconfirmed(v: View, older_than_s: float, but_not: Sequence[str], server: str) -> list[Row]:
     if server not in ("", SERVER):
         return []
@@ -795,7 +793,7 @@ def _ask(v: View, table: str, rows: Sequence[Row], order_by: str) -> list[Row]:
     return asked
 
 
-@_means(ORDERS, "payments_to_ask", "capture")
+@means(ORDERS, "payments_to_ask", "capture")
 def payments_to_ask(v: View) -> list[Row]:
     rows = [
         row
@@ -806,7 +804,7 @@ def payments_to_ask(v: View) -> list[Row]:
     return _ask(v, "payments", rows, "created_at")
 
 
-@_means(ORDERS, "failed_payments_to_ask", "capture")
+@means(ORDERS, "failed_payments_to_ask", "capture")
 def failed_payments_to_ask(v: View) -> list[Row]:
     rows = []
     for row in v.all("payments"):
@@ -822,7 +820,7 @@ def failed_payments_to_ask(v: View) -> list[Row]:
     return _ask(v, "payments", rows, "created_at")
 
 
-@_means(ORDERS, "refunds_to_send", "refund")
+@means(ORDERS, "refunds_to_send", "refund")
 def refunds_to_send(v: View, server: str) -> list[Row]:
     if server not in ("", SERVER):
         return []
@@ -830,6 +828,7 @@ def refunds_to_send(v: View, server: str) -> list[Row]:
         row
         for row in v.all("refunds")
         if row["state"] != "completed"
+        and not (v.get("payments", row["payment_id"]) or {})["charged_back"]
         and (
             row["asked_at"] is None
             or _is_due(row, row["asked_at"], v.now, 2, 600 if row["state"] == "failed" else 60)
@@ -844,62 +843,10 @@ def refunds_to_send(v: View, server: str) -> list[Row]:
     return found
 
 
-# The books of gateways
-
-
-@_means(BOOKS, "this_server")
-def server_of_completers(v: View) -> list[Row]:
-    return [{"this_server": SERVER}]
-
-
-@_means(BOOKS, "gateway_position")
-def gateway_position(v: View, gateway: str) -> list[Row]:
-    row = v.get("gateway_positions", gateway)
-    return [] if row is None else [row]
-
-
-@_means(BOOKS, "move_gateway_position", "capture")
-def move_gateway_position(v: View, gateway: str, *words: Any) -> list[Row]:
-    before, after, server, is_end = words
-    known = v.locked("gateway_positions", gateway)
-    if server != SERVER or before != ("" if known is None else known["cursor"]):
-        return []
-    whole_for = server if is_end else known and known["whole_for"]
-    row = {"gateway": gateway, "cursor": after, "whole_for": whole_for}
-    v.put("gateway_positions", row)
-    return [row]
-
-
-@_means(BOOKS, "missing_movements", "capture")
-def missing_movements(v: View, kinds: Sequence[str], references: Sequence[str]) -> list[Row]:
-    found = []
-    for kind, reference in zip(kinds, references, strict=True):
-        table, end = ("payments", "captured") if kind == "capture" else ("refunds", "completed")
-        if (v.get(table, reference) or {}).get("state") != end:
-            found.append({"kind": kind, "reference": reference})
-    return found
-
-
-@_means(BOOKS, "record_payment", "capture")
-def record_payment(v: View, payment_id: str, order_id: str, gateway: str) -> int:
-    order = v.get("orders", order_id)
-    if order is None:
-        return 0
-    return int(_add_payment(v, payment_id, order, gateway, order["total"], order["currency"]))
-
-
-@_means(BOOKS, "record_lost_order", "capture")
-def record_lost_order(v: View, order_id: str, showtime_id: str, currency: str, total: int) -> int:
-    order = {"order_id": order_id, "showtime_id": showtime_id, "account_id": "", "epoch": 0}
-    order |= {"state": "cancelled", "currency": currency, "total": total, "pay_by": v.now}
-    order |= {"ended_at": v.now, "end_reason": "order_lost", "seats_given_up_at": v.now}
-    return int(v.add("orders", _new_order(v, order)))
-
-
 # Seats
 
 
-@_means(SEATS, "current_epochs", "rebuild")
+@means(SEATS, "current_epochs", "rebuild")
 def current_epochs(v: View) -> list[Row]:
     return [{"epochs": _of_partitions(v, "epoch")}]
 
@@ -908,14 +855,14 @@ def _of_partitions(v: View, column: str) -> list[Any]:
     return [row[column] for row in sorted(v.all("epochs"), key=lambda row: row["partition"])]
 
 
-@_means(SEATS, "gate_book")
+@means(SEATS, "gate_book")
 def gate_book(v: View) -> list[Row]:
     book = {"epochs": _of_partitions(v, "epoch"), "servers": _of_partitions(v, "server")}
     written = (v.now - BEGINNING) // timedelta(microseconds=1)  # it grows all the time, and never shrinks
     return [{**book, "system": "1", "timeline": "00000001", "wal_bytes": written}]
 
 
-@_means(SEATS, "raise_epochs", "rebuild")
+@means(SEATS, "raise_epochs", "rebuild")
 def raise_epochs(v: View, partitions: Sequence[int], seen: Sequence[int], reason: str) -> list[Row]:
     raised = []
     for partition, in_data in zip(partitions, seen, strict=True):
@@ -924,7 +871,7 @@ def raise_epochs(v: View, partitions: Sequence[int], seen: Sequence[int], reason
     return raised
 
 
-@_means(SEATS, "note_opened", "rebuild")
+@means(SEATS, "note_opened", "rebuild")
 def note_opened(v: View, partitions: Sequence[int], epochs: Sequence[int], names: Sequence[str]) -> list[Row]:
     opened = []
     for partition, epoch, server in zip(partitions, epochs, names, strict=True):
@@ -940,13 +887,13 @@ def note_opened(v: View, partitions: Sequence[int], epochs: Sequence[int], names
     return opened
 
 
-@_means(SEATS, "replaced_servers", "rebuild")
+@means(SEATS, "replaced_servers", "rebuild")
 def replaced_servers(v: View, partitions: Sequence[int], names: Sequence[str]) -> list[Row]:
     rows = [v.get("former_servers", *asked) for asked in zip(partitions, names, strict=True)]
     return [row for row in rows if row is not None]
 
 
-@_means(SEATS, "rename_server", "rebuild")
+@means(SEATS, "rename_server", "rebuild")
 def rename_server(v: View, partitions: Sequence[int], before: str, now: str) -> int:
     rows = [row for p in partitions if (row := v.locked("epochs", p)) and row["server"] == before]
     for row in rows:
@@ -954,34 +901,34 @@ def rename_server(v: View, partitions: Sequence[int], before: str, now: str) -> 
     return len(rows)
 
 
-@_means(SEATS, "lock_rebuild", "rebuild")
+@means(SEATS, "lock_rebuild", "rebuild")
 def lock_rebuild(v: View) -> list[Row]:
     v.holds("locks", ("seatrush.rebuild",))
     return [{"lock": None}]
 
 
-@_means(SEATS, "find_layout")
+@means(SEATS, "find_layout")
 def find_layout(v: View, layout_id: str) -> list[Row]:
     row = v.get("layouts", layout_id)
     return [] if row is None else [{"document": row["document"]}]
 
 
-@_means(SEATS, "find_inventories")
+@means(SEATS, "find_inventories")
 def find_inventories(v: View, showtime_ids: Sequence[str]) -> list[Row]:
     return [row for row in v.all("inventories") if row["showtime_id"] in showtime_ids]
 
 
-@_means(SEATS, "all_inventories", "rebuild")
+@means(SEATS, "all_inventories", "rebuild")
 def all_inventories(v: View) -> list[Row]:
     return sorted(v.all("inventories"), key=lambda row: row["showtime_id"])
 
 
-@_means(SEATS, "unopened_inventories", "rebuild")
+@means(SEATS, "unopened_inventories", "rebuild")
 def unopened_inventories(v: View, limit: int) -> list[Row]:
     return [row for row in v.all("inventories") if row["opened_epoch"] is None][:limit]
 
 
-@_means(SEATS, "mark_opened", "rebuild")
+@means(SEATS, "mark_opened", "rebuild")
 def mark_opened(
     v: View, showtime_ids: Sequence[str], revisions: Sequence[int], epochs: Sequence[int]
 ) -> list[Row]:
@@ -995,6 +942,6 @@ def mark_opened(
     return marked
 
 
-@_means(SEATS, "all_blocked", "rebuild")
+@means(SEATS, "all_blocked", "rebuild")
 def all_blocked(v: View) -> list[Row]:
     return []

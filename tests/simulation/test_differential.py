@@ -25,6 +25,7 @@ import pytest
 
 import checkout.log_redis
 from checkout import BookStore, CheckoutStore, OrderLog, WriterStore
+from checkout.chargebacks import store as chargebacks
 from checkout.domain import Payment, RequestKey
 from checkout.entries import Claim, Confirm
 from checkout.log_entries import LogEntry
@@ -40,9 +41,9 @@ from runtime.migrations import migrate
 from runtime.postgres import DATA_ERRORS, Database
 from runtime.redis_link import Nodes, ScriptRunner, connect
 from tests.simulation import postgres, seats
+from tests.simulation.book_statements import HANDLERS, SERVER
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.postgres import KEYS, Postgres
-from tests.simulation.statements import HANDLERS, SERVER
 from tests.simulation.world import BEGINNING, Process, World
 from tests.support.engines import DatabaseMaker
 
@@ -61,6 +62,7 @@ TABLES = (
     "payments",
     "refunds",
     "refund_lines",
+    "chargebacks",
     "ledger_entries",
     "gateway_events",
     "dead_letters",
@@ -297,6 +299,21 @@ class Script:
                 done = await side.store.mark_refunded(connection, order_id)
             return found, moved, done, await recall(side)
 
+        async def bank(side: Side) -> Any:
+            """A payment's money is taken, given again or neither; refunds of it are hurried then."""
+            where = ("paper", f"cbk_{number % 5}", payment_id)
+            async with side.store.transaction() as connection:
+                if await side.store.lock_payment(connection, payment_id) is None:
+                    return None
+                taken = await chargebacks.record(connection, *where)
+                back = number % 2 == 0 and await chargebacks.reverse(connection, *where)
+                await chargebacks.mark(connection, payment_id)
+                payment = await side.store.lock_payment(connection, payment_id)
+            kinds: tuple[Any, ...] = ("chargeback", "chargeback_reversed")
+            told = [Movement(kind, where[1], amount, "ref", payment_id, order_id, 0) for kind in kinds]
+            missing = [[one.kind for one in await side.books.missing(name, told)] for name in ("paper", "no")]
+            return taken, back, payment, missing
+
         async def free(side: Side) -> Any:
             waiting = sorted(await side.store.orders_to_free(), key=lambda one: one.order_id)
             await side.store.mark_freed(waiting[:2])
@@ -307,7 +324,7 @@ class Script:
             kind: Any = (dice_kind == "claim" and "capture") or "refund"
             named = payment_id if kind == "capture" else refund_id
             told = [Movement(kind, name, amount, "ref", payment_id, order_id, 0) for name in (named, "none")]
-            missing = [one.reference for one in await side.books.missing(told)]
+            missing = [one.reference for one in await side.books.missing("paper", told)]
             async with side.store.transaction() as connection:
                 lost = number % 4 == 0 and await side.books.record_lost_order(connection, forgotten, amount)
                 order = forgotten if lost else order_id
@@ -368,7 +385,7 @@ class Script:
             batch = self.batch()
             return lambda side: side.writer.write(batch(side))
         once = (aside, capture_long, event, cancel, free, expire, keep, close)
-        twice = (add_payment, open_payment, capture_short, refund, settle, look, ask, wait)
+        twice = (add_payment, open_payment, capture_short, refund, settle, look, ask, wait, bank)
         chosen = dice.choice((*once, *twice, *twice))
         if chosen is close:
             self.epoch = epoch

@@ -6,6 +6,8 @@ Method: outcomes that are told, in pieces of ten, into a folder of the test's ow
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -76,19 +78,35 @@ def test_a_run_that_has_ended_is_not_played_again_and_a_longer_one_goes_on(tmp_p
 
 def test_other_sources_begin_at_the_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(range(1, 21), tmp_path)
-    monkeypatch.setattr(marathon, "fingerprint_of", lambda root: "other")
+    monkeypatch.setattr(marathon, "fingerprint_of", lambda files, root: "other")
     assert run(range(1, 11), tmp_path).seeds == 10
 
 
-def test_the_fingerprint_is_of_what_is_played_and_of_nothing_else(tmp_path: Path) -> None:
-    for room in ("kernel", "docs"):
-        (tmp_path / room).mkdir()
-        (tmp_path / room / "a.py").write_text("1")
-    before = marathon.fingerprint_of(tmp_path)
-    (tmp_path / "docs" / "a.py").write_text("2")
-    assert marathon.fingerprint_of(tmp_path) == before
-    (tmp_path / "kernel" / "a.py").write_text("2")
-    changed = marathon.fingerprint_of(tmp_path)
-    assert changed != before
-    shutil.copy(tmp_path / "kernel" / "a.py", tmp_path / "kernel" / "b.py")
-    assert marathon.fingerprint_of(tmp_path) != changed
+def test_the_fingerprint_is_of_names_and_of_what_is_in_them(tmp_path: Path) -> None:
+    one, other = tmp_path / "a.py", tmp_path / "b.py"
+    one.write_text("1")
+    before = marathon.fingerprint_of([one], tmp_path)
+    assert marathon.fingerprint_of([one], tmp_path) == before
+    shutil.copy(one, other)
+    assert before != marathon.fingerprint_of([other], tmp_path)
+    one.write_text("2")
+    assert before != marathon.fingerprint_of([one], tmp_path)
+
+
+def test_a_run_is_of_what_a_history_imports_and_of_nothing_else() -> None:
+    asked = (
+        "from tests.simulation import __main__, marathon\n"
+        "for one in marathon.played_sources(): print(one.relative_to(marathon.ROOT).as_posix())"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", asked], cwd=marathon.ROOT, capture_output=True, text=True, check=True
+    )
+    played = set(told.stdout.split())
+    assert {
+        "kernel/limits.py",
+        "reservation/service.py",
+        "checkout/completers.py",
+        "checkout/queries.sql",
+        "tests/simulation/house.py",
+    } <= played
+    assert not {one for one in played if one.startswith(("docs", "runtime/backups")) or "test_" in one}

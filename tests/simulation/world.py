@@ -48,8 +48,15 @@ SERVER_FAULTS: Final = (
 )
 #: What people do who look after it.
 HANDS: Final = ("rebuilt_by_hand",)
-#: What happens to words that nobody has to wait for, and to people.
-OTHER_FAULTS: Final = ("news_lost", "webhook_lost", "webhook_twice", "webhook_late", "fan_gone")
+#: What happens to words that nobody has to wait for, to people, and to money that was theirs.
+OTHER_FAULTS: Final = (
+    "news_lost",
+    "webhook_lost",
+    "webhook_twice",
+    "webhook_late",
+    "fan_gone",
+    "charged_back",
+)
 AIMED: Final = (*MESSAGE_FAULTS, *PROCESS_FAULTS, *SERVER_FAULTS, *HANDS)
 FAULTS: Final = (*AIMED, *OTHER_FAULTS)
 

@@ -75,7 +75,7 @@ def guards_of_states(turned: Literal["ENABLE", "DISABLE"]) -> str:
     """Statements that turn all guards of states off or on; in a transaction nobody else meets them off."""
     return "; ".join(
         f"ALTER TABLE checkout.{table} {turned} TRIGGER {table}_along_arrows"
-        for table in ("orders", "payments", "refunds", "tickets", "seat_claims")
+        for table in ("orders", "payments", "refunds", "chargebacks", "tickets", "seat_claims")
     )
 
 
@@ -101,6 +101,12 @@ class Session:
     order_id: str
     state: str = "pending"
     refunded: int = 0
+    #: Every time a bank took its money, by the gateway's name for it, and whether the bank has it now.
+    chargebacks: dict[str, bool] = field(default_factory=dict)
+
+    @property
+    def charged_back(self) -> bool:
+        return any(self.chargebacks.values())
 
 
 @dataclass
@@ -120,6 +126,8 @@ class PaperGateway:
     #: What `find_payment` answers instead of the truth, by our payment id.
     lies: dict[str, GatewayPayment] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
+    #: How often each refund was asked for.
+    asked_back: Counter[str] = field(default_factory=Counter)
     _events: Any = field(default_factory=itertools.count)
 
     def _called(self, verb: str) -> None:
@@ -157,12 +165,15 @@ class PaperGateway:
 
     async def refund(self, *, refund_id: str, gateway_ref: str, amount: Money) -> GatewayRefund:
         self._called("refund")
+        self.asked_back[refund_id] += 1
         known = self.refunds.get(refund_id)
         if known is not None and known.state != "failed":
             return known
         session = self._session(gateway_ref)
         assert session is not None, "a refund of a payment the gateway does not know"
         assert session.state == "captured"
+        if session.charged_back:
+            return GatewayRefund(None, refund_id, "failed", amount)
         assert session.refunded + amount.amount <= session.amount.amount, "more than was captured"
         state: RefundState = self.refund_plan.pop(0) if self.refund_plan else "completed"
         if state == "unknown":  # it was done, and the answer got lost
@@ -217,6 +228,40 @@ class PaperGateway:
             session.state = "failed"
         return self.news("payment.failed", payment_id)
 
+    def charge_back(self, payment_id: str) -> Delivery:
+        """A bank took what was left of a payment; the news of it."""
+        session = self.sessions[payment_id]
+        assert session.state == "captured", "a bank takes back what was captured"
+        assert not session.charged_back, "a bank takes back what it does not have"
+        assert not session.refunded, "and what was not given back"
+        chargeback_ref = f"cbk_{payment_id[4:]}_{len(session.chargebacks)}"
+        session.chargebacks[chargeback_ref] = True
+        self.book.append(("chargeback", session, chargeback_ref, session.amount))
+        return self.news_of_bank("payment.charged_back", payment_id)
+
+    def reverse(self, payment_id: str) -> Delivery:
+        """The bank gave it to us again; the news of it."""
+        session = self.sessions[payment_id]
+        assert session.charged_back, "a bank gives back what it has"
+        chargeback_ref = list(session.chargebacks)[-1]
+        session.chargebacks[chargeback_ref] = False
+        self.book.append(("chargeback_reversed", session, chargeback_ref, session.amount))
+        return self.news_of_bank("payment.chargeback_reversed", payment_id)
+
+    def news_of_bank(self, kind: str, payment_id: str, **bent: Any) -> Delivery:
+        """A signed event about what a bank did last, or a `bent` one."""
+        session = self.sessions.get(payment_id) or Session(
+            payment_id, f"ppr_{payment_id[4:]}", Money(PRICE, "CNY"), datetime.now(UTC), "ord_none"
+        )
+        data = {
+            "gateway_ref": session.gateway_ref,
+            "reference": payment_id,
+            "amount": session.amount.amount,
+            "currency": session.amount.currency,
+            "chargeback": (list(session.chargebacks) or ["cbk_none"])[-1],
+        }
+        return self._signed(kind, data | bent)
+
     def complete(self, refund_id: str) -> None:
         """A refund that was on its way has arrived; nobody tells us."""
         refund = self.refunds[refund_id]
@@ -241,6 +286,9 @@ class PaperGateway:
             "amount": amount.amount,
             "currency": amount.currency,
         }
+        return self._signed(kind, data)
+
+    def _signed(self, kind: str, data: Mapping[str, Any]) -> Delivery:
         return Delivery(f"evt_{next(self._events)}", orjson.dumps({"type": kind, "data": data}))
 
 
@@ -480,6 +528,7 @@ class Shop:
             "gateway_events",
             "refunds",
             "refund_lines",
+            "chargebacks",
             "ledger_entries",
             "dead_letters",
             "idempotency_keys",
@@ -549,7 +598,9 @@ class Shop:
         captured = await self.sql(
             """
             SELECT p.payment_id, p.order_id, p.gateway, p.amount, o.state, r.state AS refund_state,
-                   r.reason, r.amount AS refund_amount
+                   r.reason, r.amount AS refund_amount, p.charged_back,
+                   (SELECT count(*) FROM checkout.chargebacks c
+                    WHERE c.payment_id = p.payment_id AND c.state = 'charged_back') AS with_banks
             FROM checkout.payments p JOIN checkout.orders o USING (order_id)
             LEFT JOIN checkout.refunds r USING (payment_id)
             WHERE p.state = 'captured'
@@ -563,7 +614,10 @@ class Shop:
             fulfilled = kept if payment["state"] == "confirmed" else 0
             opened = going_back + (kept if payment["state"] == "paid" else 0)
             assert amount == fulfilled + gone_back + opened, f"money without a home: {said}"
-            wanted[order_id, f"gateway:{payment['gateway']}"] += amount - gone_back
+            with_banks = amount * payment["with_banks"]
+            assert payment["charged_back"] == bool(payment["with_banks"]), said
+            wanted[order_id, f"gateway:{payment['gateway']}"] += amount - gone_back - with_banks
+            wanted[order_id, "chargebacks"] += with_banks
             wanted[order_id, "refunds_due"] -= going_back
             wanted[order_id, "open_payments"] -= kept if payment["state"] == "paid" else 0
             wanted[order_id, "tickets_sold"] -= fulfilled

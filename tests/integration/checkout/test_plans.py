@@ -18,6 +18,7 @@ import pytest
 import pytest_asyncio
 
 from checkout import store
+from checkout.chargebacks import store as chargeback_store
 from checkout.reconciliation import store as book_store
 from checkout.writer import store as writer_store
 from tests.support.engines import DatabaseMaker
@@ -27,6 +28,7 @@ STATEMENTS = {
     **store._SQL,
     **{f"writer: {name}": text for name, text in writer_store._SQL.items()},
     **{f"books: {name}": text for name, text in book_store._SQL.items()},
+    **{f"chargebacks: {name}": text for name, text in chargeback_store._SQL.items()},
 }
 
 #: They are meant to find whatever is in a state: the completers' work, health, a rebuild, the positions.

@@ -407,8 +407,8 @@ async def test_a_comparison_never_moves_the_place_past_what_another_server_forgo
     store = shop.platform.book_store
     missing = store.missing
 
-    async def and_then(movements: Any) -> Any:
-        found = await missing(movements)
+    async def and_then(gateway: str, movements: Any) -> Any:
+        found = await missing(gateway, movements)
         monkeypatch.setattr(store, "missing", missing)
         await past.come_back()
         return found

@@ -17,6 +17,7 @@ import asyncpg
 import pytest
 
 from checkout import CheckoutStore, WriterStore
+from checkout.chargebacks import store as chargebacks
 from checkout.domain import Payment, RequestKey
 from checkout.rows import Capture
 from checkout.writer.store import Batch, EntryRefused
@@ -38,6 +39,7 @@ class World(Database):
         self.showtime_id = new_showtime_id()
         self.order_id = order_id_of(new_hold_id(self.showtime_id))
         self.payment_id, self.refund_id = new_id("pay"), new_id("ref")
+        self.chargeback_ref = f"cbk of {self.payment_id}"
         self.store, self.writer = CheckoutStore(self), WriterStore(self)
         price = Money(PRICE, "CNY")
         self.opened = Payment(
@@ -51,7 +53,14 @@ class World(Database):
             yield self.one
 
     async def build(
-        self, order: str, payment: str, refund: str | None, *, claim: str = "claimed", overdue: bool = False
+        self,
+        order: str,
+        payment: str,
+        refund: str | None,
+        *,
+        claim: str = "claimed",
+        chargeback: str = "charged_back",
+        overdue: bool = False,
     ) -> None:
         """Rows in these states; what a state needs besides is given too."""
         await self.one.execute(
@@ -94,11 +103,20 @@ class World(Database):
                 PRICE,
             )
 
+        await self.one.execute(
+            "INSERT INTO checkout.chargebacks (gateway, chargeback_ref, payment_id, state, reversed_at)"
+            " VALUES ('paper', $1, $2, $3, CASE WHEN $3 = 'reversed' THEN now() END)",
+            self.chargeback_ref,
+            self.payment_id,
+            chargeback,
+        )
+
     async def state(self, kind: str) -> str:
         table, column, thing = {
             "order": ("orders", "order_id", self.order_id),
             "payment": ("payments", "payment_id", self.payment_id),
             "refund": ("refunds", "refund_id", self.refund_id),
+            "chargeback": ("chargebacks", "chargeback_ref", self.chargeback_ref),
             "ticket": ("tickets", "order_id", self.order_id),
             "claim": ("seat_claims", "order_id", self.order_id),
         }[kind]
@@ -147,6 +165,9 @@ CLAIM_PUSHES: dict[str, Push] = {
     "expire_orders": lambda w: w.store.expire_orders(),
     "give_back_tickets": lambda w: w.store.give_back_tickets(w.one, w.refund_id, w.order_id),
 }
+CHARGEBACK_PUSHES: dict[str, Push] = {
+    "reverse": lambda w: chargebacks.reverse(w.one, "paper", w.chargeback_ref, w.payment_id),
+}
 #: In which state an order is whose claims are pushed so.
 ORDER_OF_CLAIM = {
     "confirm": "paid",
@@ -159,6 +180,7 @@ TABLES = {
     "payment": (states.PAYMENT, PAYMENT_PUSHES),
     "refund": (states.REFUND, REFUND_PUSHES),
     "claim": (states.CLAIM, CLAIM_PUSHES),
+    "chargeback": (states.CHARGEBACK, CHARGEBACK_PUSHES),
 }
 CASES = [
     pytest.param(kind, source, push, id=f"{kind} {source}: {push}")
@@ -171,6 +193,7 @@ CASES = [
 async def pushed(shop: Shop, kind: str, source: str, push: str) -> str:
     """Where a thing ends that was pushed once."""
     start = {"order": "confirmed", "payment": "captured", "refund": None, "claim": "claimed"}
+    start |= {"chargeback": "charged_back"}
     if kind == "claim":
         start |= {"order": ORDER_OF_CLAIM[push], "refund": "requested"}
     if push == "take_capture":  # moves a payment and its order, both or neither
@@ -182,6 +205,7 @@ async def pushed(shop: Shop, kind: str, source: str, push: str) -> str:
             str(start["payment"]),
             start["refund"],
             claim=str(start["claim"]),
+            chargeback=str(start["chargeback"]),
             overdue=push == "expire_orders",
         )
         try:
@@ -212,6 +236,7 @@ KINDS = {
     "order": ("orders", "order_id", states.ORDER),
     "payment": ("payments", "payment_id", states.PAYMENT),
     "refund": ("refunds", "refund_id", states.REFUND),
+    "chargeback": ("chargebacks", "chargeback_ref", states.CHARGEBACK),
     "ticket": ("tickets", "order_id", states.TICKET),
     "claim": ("seat_claims", "order_id", states.CLAIM),
 }
@@ -221,6 +246,7 @@ _GIVEN = {
     " ended_at = CASE WHEN $2::text IN ('cancelled', 'expired', 'refunded') THEN now() END",
     "payments": ", captured_at = CASE WHEN $2::text = 'captured' THEN now() END",
     "refunds": ", completed_at = CASE WHEN $2::text = 'completed' THEN now() END",
+    "chargebacks": ", reversed_at = CASE WHEN $2::text = 'reversed' THEN now() END",
     "tickets": ", voided_at = CASE WHEN $2::text = 'void' THEN now() END",
     "seat_claims": "",
 }
@@ -241,7 +267,8 @@ def _by_hand(kind: str) -> str:
 
 
 def _id(made: World, kind: str) -> str:
-    return {"payment": made.payment_id, "refund": made.refund_id}.get(kind, made.order_id)
+    ids = {"payment": made.payment_id, "refund": made.refund_id, "chargeback": made.chargeback_ref}
+    return ids.get(kind, made.order_id)
 
 
 async def refused_by_hand(made: World, kind: str, target: str) -> bool:
@@ -369,6 +396,7 @@ async def test_tickets_and_claims_go_forward_only(shop: Shop) -> None:
         "UPDATE checkout.payments SET amount = -1 WHERE order_id = $1",
         "UPDATE checkout.refunds SET state = 'completed' WHERE order_id = $1",
         "UPDATE checkout.refunds SET reason = 'kindness' WHERE order_id = $1",
+        "UPDATE checkout.chargebacks SET state = 'reversed' WHERE $1::text IS NOT NULL",
     ],
 )
 async def test_the_database_refuses_what_no_table_knows(shop: Shop, statement: str) -> None:

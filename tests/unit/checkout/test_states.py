@@ -17,6 +17,7 @@ TABLES = {
     "refund": states.REFUND,
     "ticket": states.TICKET,
     "claim": states.CLAIM,
+    "chargeback": states.CHARGEBACK,
 }
 FINAL = {
     "order": {"cancelled", "refunded"},
@@ -24,6 +25,7 @@ FINAL = {
     "refund": {"completed"},
     "ticket": {"admitted", "void"},
     "claim": {"returned"},
+    "chargeback": {"reversed"},
 }
 each_table = pytest.mark.parametrize(("name", "table"), TABLES.items(), ids=list(TABLES))
 

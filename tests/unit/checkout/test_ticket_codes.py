@@ -28,7 +28,7 @@ LETTERS = ALPHABET.upper()
 
 
 def ticket(tail: str = "0" * 26, showtime: str = "0" * 10, seat_index: int = 0) -> Ticket:
-    return Ticket(f"tkt_{tail}", "ord_1", "acc_1", f"sho_{showtime}", seat_index, "A1", "issued")
+    return Ticket(f"tkt_{tail}", "ord_1", "acc_1", f"sho_{showtime}", seat_index, "A1", "issued", False)
 
 
 def tail(length: int) -> st.SearchStrategy[str]:

@@ -12,7 +12,19 @@ from entrypoints.sandbox_gateway.records import Payment
 
 SHOP = ReturnUrls(["https://shop.example/orders/", "http://127.0.0.1:8080"])
 PAYMENT = Payment(
-    "sbp_1", "pay_1", "<b>ord</b>", 499_000, "CNY", None, 1_800_000_090_000, "pending", 0, 1, None, False
+    "sbp_1",
+    "pay_1",
+    "<b>ord</b>",
+    499_000,
+    "CNY",
+    None,
+    1_800_000_090_000,
+    "pending",
+    0,
+    1,
+    None,
+    False,
+    False,
 )
 NOW_MS = 1_800_000_000_000
 
