@@ -59,6 +59,15 @@ register_backups(app)
 def up(
     port: Annotated[int | None, typer.Option(help="Port of the API.")] = None,
     demo: Annotated[bool, typer.Option(help="Seed the demo programme.")] = True,
+    audit_every_s: Annotated[
+        float | None,
+        typer.Option(
+            "--audit-every",
+            min=1,
+            max=86_400,
+            help="Audit so many seconds apart, and stop the sales a promise is broken for.",
+        ),
+    ] = None,
 ) -> None:
     """Everything on this machine: engines, API, order writer, reaper, sandbox gateway."""
     from entrypoints.supervisor import AlreadyRunning, StartFailed
@@ -68,7 +77,7 @@ def up(
     settings = settings_or_fail(port=port)
     configure_logs("warning", "up")
     try:
-        run(run_up(settings, with_demo=demo, ready=_say_ready))
+        run(run_up(settings, with_demo=demo, audit_every_s=audit_every_s, ready=_say_ready))
     except AlreadyRunning as error:
         fail(str(error))
     except StartFailed as error:

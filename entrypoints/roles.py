@@ -1,4 +1,4 @@
-"""The other processes: order writer, reaper, sandbox gateway. Each runs until it is told to stop."""
+"""The other processes: order writer, reaper, audit, sandbox gateway. Each runs until it is told to stop."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from entrypoints import sandbox_gateway
+from entrypoints.audit.watch import Watch
 from entrypoints.platform import Platform, metrics_folder
 from runtime import keys
 from runtime.metrics import Measurements
@@ -60,6 +61,16 @@ async def write_orders(platform: Platform) -> None:
         platform.log_lag.follow(),
         measurements.publish(),
     )
+
+
+async def watch_promises(platform: Platform, watch: Watch) -> None:
+    """Look at every promise again and again.
+
+    Its numbers are its own: what it reads it reads over connections of its own, and it judges no engine.
+    """
+    measurements = Measurements("audit", metrics_folder(platform.settings))
+    measurements.add(watch.readings)
+    await until_told(watch.run(), platform.epoch.follow(), measurements.publish())
 
 
 async def reap_holds(platform: Platform) -> None:

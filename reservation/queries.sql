@@ -147,6 +147,12 @@ SET phase = coalesce($2::text, phase), opens_at = coalesce($3::timestamptz, open
     closes_at = coalesce($4::timestamptz, closes_at), opened_epoch = NULL
 WHERE showtime_id = $1::text;
 
+-- name: pause_open_sales
+-- Of these sales the open ones are paused; Redis learns it next, and the completer tells it if we cannot.
+UPDATE reservation.inventories SET phase = 'paused', opened_epoch = NULL
+WHERE showtime_id = ANY ($1::text[]) AND phase = 'open'
+RETURNING showtime_id;
+
 -- name: add_blocked
 -- House seats, after Redis took them.
 INSERT INTO reservation.blocked_seats (showtime_id, seat_index, reason)

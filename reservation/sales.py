@@ -91,6 +91,24 @@ class SalesService:
         await self._halls.showtime(showtime_id)
         await self._store.change_sale(showtime_id, phase=phase, opens_at=opens_at, closes_at=closes_at)
         self._halls.forget(showtime_id)
+        await self.tell(showtime_id)
+
+    async def pause_open_sales(self, showtime_ids: Sequence[str]) -> list[str]:
+        """Write that these are paused, where they are open; the answer is which. Redis is to be told next.
+
+        A sale somebody closes meanwhile stays closed. All in one statement: what cannot be told at once, the
+        reaper tells.
+        """
+        paused = await self._store.pause_open_sales(showtime_ids)
+        for showtime_id in paused:
+            self._halls.forget(showtime_id)
+        return paused
+
+    async def tell(self, showtime_id: str) -> None:
+        """Have Redis sell a showtime as PostgreSQL says.
+
+        Raises PersistenceUnavailable, SeatsUnavailable, InventoryRebuilding.
+        """
         await self._tell(await self._store.find_sales([showtime_id]))
 
     async def block(self, showtime_id: str, labels: Sequence[str], reason: str = "") -> None:

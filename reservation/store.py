@@ -225,6 +225,11 @@ class ReservationStore:
     ) -> None:
         await self._database.execute(_SQL["change_sale"], showtime_id, phase, opens_at, closes_at)
 
+    async def pause_open_sales(self, showtime_ids: Sequence[str]) -> list[str]:
+        """Pause those of them that are open; the answer is which."""
+        rows = await self._database.fetch(_SQL["pause_open_sales"], list(showtime_ids))
+        return [row["showtime_id"] for row in rows]
+
     async def add_blocked(self, showtime_id: str, seats: Sequence[int], reason: str) -> None:
         await self._database.execute(_SQL["add_blocked"], showtime_id, list(seats), reason)
 

@@ -1,8 +1,9 @@
 """The audit: every promise this code makes, looked up in the live data.
 
-Owns the questions and the judgement; does not own any of the data, and never writes. It is the third
-place where each promise is stated: the scripts refuse a taken seat, PostgreSQL's unique index refuses it
-again, and this counts the owners of every seat in a way neither of them can influence.
+Owns the questions and the judgement; does not own any of the data, and writes nothing, but for the pause of a
+sale that must not go on, where somebody asked for it (`stopping`). It is the third place where each promise
+is stated: the scripts refuse a taken seat, PostgreSQL's unique index refuses it again, and this counts the
+owners of every seat in a way neither of them can influence.
 
 It may run while a sale runs. Nothing is judged that is merely on its way: what PostgreSQL alone can
 prove is proven on one snapshot, which no transaction can be half inside of; what takes two stores is a

@@ -1,9 +1,9 @@
 """Whether the gateway's own books and ours tell the same story, payment by payment.
 
-PostgreSQL is read first and the gateway second, so whatever we believe to be captured or refunded must
-stand in the books, with the same sum: there is no lawful delay in that direction. The other way round
-there is one: a webhook is on its way, or was lost and will be found by asking. A line the gateway has and
-we have not is therefore an offence only when it is older than `news_s`.
+PostgreSQL is read first and the gateway second, so whatever we believe to be captured, refunded or charged
+back must stand in the books, with the same sum: there is no lawful delay in that direction. The other way
+round there is one: a webhook is on its way, or was lost and will be found by asking. A line the gateway
+has and we have not is therefore an offence only when it is older than `news_s`.
 
 Only the sandbox lets us read its books. A gateway that cannot be reached proves nothing either way: then
 nothing is counted, and nothing is held against anybody.
@@ -21,6 +21,7 @@ import msgspec
 
 from checkout.gateways import SigningKeys
 from entrypoints.audit.findings import Patience, Seen
+from entrypoints.audit.money import MOVEMENTS
 from entrypoints.audit.records import SQL
 from entrypoints.audit.sources import Sources
 from runtime import keys
@@ -29,7 +30,12 @@ from runtime.postgres import Record
 CHECK: Final = "gateway_books_agree"
 GATEWAY: Final = "sandbox"
 _PAGE_TIMEOUT: Final = aiohttp.ClientTimeout(total=5.0)
-_WORD: Final = {"capture": "captured", "refund": "refunded"}
+_WORD: Final = {
+    "capture": "captured",
+    "refund": "refunded",
+    "chargeback": "charged back",
+    "chargeback_reversed": "reversed",
+}
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -52,7 +58,7 @@ class _Unreachable(Exception):
 
 
 class BooksLook:
-    """The sandbox's books against payments and refunds."""
+    """The sandbox's books against payments, refunds and chargebacks."""
 
     def __init__(self, sources: Sources, showtime_id: str | None, patience: Patience) -> None:
         self._sources = sources
@@ -63,23 +69,16 @@ class BooksLook:
         """See `Look.look`; there is one subject, the gateway."""
         if self._sources.gateway_url is None:
             return Seen()
-        ours = {
-            "capture": await self._ours("payments_at_gateway"),
-            "refund": await self._ours("refunds_at_gateway"),
-        }
+        rows = await self._sources.database.fetch(MOVEMENTS, GATEWAY, self._showtime_id)
+        ours = {(row["kind"], row["reference"]): row for row in rows}
         seen = Seen()
-        unmet = {
-            (kind, reference)
-            for kind, rows in ours.items()
-            for reference, row in rows.items()
-            if row["moved"]
-        }
+        unmet = {name for name, row in ours.items() if row["moved"]}
         news: list[Line] = []
         try:
             async with self._pages() as pages:
                 async for page in pages:
                     for line in page:
-                        self._compare(line, ours.get(line.kind, {}), unmet, news, seen)
+                        self._compare(line, ours, unmet, news, seen)
         except _Unreachable:
             return Seen()
         for kind, reference in unmet:
@@ -87,19 +86,15 @@ class BooksLook:
         await self._judge_news(news, seen)
         return seen
 
-    async def _ours(self, statement: str) -> Mapping[str, Record]:
-        rows = await self._sources.database.fetch(SQL[statement], GATEWAY, self._showtime_id)
-        return {row["reference"]: row for row in rows}
-
     def _compare(
         self,
         line: Line,
-        ours: Mapping[str, Record],
+        ours: Mapping[tuple[str, str], Record],
         unmet: set[tuple[str, str]],
         news: list[Line],
         seen: Seen,
     ) -> None:
-        known = ours.get(line.reference)
+        known = ours.get((line.kind, line.reference))
         if known is None and self._showtime_id is not None:
             return  # another showtime's
         seen.counted[CHECK] += 1

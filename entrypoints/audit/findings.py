@@ -30,18 +30,35 @@ CHECKS: Final = (
     "epochs_agree",
 )
 
+#: Those that say of a showtime's seats or buyers what must never be true: whoever goes on selling there may
+#: do the same to the next buyer. Why these and no others stands in `stopping`.
+STOPPING: Final = frozenset(
+    {
+        "no_seat_has_two_owners",
+        "every_order_has_all_its_seats",
+        "confirmed_orders_have_tickets",
+        "nobody_exceeds_the_limit",
+        "seat_maps_agree",
+        "terms_agree",
+    }
+)
+
 #: Looked at only when somebody kept a history of what clients were told.
 CHECKS_OF_A_HISTORY: Final = ("what_was_told_is_kept", "seats_had_one_owner_at_a_time")
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One promise: whether it holds, how many things were looked at, the first that breaks it."""
+    """One promise: whether it holds, how many things were looked at, the first that breaks it.
+
+    `showtimes` are all those it is known to be broken for; what is no single showtime's names none.
+    """
 
     name: str
     ok: bool
     counted: int
     offender: str | None
+    showtimes: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,29 +100,39 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """A sentence that breaks a promise if it stays true; `subject` is where to look again."""
+    """A sentence that breaks a promise if it stays true; `subject` is where to look again.
+
+    `showtime_id` is whose seats or buyers it is about, where it is about one showtime's.
+    """
 
     check: str
     subject: str
     sentence: str
+    showtime_id: str | None = None
 
 
 @dataclass
 class Seen:
-    """What one look found; `unnamed` counts offenders beyond those that became a sentence."""
+    """What one look found; `unnamed` counts offenders beyond those that became a sentence.
+
+    `proven_at` has check and showtime of what a statement of PostgreSQL has proven: all of them, since it
+    makes only so many sentences.
+    """
 
     counted: Counter[str] = field(default_factory=Counter)
     suspects: set[Suspect] = field(default_factory=set)
     unnamed: Counter[str] = field(default_factory=Counter)
+    proven_at: set[tuple[str, str]] = field(default_factory=set)
 
-    def suspect(self, check: str, subject: str, sentence: str) -> None:
-        self.suspects.add(Suspect(check, subject, sentence))
+    def suspect(self, check: str, subject: str, sentence: str, showtime_id: str | None = None) -> None:
+        self.suspects.add(Suspect(check, subject, sentence, showtime_id))
 
     def add(self, other: Seen) -> None:
         """Take in what another look found."""
         self.counted.update(other.counted)
         self.suspects |= other.suspects
         self.unnamed.update(other.unnamed)
+        self.proven_at |= other.proven_at
 
 
 class Look(Protocol):
@@ -127,5 +154,8 @@ def report_of(seen: Iterable[Seen], names: Sequence[str] = CHECKS) -> AuditRepor
         others = len(sentences) + total.unnamed[name] - 1
         more = f" (and {others} more)" if others > 0 else ""
         offender = sentences[0] + more if sentences else None
-        checks.append(CheckResult(name, offender is None, total.counted[name], offender))
+        showtimes = {where for check, where in total.proven_at if check == name} | {
+            one.showtime_id for one in total.suspects if one.check == name and one.showtime_id is not None
+        }
+        checks.append(CheckResult(name, offender is None, total.counted[name], offender, sorted(showtimes)))
     return AuditReport(all(check.ok for check in checks), checks)

@@ -88,7 +88,8 @@ class _Judge:
         self._holds_end()
 
     def _say(self, check: str, sentence: str) -> None:
-        self._seen.suspect(check, self._showtime_id, f"{self._showtime_id}: {sentence}")
+        showtime_id = self._showtime_id
+        self._seen.suspect(check, showtime_id, f"{showtime_id}: {sentence}", showtime_id)
 
     def _terms(self) -> None:
         terms, found = self._books.terms, self._picture.terms

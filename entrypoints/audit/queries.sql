@@ -1,7 +1,7 @@
 -- Statements of the audit. The first group are promises PostgreSQL can prove alone: each takes the showtime to look
--- at (null: all) and answers one row: how many things were looked at, how many break the promise, and a hundred of
--- them as sentences. Where a unique index makes the same promise, keys are glued to '' so that no index answers for
--- the rows. No age counts for the time PostgreSQL was not there: hence pg_postmaster_start_time.
+-- at (null: all) and answers one row: how many things were looked at, how many break the promise, a hundred of them
+-- as sentences, and all their showtimes where that stops sales. Where a unique index makes the same promise, keys are
+-- glued to '' so that no index answers for the rows. While PostgreSQL is away no age counts: pg_postmaster_start_time.
 
 -- name: no_seat_has_two_owners
 -- Live claims and live tickets by seat, counted past the unique indexes.
@@ -15,10 +15,10 @@ WITH owned AS (
   WHERE state || '' <> 'void' AND ($1::text IS NULL OR showtime_id || '' = $1::text)
 ), offenders AS (
   SELECT format('seat %s of %s has %s live %s, of orders %s and %s', seat_index, showtime_id, count(*), kind,
-                min(order_id), max(order_id)) AS sentence
+                min(order_id), max(order_id)) AS sentence, showtime_id
   FROM owned GROUP BY kind, showtime_id, seat_index HAVING count(*) > 1
 )
-SELECT (SELECT count(*) FROM owned) AS counted, count(*) AS offenders,
+SELECT (SELECT count(*) FROM owned) AS counted, count(*) AS offenders, array_agg(DISTINCT showtime_id) AS showtimes,
        (array_agg(sentence ORDER BY sentence))[1:100] AS sentences
 FROM offenders;
 
@@ -61,12 +61,12 @@ WITH chosen AS (
     END THEN NULL
     ELSE format('order %s is %s; of its %s seats %s are claimed, %s sold, %s released, %s returned',
                 o.order_id, o.state, s.lines, s.claimed, s.sold, s.released, s.returned)
-  END AS sentence
+  END AS sentence, o.showtime_id
   FROM chosen o LEFT JOIN seats s USING (order_id)
 )
-SELECT count(*) AS counted, count(sentence) AS offenders,
-       (array_agg(sentence ORDER BY sentence) FILTER (WHERE sentence IS NOT NULL))[1:100] AS sentences
-FROM offenders;
+SELECT (SELECT count(*) FROM chosen) AS counted, count(*) AS offenders, array_agg(DISTINCT showtime_id) AS showtimes,
+       (array_agg(sentence ORDER BY sentence))[1:100] AS sentences
+FROM offenders WHERE sentence IS NOT NULL;
 
 -- name: confirmed_orders_have_tickets
 -- One live ticket for each sold seat, and no live ticket without a sold seat and captured money.
@@ -78,14 +78,14 @@ WITH sold AS (
 ), offenders AS (
   SELECT CASE WHEN t.ticket_id IS NULL
     THEN format('seat %s of %s is sold to order %s and has no ticket', seat_index, showtime_id, order_id)
-    ELSE format('ticket %s has no sold seat', t.ticket_id) END AS sentence
+    ELSE format('ticket %s has no sold seat', t.ticket_id) END AS sentence, showtime_id
   FROM sold s FULL JOIN (SELECT *, true AS here FROM live) t USING (order_id, showtime_id, seat_index)
   WHERE t.here IS NULL OR s.order_id IS NULL
   UNION ALL
-  SELECT format('ticket %s is another person''s than order %s', t.ticket_id, o.order_id)
+  SELECT format('ticket %s is another person''s than order %s', t.ticket_id, o.order_id), o.showtime_id
   FROM live t JOIN checkout.orders o USING (order_id) WHERE t.account_id <> o.account_id
   UNION ALL
-  SELECT format('order %s has tickets and no captured money', o.order_id)
+  SELECT format('order %s has tickets and no captured money', o.order_id), o.showtime_id
   FROM checkout.orders o
   WHERE o.total > 0 AND o.order_id IN (SELECT order_id FROM live)
     AND o.order_id NOT IN (
@@ -93,7 +93,7 @@ WITH sold AS (
       WHERE p.state = 'captured' AND r.payment_id IS NULL)
 )
 SELECT (SELECT count(*) FROM sold) + (SELECT count(*) FROM live) AS counted, count(*) AS offenders,
-       (array_agg(sentence ORDER BY sentence))[1:100] AS sentences
+       array_agg(DISTINCT showtime_id) AS showtimes, (array_agg(sentence ORDER BY sentence))[1:100] AS sentences
 FROM offenders;
 
 -- name: nobody_owns_beyond_the_limit
@@ -105,11 +105,11 @@ WITH owned AS (
   GROUP BY c.showtime_id, o.account_id
 ), offenders AS (
   SELECT format('%s owns %s seats of %s in PostgreSQL, where %s are allowed', account_id, seats, showtime_id,
-                buyer_seats_max) AS sentence
+                buyer_seats_max) AS sentence, showtime_id
   FROM owned JOIN reservation.inventories USING (showtime_id) WHERE seats > buyer_seats_max
 )
 SELECT (SELECT count(*) FROM owned) AS counted, count(*) AS offenders,
-       (array_agg(sentence ORDER BY sentence))[1:100] AS sentences
+       array_agg(DISTINCT showtime_id) AS showtimes, (array_agg(sentence ORDER BY sentence))[1:100] AS sentences
 FROM offenders;
 
 -- name: possessions_end
@@ -133,119 +133,11 @@ SELECT (SELECT count(*) FROM open) AS counted, count(*) AS offenders,
        (array_agg(sentence ORDER BY sentence))[1:100] AS sentences
 FROM offenders;
 
--- name: ledger_has_what_happened
--- The entries that payments, orders and refunds call for are there, and no others.
-WITH chosen AS (
-  SELECT order_id, state, currency, total, confirmed_at FROM checkout.orders
-  WHERE $1::text IS NULL OR showtime_id = $1::text
-), movements AS (
-  SELECT 'capture:' || payment_id AS transaction_id, 'gateway:' || gateway AS debit, 'open_payments' AS credit,
-         p.amount, p.currency, order_id
-  FROM checkout.payments p JOIN chosen USING (order_id) WHERE p.state = 'captured'
-  UNION ALL
-  SELECT 'sale:' || order_id, 'open_payments', 'tickets_sold', total, currency, order_id
-  FROM chosen WHERE confirmed_at IS NOT NULL
-  UNION ALL
-  SELECT 'owed:' || refund_id, CASE reason WHEN 'asked' THEN 'tickets_sold' ELSE 'open_payments' END,
-         'refunds_due', r.amount, r.currency, order_id
-  FROM checkout.refunds r JOIN chosen USING (order_id)
-  UNION ALL
-  SELECT 'refund:' || refund_id, 'refunds_due', 'gateway:' || p.gateway, r.amount, r.currency, r.order_id
-  FROM checkout.refunds r JOIN checkout.payments p USING (payment_id) JOIN chosen c ON c.order_id = r.order_id
-  WHERE r.state = 'completed'
-), wanted AS (
-  SELECT transaction_id, side.line, CASE side.line WHEN 1 THEN debit ELSE credit END AS account,
-         side.sign * amount AS amount, currency, order_id
-  FROM movements, (VALUES (1::smallint, 1), (2::smallint, -1)) AS side (line, sign) WHERE amount > 0
-), entries AS (
-  SELECT transaction_id, line, account, amount, currency, order_id FROM checkout.ledger_entries
-  WHERE $1::text IS NULL OR order_id IN (SELECT order_id FROM chosen)
-), offenders AS (
-  SELECT CASE
-    WHEN e.account IS NULL
-      THEN format('the ledger lacks line %s of %s: %s %s on %s', line, transaction_id, w.amount, w.currency, w.account)
-    WHEN w.account IS NULL
-      THEN format('line %s of %s is in the ledger for nothing: %s %s on %s', line, transaction_id, e.amount,
-                  e.currency, e.account)
-    ELSE format('line %s of %s has %s %s on %s for order %s; it should have %s %s on %s for order %s', line,
-                transaction_id, e.amount, e.currency, e.account, e.order_id, w.amount, w.currency, w.account, w.order_id)
-  END AS sentence
-  FROM wanted w FULL JOIN entries e USING (transaction_id, line)
-  WHERE (w.account, w.amount, w.currency, w.order_id) IS DISTINCT FROM (e.account, e.amount, e.currency, e.order_id)
-)
-SELECT (SELECT count(*) FROM entries) AS counted, count(*) AS offenders,
-       (array_agg(sentence ORDER BY sentence))[1:100] AS sentences
-FROM offenders;
-
--- name: ledger_adds_up
--- Transactions have two lines and sum to zero, orders keep open what their state says, refunds stay within
--- what was captured.
-WITH chosen AS (
-  SELECT order_id, state, total FROM checkout.orders WHERE $1::text IS NULL OR showtime_id = $1::text
-), entries AS (
-  SELECT transaction_id, account, amount, currency, order_id FROM checkout.ledger_entries
-  WHERE $1::text IS NULL OR order_id IN (SELECT order_id FROM chosen)
-), open AS (
-  SELECT order_id, -sum(amount) AS amount FROM entries WHERE account = 'open_payments' GROUP BY order_id
-), offenders AS (
-  SELECT format('%s has %s lines that sum to %s %s, instead of two that sum to zero', transaction_id, count(*),
-                sum(amount), currency) AS sentence
-  FROM entries GROUP BY transaction_id, currency HAVING sum(amount) <> 0 OR count(*) <> 2
-  UNION ALL
-  SELECT format('order %s is %s and keeps %s open', o.order_id, o.state, coalesce(open.amount, 0))
-  FROM chosen o LEFT JOIN open USING (order_id)
-  WHERE coalesce(open.amount, 0) <> CASE o.state WHEN 'paid' THEN o.total ELSE 0 END
-  UNION ALL
-  SELECT format('refund %s of %s %s is more than payment %s captured', r.refund_id, r.amount, r.currency, p.payment_id)
-  FROM checkout.refunds r JOIN checkout.payments p USING (payment_id) JOIN chosen c ON c.order_id = p.order_id
-  WHERE r.amount > p.amount OR r.currency <> p.currency
-  UNION ALL
-  SELECT format('refund %s is of %s and its lines sum to %s', r.refund_id, r.amount, coalesce(sum(l.amount), 0))
-  FROM checkout.refunds r JOIN chosen USING (order_id) LEFT JOIN checkout.refund_lines l USING (refund_id)
-  WHERE r.reason = 'asked' GROUP BY r.refund_id, r.amount HAVING r.amount <> coalesce(sum(l.amount), 0)
-)
-SELECT (SELECT count(*) FROM chosen) AS counted, count(*) AS offenders,
-       (array_agg(sentence ORDER BY sentence))[1:100] AS sentences
-FROM offenders;
-
--- name: money_has_a_home
--- Captured money is tickets, or on its way to them, or has a refund; and every refund arrives.
-WITH captured AS (
-  SELECT p.payment_id, p.amount, p.currency, p.captured_at, o.order_id, o.state, o.paid_at, r.refund_id
-  FROM checkout.payments p JOIN checkout.orders o USING (order_id) LEFT JOIN checkout.refunds r USING (payment_id)
-  WHERE p.state = 'captured' AND ($1::text IS NULL OR o.showtime_id = $1::text)
-), waiting AS (
-  SELECT r.refund_id, r.state, r.requested_at, o.order_id
-  FROM checkout.refunds r JOIN checkout.orders o USING (order_id)
-  WHERE r.state <> 'completed' AND ($1::text IS NULL OR o.showtime_id = $1::text)
-), offenders AS (
-  SELECT format('payment %s of %s %s was captured and is neither tickets nor a refund: order %s is %s', payment_id,
-                amount, currency, order_id, state) AS sentence
-  FROM captured
-  WHERE refund_id IS NULL AND state <> 'confirmed'
-    AND NOT (state = 'paid'
-             AND greatest(paid_at, pg_postmaster_start_time()) >= now() - make_interval(secs => $2::float8))
-  UNION ALL
-  SELECT format('refund %s of order %s is %s since it was asked for at %s', refund_id, order_id, state, requested_at)
-  FROM waiting
-  WHERE state <> 'sent'
-    AND greatest(requested_at, pg_postmaster_start_time()) < now() - make_interval(secs => $2::float8)
-  UNION ALL
-  SELECT format('nobody knows what became of payment %s of order %s', p.payment_id, o.order_id)
-  FROM checkout.payments p JOIN checkout.orders o USING (order_id)
-  WHERE p.state = 'unknown'
-    AND greatest(p.created_at, pg_postmaster_start_time()) < now() - make_interval(secs => $2::float8)
-    AND ($1::text IS NULL OR o.showtime_id = $1::text)
-)
-SELECT (SELECT count(*) FROM captured) + (SELECT count(*) FROM waiting) AS counted, count(*) AS offenders,
-       (array_agg(sentence ORDER BY sentence))[1:100] AS sentences
-FROM offenders;
-
 -- name: arrows_are_guarded
 -- The guards that refuse every move against the arrows are there and on.
 SELECT count(*) AS counted, count(*) FILTER (WHERE g.oid IS NULL) AS offenders,
        array_agg(format('nothing guards the arrows of checkout.%s', name)) FILTER (WHERE g.oid IS NULL) AS sentences
-FROM unnest(ARRAY['orders', 'payments', 'refunds', 'tickets', 'seat_claims']) AS name
+FROM unnest(ARRAY['orders', 'payments', 'refunds', 'chargebacks', 'tickets', 'seat_claims']) AS name
 LEFT JOIN pg_trigger g ON g.tgrelid = to_regclass('checkout.' || name) AND g.tgname = name || '_along_arrows'
   AND g.tgenabled IN ('O', 'A');
 
@@ -365,8 +257,8 @@ FROM offenders;
 SELECT DISTINCT showtime_id FROM checkout.orders WHERE $1::text IS NULL OR showtime_id = $1::text;
 
 -- name: no_order_came_past_the_fence
--- No claim that was older than its partition's fence became an order, unless the rebuild that raised it had counted
--- it. Judged by when the transaction began that wrote the order: whoever began before the fence rose is not judged.
+-- No claim older than its partition's fence became an order, but for what the rebuild that raised it had counted, or a
+-- later one: it was no order yet. Whose transaction began before a fence rose is not judged by it.
 WITH offenders AS (
   SELECT format('order %s of epoch %s was written after its partition was made anew in epoch %s, which did not '
                 'wait for it', o.order_id, o.epoch, fence.epoch) AS sentence
@@ -377,7 +269,7 @@ WITH offenders AS (
     WHERE h.partition = place.partition AND h.raised_at < o.created_at ORDER BY h.epoch DESC LIMIT 1) fence
   WHERE o.epoch < fence.epoch AND ($1::text IS NULL OR o.showtime_id = $1::text)
     AND EXISTS (SELECT FROM checkout.seat_claims c WHERE c.order_id = o.order_id)  -- else it was refused
-    AND NOT EXISTS (SELECT FROM checkout.awaited_claims a WHERE a.order_id = o.order_id AND a.epoch = fence.epoch)
+    AND NOT EXISTS (SELECT FROM checkout.awaited_claims a WHERE a.order_id = o.order_id AND a.epoch >= fence.epoch)
 )
 SELECT 0::bigint AS counted, count(*) AS offenders,
        (array_agg(sentence ORDER BY sentence))[1:100] AS sentences
@@ -436,15 +328,3 @@ FROM checkout.orders o WHERE o.order_id = ANY ($1::text[]);
 -- name: dead_letters_of
 -- Entries of a log that were put aside, resolved or not.
 SELECT log_id FROM checkout.dead_letters WHERE partition = $1::smallint;
-
--- name: payments_at_gateway
--- Every payment we asked a gateway for.
-SELECT p.payment_id AS reference, p.amount, p.currency, p.state = 'captured' AS moved
-FROM checkout.payments p JOIN checkout.orders o USING (order_id)
-WHERE p.gateway = $1::text AND ($2::text IS NULL OR o.showtime_id = $2::text);
-
--- name: refunds_at_gateway
--- Every refund we asked a gateway for.
-SELECT r.refund_id AS reference, r.amount, r.currency, r.state = 'completed' AS moved
-FROM checkout.refunds r JOIN checkout.payments p USING (payment_id) JOIN checkout.orders o ON o.order_id = p.order_id
-WHERE p.gateway = $1::text AND ($2::text IS NULL OR o.showtime_id = $2::text);

@@ -18,15 +18,16 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
+from entrypoints.audit import money
 from entrypoints.audit.entries import Claim, Confirm, Entry, read_entry
-from entrypoints.audit.findings import Patience, Seen
+from entrypoints.audit.findings import STOPPING, Patience, Seen
 from entrypoints.audit.sources import Sources
 from kernel import states
 from kernel.ids import partition_of
 from runtime.postgres import Connection, Database, Record
 from runtime.queries import load_queries
 
-SQL: Final = load_queries(__file__)
+SQL: Final[Mapping[str, str]] = {**load_queries(__file__), **money.SQL}
 
 #: Statements about what is true at every instant, and the check each belongs to.
 _PROOFS: Final[Mapping[str, str]] = {
@@ -34,8 +35,7 @@ _PROOFS: Final[Mapping[str, str]] = {
     "every_order_has_all_its_seats": "every_order_has_all_its_seats",
     "confirmed_orders_have_tickets": "confirmed_orders_have_tickets",
     "nobody_owns_beyond_the_limit": "nobody_exceeds_the_limit",
-    "ledger_has_what_happened": "ledger_balances",
-    "ledger_adds_up": "ledger_balances",
+    **money.PROOFS,
     "no_order_is_of_the_future": "epochs_agree",
 }
 _DEAD_LETTERS: Final = "dead_letters_are_accounted_for"
@@ -54,6 +54,8 @@ async def prove_records(database: Database, showtime_id: str | None) -> Seen:
         await _prove(connection, seen, "states_are_legal", "arrows_are_guarded")
         words = [list(table) for table in _WORDS]
         await _prove(connection, seen, "states_are_legal", "states_are_legal", showtime_id, *words)
+        words = [list(states.CHARGEBACK)]
+        await _prove(connection, seen, "states_are_legal", money.CHARGEBACKS, showtime_id, *words)
     return seen
 
 
@@ -65,7 +67,7 @@ class RecordsLook:
         self._patience = patience
         self._timed: Mapping[str, tuple[str, tuple[object, ...]]] = {
             "possessions_end": ("holds_end", (showtime_id, patience.claim_s, patience.freeing_s)),
-            "money_has_a_home": ("money_has_a_home", (showtime_id, patience.money_s)),
+            money.TIMED: ("money_has_a_home", (showtime_id, patience.money_s)),
             "one_effect_per_event": ("one_effect_per_event", (patience.money_s,)),
         }
 
@@ -111,6 +113,8 @@ async def _prove(connection: Connection, seen: Seen, check: str, statement: str,
     for sentence in sentences:
         seen.suspect(check, statement, sentence)
     seen.unnamed[check] += row["offenders"] - len(sentences)
+    if check in STOPPING:
+        seen.proven_at |= {(check, showtime_id) for showtime_id in row["showtimes"] or ()}
 
 
 async def _prove_fence(connection: Connection, seen: Seen, showtime_id: str | None) -> None:

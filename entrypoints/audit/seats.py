@@ -7,7 +7,8 @@ order whatever is lawfully under way has a trace in what is read last; the littl
 
 A showtime of another epoch than PostgreSQL's is shut: no script touches it and nothing on it counts. That
 is lawful while a rebuild may be under way, and an offence of its own after that. So is a partition that
-another server serves than the one its maps were made on, whatever epoch that one's data has (ADR 16).
+another server serves than the one its maps were made on, whatever epoch that one's data has (ADR 16): a Redis
+that came back may have forgotten its last second, and nobody sells by its maps before they are made anew.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from kernel.clock import to_ms
 from kernel.ids import hold_id_of, order_id_of, partition_of, showtime_of
 from reservation import Terms
 from runtime.postgres import Record
+from runtime.redis_link import Server
 
 #: Seats looked at in one portion, so that memory follows the largest hall and not the number of halls.
 PORTION_SEATS: Final = 50_000
@@ -57,12 +59,13 @@ class SeatsLook:
         seen = Seen()
         rows = await self._database.fetch(SQL["showtimes_on_sale"], self._showtime_id)
         sizes = {row["showtime_id"]: row["seat_count"] for row in rows}
+        servers = await servers_of(self._server)
         if subjects is None or _PARTITIONS in subjects:
             opened = {row["showtime_id"] for row in rows if row["is_opened"]}
-            await self._look_at_partitions(sizes.keys(), opened, seen)
+            await self._look_at_partitions(sizes.keys(), opened, servers, seen)
         wanted = [row for row in sizes if subjects is None or row in subjects]
         for portion in portions(wanted, sizes):
-            await self._look_at_portion(portion, seen)
+            await self._look_at_portion(portion, servers, seen)
         return seen
 
     async def _epochs(self) -> list[_Epoch]:
@@ -70,10 +73,11 @@ class SeatsLook:
         rows = await self._database.fetch(SQL["epochs_now"], self._patience.rebuild_s)
         return [_Epoch(str(row["epoch"]), row["is_fresh"], row["server"]) for row in rows]
 
-    async def _look_at_partitions(self, known: Collection[str], opened: set[str], seen: Seen) -> None:
+    async def _look_at_partitions(
+        self, known: Collection[str], opened: set[str], servers: Sequence[Server], seen: Seen
+    ) -> None:
         wanted = await self._epochs()
         epochs, listed = await partitions_of(self._server)
-        servers = await servers_of(self._server)
         seen.counted["epochs_agree"] += len(epochs)
         for partition, (found, server, epoch) in enumerate(zip(epochs, servers, wanted, strict=True)):
             if epoch.is_fresh:
@@ -86,15 +90,18 @@ class SeatsLook:
                 seen.suspect("epochs_agree", _PARTITIONS, sentence)
         for showtime_id in sorted(opened - listed):
             partition = partition_of(showtime_id)
-            if epochs[partition] == wanted[partition].number:
+            epoch = wanted[partition]
+            if epochs[partition] == epoch.number and servers[partition].is_the_same_as(epoch.server):
                 sentence = f"{showtime_id} is on sale and not on the reaper's list"
-                seen.suspect("seat_maps_agree", _PARTITIONS, sentence)
+                seen.suspect("seat_maps_agree", _PARTITIONS, sentence, showtime_id)
         if self._showtime_id is None:
             for showtime_id in sorted(listed - set(known)):
                 sentence = f"{showtime_id} is on the reaper's list and was never on sale"
                 seen.suspect("seat_maps_agree", _PARTITIONS, sentence)
 
-    async def _look_at_portion(self, showtime_ids: Sequence[str], seen: Seen) -> None:
+    async def _look_at_portion(
+        self, showtime_ids: Sequence[str], servers: Sequence[Server], seen: Seen
+    ) -> None:
         epochs = await self._epochs()
         async with self._database.transaction(snapshot=True) as connection:
             sales = await connection.fetch(
@@ -103,13 +110,12 @@ class SeatsLook:
             owned = await connection.fetch(SQL["owners_of_sales"], list(showtime_ids))
         owners = _owners(owned)
         pictures = await pictures_of(self._server, showtime_ids)
-        open_sales = [
-            sale
-            for sale in sales
-            if self._is_open(
-                sale, pictures[sale["showtime_id"]], epochs[partition_of(sale["showtime_id"])], seen
-            )
-        ]
+        open_sales = []
+        for sale in sales:
+            partition = partition_of(sale["showtime_id"])
+            is_open = self._is_open(sale, pictures[sale["showtime_id"]], epochs[partition], seen)
+            if is_open and servers[partition].is_the_same_as(epochs[partition].server):
+                open_sales.append(sale)
         unowned = [
             order_id_of(hold_id)
             for sale in open_sales
@@ -132,20 +138,22 @@ class SeatsLook:
         """Whether this map can be judged; if not, whether it should be."""
         showtime_id, check = sale["showtime_id"], "epochs_agree"
         seen.counted[check] += 1
+
+        def say(sentence: str) -> None:
+            seen.suspect(check, showtime_id, sentence, showtime_id)
+
         if sale["opened_epoch"] is None:
             # Redis is about to be told of new terms, or of the sale itself.
             if not sale["is_fresh"]:
-                seen.suspect(check, showtime_id, f"Redis was never told of the terms of {showtime_id}")
+                say(f"Redis was never told of the terms of {showtime_id}")
             return False
         if sale["opened_epoch"] > int(epoch.number):
-            seen.suspect(
-                check, showtime_id, f"{showtime_id} is of epoch {sale['opened_epoch']}, which has not been"
-            )
+            say(f"{showtime_id} is of epoch {sale['opened_epoch']}, which has not been")
         if picture.epoch == epoch.number:
             return True
         if not epoch.is_fresh:
             found = "has no seat map" if picture.epoch is None else f"is of epoch {picture.epoch}"
-            seen.suspect(check, showtime_id, f"{showtime_id} {found} and PostgreSQL is of {epoch.number}")
+            say(f"{showtime_id} {found} and PostgreSQL is of {epoch.number}")
         return False
 
     async def _follow(self, order_ids: Sequence[str]) -> tuple[Mapping[str, Standing], Collection[str]]:

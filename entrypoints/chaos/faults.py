@@ -1,7 +1,8 @@
 """What can be broken, each fault as one coroutine that strikes, lasts, and takes itself back.
 
-A fault may find its victim gone, because another one was there first; then it does less, and says so. It
-may be cancelled at any time and leaves nothing behind that `House.heal` would not find.
+A fault may find its victim gone, because another one was there first: then it is Missed, and says so, and
+nobody counts it among what was survived. It may be cancelled at any time and leaves nothing behind that
+`House.heal` would not find.
 
 What a fault may cost is said here and nowhere else, in two grades. Most may cost time: answers of 503, late
 confirmations. Three may cost holds: those that make Redis forget. A hold that was asked for before such a
@@ -12,9 +13,7 @@ those. No fault may cost an order, a ticket or a cent.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -42,6 +41,10 @@ _PIECE_S_MAX: Final = 0.08
 _ROOM_BYTES: Final = 1_024
 
 
+class Missed(Exception):
+    """Nothing was broken, or nobody can say whether: the words say why."""
+
+
 @dataclass
 class Losses:
     """When Redis may have forgotten holds: from and until, by our monotonic clock."""
@@ -59,7 +62,7 @@ class Scene:
     losses: Losses
 
 
-#: Strikes, lasts, heals; answers what was done, in a few words.
+#: Strikes, lasts, heals; answers what was done, in a few words. Raises Missed.
 Act = Callable[[Scene], Awaitable[str]]
 
 
@@ -77,7 +80,7 @@ class Fault:
 
 def _killed(role: str) -> Act:
     async def act(scene: Scene) -> str:
-        family = scene.house.family(role)
+        family = _family(scene.house, role)
         _kill(family)
         return f"killed {len(family)} processes"
 
@@ -86,7 +89,7 @@ def _killed(role: str) -> Act:
 
 def _frozen(role: str) -> Act:
     async def act(scene: Scene) -> str:
-        family = scene.house.family(role)
+        family = _family(scene.house, role)
         with scene.house.frozen(family):
             await asyncio.sleep(scene.lasts_s)
         return f"stood still for {scene.lasts_s} s"
@@ -95,17 +98,16 @@ def _frozen(role: str) -> Act:
 
 
 async def _worker_killed(scene: Scene) -> str:
-    pid = scene.rng.choice(scene.house.workers())
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-    return f"killed {pid}"
+    worker = _worker(scene)
+    _kill([worker])
+    return f"killed {worker.pid}"
 
 
 async def _worker_frozen(scene: Scene) -> str:
-    pid = scene.rng.choice(scene.house.workers())
-    with suppress(psutil.NoSuchProcess), scene.house.frozen([psutil.Process(pid)]):
+    worker = _worker(scene)
+    with scene.house.frozen([worker]):
         await asyncio.sleep(scene.lasts_s)
-    return f"{pid} stood still for {scene.lasts_s} s"
+    return f"{worker.pid} stood still for {scene.lasts_s} s"
 
 
 async def _rolled(scene: Scene) -> str:
@@ -115,6 +117,22 @@ async def _rolled(scene: Scene) -> str:
     except (TimeoutError, SupervisorGone):
         return "the restart did not end"
     return done.failure or f"replaced {len(done.replaced)} workers"
+
+
+def _family(house: House, role: str) -> list[psutil.Process]:
+    """The processes of a role or an engine. Raises Missed."""
+    if family := house.family(role):
+        return family
+    raise Missed("was not there")
+
+
+def _worker(scene: Scene) -> psutil.Process:
+    """One of those that serve, by lot. Raises Missed."""
+    workers = scene.house.workers()
+    with suppress(psutil.NoSuchProcess):
+        if workers:
+            return psutil.Process(scene.rng.choice(workers))
+    raise Missed("was not there")
 
 
 def _kill(processes: list[psutil.Process]) -> None:
@@ -129,7 +147,7 @@ def _kill(processes: list[psutil.Process]) -> None:
 async def _redis_killed(scene: Scene) -> str:
     """Its file is written each second: while a sync is slow, some of what was answered is in memory only."""
     began_s = time.monotonic()
-    _kill(scene.house.family("valkey"))
+    _kill(_family(scene.house, "valkey"))
     scene.losses.between.append((began_s, time.monotonic()))
     return "killed"
 
@@ -165,7 +183,7 @@ async def _redis_wiped(scene: Scene) -> str:
     try:
         await scene.house.ask_redis("FLUSHALL")
     except WEATHER as error:
-        return f"may have been wiped: {error}"
+        raise Missed(f"may have been wiped: {error}") from error
     finally:
         scene.losses.between.append((began_s, time.monotonic()))
     return "wiped"
@@ -175,7 +193,7 @@ async def _scripts_flushed(scene: Scene) -> str:
     try:
         await scene.house.ask_redis("SCRIPT", "FLUSH")
     except WEATHER as error:
-        return f"may have forgotten its scripts: {error}"
+        raise Missed(f"may have forgotten its scripts: {error}") from error
     return "forgot its scripts"
 
 
@@ -185,7 +203,7 @@ async def _redis_full(scene: Scene) -> str:
         used = (await house.ask_redis("INFO", "memory"))["used_memory"]
         await house.ask_redis("CONFIG", "SET", "maxmemory", int(used) + _ROOM_BYTES)
     except WEATHER as error:
-        return f"was not there: {error}"
+        raise Missed(f"was not there: {error}") from error
     try:
         await asyncio.sleep(scene.lasts_s)
     finally:
@@ -202,7 +220,9 @@ async def _connections_ended(scene: Scene) -> str:
         async with asyncio.timeout(_VERB_WITHIN_S):
             ended = await scene.house.platform.database.fetch(_SQL["end_connections"])
     except (PersistenceUnavailable, TimeoutError) as error:
-        return f"was not there: {error}"
+        raise Missed(f"was not there: {error}") from error
+    if not ended:
+        raise Missed("there were no connections")
     return f"ended {len(ended)} connections"
 
 

@@ -45,10 +45,9 @@ class Plan:
     strikes: tuple[Strike, ...]
 
     @property
-    def pairs(self) -> list[tuple[str, str]]:
-        """The kinds that were dealt together, each pair in alphabetical order."""
-        kinds = [strike.kind for strike in self.strikes]
-        return [(min(pair), max(pair)) for pair in list(pairwise(kinds))[::2]]
+    def pairs(self) -> list[tuple[Strike, Strike]]:
+        """Those that were dealt together."""
+        return list(pairwise(self.strikes))[::2]
 
 
 def draw_plan(seed: int, seconds: float, lengths: Mapping[str, tuple[float, float]]) -> Plan:

@@ -22,8 +22,13 @@ def results_of(
     rounds: Sequence[Round], command: str, commit: str, engines: tuple[RedisFacts, PostgresFacts] | None
 ) -> dict[str, Any]:
     """The document: what was run, on what, and its figures."""
-    strikes = Counter(strike.kind for played in rounds for strike in played.plan.strikes)
-    pairs = Counter(pair for played in rounds for pair in played.plan.pairs)
+    strikes = Counter(strike.kind for played in rounds for strike in played.struck)
+    pairs = {
+        frozenset((one.kind, other.kind))
+        for played in rounds
+        for one, other in played.plan.pairs
+        if {one, other} <= played.struck
+    }
     settled = sorted(one.verdict.settled_s for one in rounds if one.verdict.settled_s is not None)
     resolved = sorted(
         one.verdict.money_resolved_s for one in rounds if one.verdict.money_resolved_s is not None
@@ -44,6 +49,7 @@ def results_of(
             "seeds": [one.plan.seed for one in rounds],
             "seconds": round(sum(one.seconds for one in rounds), 1),
             "strikes_by_kind": {kind: strikes[kind] for kind in FAULTS if strikes[kind]},
+            "strikes_that_missed": sum(len(one.plan.strikes) - len(one.struck) for one in rounds),
             "distinct_pairs": len(pairs),
             "operations": sum(one.verdict.operations for one in rounds),
             "orders_read_back": sum(one.verdict.orders for one in rounds),

@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 
 from entrypoints.chaos.crowd import HALL, Stream, buy_one, halls_for, people_for
-from entrypoints.chaos.faults import FAULTS, Fault, Losses, Scene
+from entrypoints.chaos.faults import FAULTS, Fault, Losses, Missed, Scene
 from entrypoints.chaos.house import House, HouseFailed
 from entrypoints.chaos.judgement import SETTLES_WITHIN_S, Verdict, judge, settle, sold_again
 from entrypoints.chaos.plan import Plan, Strike
@@ -37,6 +37,7 @@ _TRIES_TO_BUY: Final = 100
 class Round:
     """What one round did and found.
 
+    `struck` is what of the plan broke something, `done` what is told about each.
     `repeats` and `unserved` are the crowd's meter: how often people sent a request again, by the answer they
     had, and what was left unanswered for those who did.
     """
@@ -44,6 +45,7 @@ class Round:
     plan: Plan
     verdict: Verdict = field(default_factory=Verdict)
     done: list[str] = field(default_factory=list)
+    struck: set[Strike] = field(default_factory=set)
     people: dict[str, int] = field(default_factory=dict)
     by_status: dict[str, dict[str, int]] = field(default_factory=dict)
     repeats: dict[str, int] = field(default_factory=dict)
@@ -61,7 +63,7 @@ class Round:
         return {
             "seed": self.plan.seed,
             "seconds": round(self.seconds, 1),
-            "plan": [asdict(strike) for strike in self.plan.strikes],
+            "plan": [asdict(one) | {"struck": one in self.struck} for one in self.plan.strikes],
             "done": self.done,
             "people": self.people,
             "by_status": self.by_status,
@@ -150,7 +152,7 @@ async def _break(
     began_s = time.monotonic()
     coming = asyncio.create_task(stream.come(plan.seconds))
     striking = [
-        asyncio.create_task(_strike(house, strike, faults[strike.kind], began_s, losses, played, say))
+        asyncio.create_task(strike_once(house, strike, faults[strike.kind], began_s, losses, played, say))
         for strike in plan.strikes
     ]
     stopping = asyncio.create_task(stop.wait())
@@ -167,7 +169,7 @@ async def _break(
         say(f"{time.monotonic() - began_s:6.2f} s  healed")
 
 
-async def _strike(
+async def strike_once(
     house: House,
     strike: Strike,
     fault: Fault,
@@ -176,10 +178,15 @@ async def _strike(
     played: Round,
     say: Say,
 ) -> None:
+    """One strike of the plan, at its time; what came of it is in `played`."""
     await asyncio.sleep(max(0.0, began_s + strike.at_s - time.monotonic()))
     scene = Scene(house, random.Random(strike.dice), strike.lasts_s, losses)  # noqa: S311 (dice to throw again)
     struck_s = time.monotonic() - began_s
-    what = await fault.act(scene)
+    try:
+        what = await fault.act(scene)
+        played.struck.add(strike)
+    except Missed as missed:
+        what = f"missed: {missed}"
     line = f"{struck_s:6.2f} s  {strike.kind}: {what}"
     played.done.append(line)
     say(line)

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from entrypoints.audit import Patience, run_audit
 from entrypoints.audit.findings import CHECKS
-from kernel.ids import hold_id_of, partition_of
+from kernel.ids import hold_id_of, new_hold_id, order_id_of, partition_of
 from reservation import keys_of, log_key
+from tests.support.inventories import tail_of
 from tests.support.platform import RunningPlatform
 from tests.support.service import Fan
 from tests.support.shop import against_the_rules
@@ -85,6 +86,40 @@ async def sold(running: RunningPlatform, **terms: Any) -> Sold:
     order = await fan.buy(showtime_id, "A1", "A2")
     await running.stop()
     return Sold(running, showtime_id, fan, order)
+
+
+async def sell_again_for_nothing(scene: Sold) -> str:
+    """A second order of the very same seats, whole in every other way."""
+    hold_id = new_hold_id(scene.showtime_id)
+    order_id = order_id_of(hold_id)
+    for index in ("seat_claims_one_owner", "tickets_one_per_seat"):
+        await scene.sql(f"DROP INDEX checkout.{index}")
+    await scene.sql(
+        "INSERT INTO checkout.orders (order_id, showtime_id, account_id, epoch, state, currency, total,"
+        " pay_by, paid_at, confirmed_at) SELECT $2, showtime_id, account_id, epoch, state, currency, 0,"
+        " pay_by, paid_at, confirmed_at FROM checkout.orders WHERE order_id = $1",
+        scene.order_id,
+        order_id,
+    )
+    for table, columns in (
+        ("order_lines", "seat_index, label, area_id, 0"),
+        ("seat_claims", "showtime_id, seat_index, state"),
+    ):
+        await scene.sql(
+            f"INSERT INTO checkout.{table} SELECT $2, {columns} FROM checkout.{table} WHERE order_id = $1",
+            scene.order_id,
+            order_id,
+        )
+    await scene.sql(
+        "INSERT INTO checkout.tickets SELECT replace(ticket_id, 'tkt_', 'tkt_2'), $2, account_id,"
+        " showtime_id, seat_index, label, state, issued_at FROM checkout.tickets WHERE order_id = $1",
+        scene.order_id,
+        order_id,
+    )
+    record = await scene.redis.hget(scene.keys.showtime, tail_of(scene.hold_id))
+    await scene.redis.hset(scene.keys.showtime, tail_of(hold_id), record)
+    await scene.redis.hincrby(scene.keys.showtime, scene.fan.account_id, 2)
+    return order_id
 
 
 async def expired(running: RunningPlatform, showtime_id: str, fan: Fan, *labels: str) -> str:

@@ -7,39 +7,26 @@ to work it names what only the gateway knows, afterwards nothing.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import asyncpg
-import pytest_asyncio
 
 from runtime.engines import PostgresEngine
 from tests.integration.audit.scenes import broken
-from tests.support.engines import DatabaseMaker
 from tests.support.past import Past
-from tests.support.platform import RunningPlatform, migrated, run_platform
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def house(
-    valkey_url: str, make_database: DatabaseMaker, tmp_path: Path
-) -> AsyncIterator[RunningPlatform]:
-    async with run_platform(valkey_url, await make_database(migrated), tmp_path) as running:
-        yield running
+from tests.support.platform import RunningPlatform
 
 
 async def test_both_books_are_the_same_again_to_the_cent(
-    house: RunningPlatform, postgres_engine: PostgresEngine
+    running: RunningPlatform, postgres_engine: PostgresEngine
 ) -> None:
-    showtime_id = await house.add_showtime()
-    early, late, unheard, in_and_out = await house.fans(4)
+    showtime_id = await running.add_showtime()
+    early, late, unheard, in_and_out = await running.fans(4)
     given_back = (await early.buy(showtime_id, "A1", "A2"))["order_id"]
     waiting = (await unheard.order((await unheard.hold(showtime_id, "B1")).body["hold_id"])).body["order_id"]
-    await house.stop()
+    await running.stop()
     admin = await asyncpg.connect(postgres_engine.url)
-    past = Past(house, admin)
+    past = Past(running, admin)
     await past.remember()
-    house.start("writer", "completers")
+    running.start("writer", "completers")
 
     assert (await early.call("POST", f"/orders/{given_back}/refunds", {})).status == 202
     bought = (await late.buy(showtime_id, "C1", "C2"))["order_id"]
@@ -47,18 +34,18 @@ async def test_both_books_are_the_same_again_to_the_cent(
     assert (await in_and_out.call("POST", f"/orders/{back}/refunds", {})).status == 202
     for fan, order_id in ((early, given_back), (in_and_out, back)):
         await fan.order_in(order_id, "refunded")
-    await house.stop()
+    await running.stop()
     assert (await unheard.pay(waiting, "lose")).status == 201
     await past.come_back()
     await admin.close()
-    await house.platform.rebuilder.rebuild("PostgreSQL was set back")
-    found = await broken(house, news_s=0.0)
+    await running.platform.rebuilder.rebuild("PostgreSQL was set back")
+    found = await broken(running, news_s=0.0)
     assert "and we do not know it" in found["gateway_books_agree"]
 
-    house.start("writer", "completers")
+    running.start("writer", "completers")
     await early.order_in(given_back, "refunded", within_s=30)
     await late.order_in(bought, "confirmed")
     await unheard.order_in(waiting, "confirmed")
     assert (await in_and_out.call("GET", f"/orders/{back}")).body["refunds"][0]["state"] == "completed"
-    assert await broken(house, news_s=0.0) == {}
-    await house.seats_left(showtime_id, 80 - 3)
+    assert await broken(running, news_s=0.0) == {}
+    await running.seats_left(showtime_id, 80 - 3)

@@ -329,12 +329,19 @@ async def test_an_order_that_came_past_the_fence_is_found(scene: Sold) -> None:
     "lawful",
     [
         "INSERT INTO checkout.awaited_claims SELECT order_id, 1, now() FROM checkout.orders",
+        "INSERT INTO checkout.awaited_claims SELECT order_id, 2, now() FROM checkout.orders",
         "UPDATE checkout.orders SET epoch = 1",
         "UPDATE checkout.orders SET created_at = created_at - interval '2 hours'",
         "DELETE FROM checkout.fence_history"
         " WHERE partition IN (SELECT partition FROM checkout.writer_positions)",
     ],
-    ids=["waited for", "of the new epoch", "written before", "of another partition"],
+    ids=[
+        "waited for",
+        "stood before a later fence",
+        "of the new epoch",
+        "written before",
+        "of another partition",
+    ],
 )
 async def test_an_order_the_fence_let_through_is_not(scene: Sold, lawful: str) -> None:
     await scene.sql("UPDATE checkout.orders SET epoch = 0")

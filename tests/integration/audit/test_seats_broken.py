@@ -11,7 +11,7 @@ import pytest
 from kernel.ids import new_hold_id, order_id_of
 from reservation import keys_of
 from reservation.packing import pack_numbers
-from tests.integration.audit.scenes import Sold, broken, expired, sold
+from tests.integration.audit.scenes import Sold, broken, expired, sell_again_for_nothing, sold
 from tests.support.inventories import tail_of
 from tests.support.platform import RunningPlatform
 from tests.support.shop import against_the_rules
@@ -30,42 +30,8 @@ async def scene(running: RunningPlatform) -> Sold:
     return await sold(running)
 
 
-async def _sell_again_for_nothing(scene: Sold) -> str:
-    """A second order of the very same seats, whole in every other way."""
-    hold_id = new_hold_id(scene.showtime_id)
-    order_id = order_id_of(hold_id)
-    for index in ("seat_claims_one_owner", "tickets_one_per_seat"):
-        await scene.sql(f"DROP INDEX checkout.{index}")
-    await scene.sql(
-        "INSERT INTO checkout.orders (order_id, showtime_id, account_id, epoch, state, currency, total,"
-        " pay_by, paid_at, confirmed_at) SELECT $2, showtime_id, account_id, epoch, state, currency, 0,"
-        " pay_by, paid_at, confirmed_at FROM checkout.orders WHERE order_id = $1",
-        scene.order_id,
-        order_id,
-    )
-    for table, columns in (
-        ("order_lines", "seat_index, label, area_id, 0"),
-        ("seat_claims", "showtime_id, seat_index, state"),
-    ):
-        await scene.sql(
-            f"INSERT INTO checkout.{table} SELECT $2, {columns} FROM checkout.{table} WHERE order_id = $1",
-            scene.order_id,
-            order_id,
-        )
-    await scene.sql(
-        "INSERT INTO checkout.tickets SELECT replace(ticket_id, 'tkt_', 'tkt_2'), $2, account_id,"
-        " showtime_id, seat_index, label, state, issued_at FROM checkout.tickets WHERE order_id = $1",
-        scene.order_id,
-        order_id,
-    )
-    record = await scene.redis.hget(scene.keys.showtime, tail_of(scene.hold_id))
-    await scene.redis.hset(scene.keys.showtime, tail_of(hold_id), record)
-    await scene.redis.hincrby(scene.keys.showtime, scene.fan.account_id, 2)
-    return order_id
-
-
 async def test_a_seat_sold_twice_is_found_without_the_unique_index(scene: Sold) -> None:
-    other = await _sell_again_for_nothing(scene)
+    other = await sell_again_for_nothing(scene)
     found = await broken(scene.running)
     assert found.keys() == {"no_seat_has_two_owners"}
     offender = found["no_seat_has_two_owners"]

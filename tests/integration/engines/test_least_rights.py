@@ -17,6 +17,8 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
 from entrypoints.audit import run_audit
+from entrypoints.audit.stopping import stop_sales
+from reservation import keys_of
 from runtime.engines import probe_seat_store
 from runtime.paths import ROOT
 from runtime.redis_link import connect
@@ -98,6 +100,18 @@ async def test_a_worker_sells_and_a_keeper_rebuilds_with_no_more_rights_than_the
         await second.buy(showtime_id, "A3")
         report = await run_audit(running.platform)
         assert report.ok, [check for check in report.checks if not check.ok]
+        assert await refused(client) == []
+
+
+async def test_who_audits_and_stops_sales_needs_a_workers_rights(
+    make_database: DatabaseMaker, tmp_path: Path
+) -> None:
+    async with platform_of_a_seller(make_database, tmp_path) as (running, client, _):
+        showtime_id = await running.add_showtime()
+        await running.redis.setbit(keys_of(showtime_id).taken, 7, 1)
+        await become(client, rights()["worker"])
+        (stop,) = await stop_sales(running.platform, await run_audit(running.platform))
+        assert (stop.showtime_id, stop.outcome) == (showtime_id, "paused")
         assert await refused(client) == []
 
 

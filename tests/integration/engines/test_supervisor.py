@@ -44,7 +44,13 @@ class Instance:
         self.data_dir = data_dir
         argv = [sys.executable, "-m", "tests.support.tiny_service", str(data_dir), *options]
         self.process = subprocess.Popen(
-            argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+            argv,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            # Whoever runs the tests with nohup has it ignored, and so would they be.
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         )
         self.notices = ""
 

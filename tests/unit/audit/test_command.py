@@ -6,6 +6,8 @@ Method: the verb alone, on reports made by hand.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import typer
@@ -13,21 +15,27 @@ from typer.testing import CliRunner
 
 from entrypoints.audit import AuditReport, CheckResult
 from entrypoints.audit.command import register
+from entrypoints.audit.stopping import Stop
 
-GOOD = AuditReport(True, [CheckResult("seat_maps_agree", True, 40_000, None)])
+OFFENDER = "sho_1: seat 5 [of row A] is taken without a reason"
+GOOD = AuditReport(True, [CheckResult("seat_maps_agree", True, 40_000, None, [])])
 BAD = AuditReport(
     False,
     [
-        CheckResult("seat_maps_agree", False, 40_000, "sho_1: seat 5 [of row A] is taken without a reason"),
-        CheckResult("ledger_balances", True, 12, None),
+        CheckResult("seat_maps_agree", False, 40_000, OFFENDER, ["sho_1", "sho_2"]),
+        CheckResult("ledger_balances", True, 12, None, []),
     ],
 )
+STOPS = [
+    Stop("sho_1", ["seat_maps_agree"], "paused"),
+    Stop("sho_2", ["seat_maps_agree"], "not_told", "The seat store does not answer."),
+]
 
 
-def run(report: AuditReport, *words: str) -> tuple[int, str]:
+def run(report: AuditReport, *words: str, stops: Sequence[Stop] | None = None) -> tuple[int, str]:
     app = typer.Typer()
     app.callback()(lambda: None)
-    register(app, lambda work: report)
+    register(app, lambda work: (report, stops))  # type: ignore[arg-type,return-value]
     result = CliRunner().invoke(app, ["audit", *words])
     return result.exit_code, result.stdout
 
@@ -43,8 +51,20 @@ def test_a_platform_that_keeps_its_promises_ends_with_0() -> None:
 def test_a_broken_promise_ends_with_3_and_names_the_offender() -> None:
     code, text = run(BAD)
     assert code == 3
-    assert "sho_1: seat 5 [of row A] is taken without a reason" in text.replace("\n", "")
+    assert OFFENDER in text.replace("\n", "")
     assert "1 of 2 are broken" in text
+    assert "the sale of" not in text
+
+
+def test_people_are_told_which_sales_were_stopped_and_what_was_in_the_way() -> None:
+    code, text = run(BAD, "--stop-sales", stops=STOPS)
+    assert code == 3
+    said = text.splitlines()[-2:]
+    assert said == [
+        "the sale of sho_1 is paused now (seat_maps_agree)",
+        "the sale of sho_2 is not open, and Redis does not know it yet: The seat store does not answer."
+        " (seat_maps_agree)",
+    ]
 
 
 @pytest.mark.parametrize(("report", "code"), [(GOOD, 0), (BAD, 3)])
@@ -55,5 +75,31 @@ def test_programs_get_a_document(report: AuditReport, code: int) -> None:
     assert document["ok"] == (code == 0)
     first = document["checks"][0]
     assert list(document) == ["ok", "checks"]
-    assert list(first) == ["name", "ok", "counted", "offender"]
+    assert list(first) == ["name", "ok", "counted", "offender", "showtimes"]
     assert first["counted"] == 40_000
+
+
+def test_programs_are_told_which_sales_were_stopped_and_what_was_in_the_way() -> None:
+    _, text = run(BAD, "--stop-sales", "--json", stops=STOPS)
+    document = json.loads(text)
+    assert document["checks"][0]["showtimes"] == ["sho_1", "sho_2"]
+    assert document["sales"] == [
+        {"showtime_id": "sho_1", "checks": ["seat_maps_agree"], "outcome": "paused", "detail": None},
+        {
+            "showtime_id": "sho_2",
+            "checks": ["seat_maps_agree"],
+            "outcome": "not_told",
+            "detail": "The seat store does not answer.",
+        },
+    ]
+
+
+def test_a_history_is_not_looked_at_again_and_again(tmp_path: Path) -> None:
+    file = tmp_path / "history.ndjson"
+    file.touch()
+    assert run(GOOD, "--every", "60", "--history", str(file))[0] == 2
+
+
+@pytest.mark.parametrize("every", ["0", "0.5", "86401", "soon"])
+def test_an_interval_nobody_means_is_usage(every: str) -> None:
+    assert run(GOOD, "--every", every)[0] == 2

@@ -111,6 +111,18 @@ def test_a_report_names_every_check_and_the_first_offender_of_each() -> None:
     assert {check.counted for check in report.checks} == {0, 40_000}
 
 
+def test_a_report_names_every_showtime_of_a_check_proven_or_suspected_to_the_end() -> None:
+    seen, other = Seen(), Seen()
+    seen.suspect("seat_maps_agree", "sho_2", "seat 7", "sho_2")
+    seen.suspect("seat_maps_agree", "partitions", "partition 9")
+    seen.suspect("holds_end", "sho_1", "hold 1", "sho_1")
+    other.proven_at = {("seat_maps_agree", "sho_4"), ("seat_maps_agree", "sho_2")}
+    showtimes = {check.name: check.showtimes for check in report_of([seen, other]).checks}
+    assert showtimes.pop("seat_maps_agree") == ["sho_2", "sho_4"]
+    assert showtimes.pop("holds_end") == ["sho_1"]
+    assert not any(showtimes.values())
+
+
 def test_a_check_without_a_place_in_the_report_is_our_mistake() -> None:
     seen = Seen()
     seen.suspect("no_such_check", "x", "x")
