@@ -20,6 +20,7 @@ import re
 import secrets
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +31,7 @@ import asyncpg
 from kernel.clock import rfc3339
 from runtime.backups import record
 from runtime.backups.errors import BackupError
+from runtime.backups.log_end import ReceivedLog
 from runtime.backups.programs import end, programs_of, spawn
 from runtime.backups.record import Layout
 from runtime.backups.source import Facts, Source, asking, facts_of
@@ -110,6 +112,7 @@ async def follow(
                     await _watch(process, source, layout, slot, wait_for_us, told)
                 finally:
                     await end(process)
+                    _note_the_end(layout, facts)
                 length = os.fstat(output.fileno()).st_size
                 said = os.pread(output.fileno(), 1000, max(0, length - 1000)).decode(errors="replace")
             told(Receiving("away", "", None, None, _now(), said.strip()))
@@ -138,8 +141,7 @@ async def _watch(
                     standing = await connection.fetchrow(_STANDING, slot)
                     if standing is not None:
                         seen = _receiving(standing)
-                        if seen.lsn is not None:
-                            record.write_durably(layout.received, dataclasses.asdict(seen))
+                        _note(layout, seen)
                         if (
                             to_be_named
                             and wait_for_us is not None
@@ -164,6 +166,25 @@ def _forget_what_was_being_made(layout: Layout, segment_bytes: int) -> None:
         size = segment.stat().st_size
         if segment.suffix and 0 < size < segment_bytes and not any(segment.read_bytes()):
             segment.unlink()
+
+
+def _note(layout: Layout, seen: Receiving) -> None:
+    """Note how far all is on the disk, for a restore to compare with.
+
+    Never less than before: a receiver begins again where its segment begins, and says so for a moment. What
+    is behind that was flushed, and it writes the same there.
+    """
+    if seen.lsn is not None and record.number_of(seen.lsn) > record.noted_as_received(layout):
+        record.write_durably(layout.received, dataclasses.asdict(seen))
+
+
+def _note_the_end(layout: Layout, facts: Facts) -> None:
+    """Note what came after the last look, now that nothing comes any more."""
+    with suppress(OSError):  # a disk that is full or gone: what was noted before stands
+        for newest in layout.segments()[-1:]:
+            record.sync(newest)
+        ends = ReceivedLog.of(layout, facts.timeline, facts.segment_bytes).ends()
+        _note(layout, Receiving("away", "", record.lsn_of(ends), None, _now()))
 
 
 def _receiving(standing: asyncpg.Record) -> Receiving:

@@ -32,6 +32,7 @@ from runtime.engines.processes import OwnProcess
 _DISTRIBUTIONS: Final = ("/usr/lib/postgresql/{major}/bin", "/usr/pgsql-{major}/bin")
 _LOOK_EVERY_S: Final = 0.1
 _END_WITHIN_S: Final = 5.0
+_DIES_WITHIN_S: Final = 1.0
 _TAIL_BYTES: Final = 4096
 #: `12345/67890 kB (18%), 0/1 tablespace`
 _PROGRESS: Final = re.compile(rb"(\d+)/(\d+) kB \(\d+%\)")
@@ -139,7 +140,7 @@ async def end(process: OwnProcess) -> None:
         await process.gone(_END_WITHIN_S)
     finally:
         process.kill_session()
-        process.alive()
+        await process.gone(_DIES_WITHIN_S)  # reaps it: killed is not yet gone
 
 
 def _tail(output: IO[bytes]) -> bytes:

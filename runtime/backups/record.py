@@ -3,7 +3,7 @@
     life.json               whose backups these are: the system's number, its timeline, the slot we hold there
     base/<instant>/         one base backup: backup.json (this module), data/ (PostgreSQL's files), keys/
     wal/                    the log as it was received, segment after segment; the last one is `.partial`
-    received.json           how far the log had been received, and was safe, when somebody last looked
+    received.json           how far the log is known to have been received, and to be safe
 
 One folder holds one life of one database. After a restore or a promotion the log goes another way, under
 numbers that may have been used before. Mixing the two is how backups become useless: a new life begins a new
@@ -145,12 +145,23 @@ def write_durably(path: Path, content: dict[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Have a folder's names on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def noted_as_received(layout: Layout) -> int:
+    """Up to where all of the log is known to have been received, and to be on the disk.
+
+    0 where nothing is noted, or what is noted cannot be understood: the log is judged by itself then.
+    """
+    try:
+        return number_of(str((read_record(layout.received) or {})["lsn"]))
+    except (KeyError, ValueError):
+        return 0
+
+
+def sync(place: Path) -> None:
+    """Have a file's bytes, or a folder's names, on the disk."""
+    descriptor = os.open(place, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

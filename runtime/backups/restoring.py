@@ -8,8 +8,8 @@ The log comes out of the folder into the draft, rather than being fetched by Pos
 runs as another user, who need not be able to read the backups.
 
 PostgreSQL takes the first record it cannot read for the end of the log. That is right after a crash and wrong
-for a backup, where damage in the middle would silently lose what was sold afterwards. So we look where it
-stopped: never before the last whole segment, never before what was known to be safe (`received.json`).
+for a backup, where damage would silently lose what was sold afterwards. So we look where it stopped, and
+whether the received log honestly ends there (`log_end`).
 
 Every restore goes another way from where it ends (a new timeline): what it writes cannot be taken for the log
 of the former life.
@@ -28,18 +28,16 @@ from typing import Final
 
 from runtime.backups import record
 from runtime.backups.errors import BackupError
+from runtime.backups.log_end import ReceivedLog, is_an_honest_end
 from runtime.backups.places import Place, data_folder, own_folder
 from runtime.backups.programs import Progress, Told, in_thread_with_progress, programs_of, tell_nobody
 from runtime.backups.record import BackupRecord, Layout
 from runtime.backups.replay import Replay, put_back_settings, reached_by, take_away_settings
 from runtime.backups.taking import ROOM_BYTES, need_room, verify
-from runtime.engines.files import read_record
 from runtime.engines.lodging import give
 from runtime.engines.processes import Account
 
 _STOP_WITHIN_S: Final = 600.0
-#: The log may end within a record, which then does not count: none of ours is longer than 32 whole pages.
-_RECORD_BYTES_MAX: Final = 256 * 1024
 
 #: What has to be done inside before anybody else can come in; it is given the address.
 BeforeOpening = Callable[[str], Awaitable[None]]
@@ -79,16 +77,18 @@ async def restore(
     """
     layout = Layout.at(folder)
     chosen = _choose(layout, base, until)
-    log = chain_of(layout, chosen)
-    with own_folder(into, chosen) if into else data_folder(data_dir, chosen) as place:
-        shutil.rmtree(place.draft, ignore_errors=True)
-        try:
-            return await _restore(layout, chosen, log, place, until, before_opening, told)
-        except OSError as error:
-            where = error.filename or place.draft
-            raise BackupError("restore_failed", f"{where}: {error.strerror or error}") from error
-        finally:
+    try:
+        received = _received(layout, chosen)  # before the log is listed, which may grow meanwhile
+        log = chain_of(layout, chosen)
+        with own_folder(into, chosen) if into else data_folder(data_dir, chosen) as place:
             shutil.rmtree(place.draft, ignore_errors=True)
+            try:
+                return await _restore(layout, chosen, log, received, place, until, before_opening, told)
+            finally:
+                shutil.rmtree(place.draft, ignore_errors=True)
+    except OSError as error:
+        where = error.filename or layout.folder
+        raise BackupError("restore_failed", f"{where}: {error.strerror or error}") from error
 
 
 def _choose(layout: Layout, name: str | None, until: datetime | None) -> BackupRecord:
@@ -129,6 +129,9 @@ def chain_of(layout: Layout, base: BackupRecord) -> list[Path]:
     if not found or max(found) < last_of_base:
         return []
     newest = max(found)
+    unfinished = ReceivedLog({newest: found[newest]}, base.segment_bytes)
+    if newest == last_of_base and unfinished.ends() < record.number_of(base.end_lsn):
+        return []  # its receiver ended during the backup, which has more of this segment itself
     for number in range(last_of_base, newest + 1):
         if number not in found or (found[number].suffix and number != newest):
             raise BackupError(
@@ -142,6 +145,7 @@ async def _restore(
     layout: Layout,
     chosen: BackupRecord,
     log: list[Path],
+    received: int,
     place: Place,
     until: datetime | None,
     before_opening: BeforeOpening,
@@ -183,7 +187,7 @@ async def _restore(
             await replay.to_the_end()
         reached = reached_by(home)
         if until is None:
-            _must_have_reached(reached, layout, chosen, log)
+            _must_have_reached(reached, received, layout, chosen)
         last_commit_at = await replay.last_commit_at()
         with step("marking"):
             await before_opening(replay.inside)
@@ -192,7 +196,7 @@ async def _restore(
             await replay.stop(patience_s=_STOP_WITHIN_S)
     waited_for = put_back_settings(home, kept, place.account)
     home.rename(place.home)
-    record.sync_folder(place.home.parent)
+    record.sync(place.home.parent)
     keys = _put_keys(layout.keys(chosen.name), place.keys)
     return Restored(
         base=chosen.name,
@@ -222,21 +226,23 @@ def _check_record(layout: Layout, chosen: BackupRecord) -> None:
         raise BackupError("backup_damaged", f"{error.filename}: {error.strerror}") from error
 
 
-def _must_have_reached(reached: str, layout: Layout, chosen: BackupRecord, log: list[Path]) -> None:
-    """Whether the replay came to the end of the log. Raises BackupError (`log_incomplete`)."""
-    expected = record.number_of(chosen.end_lsn)
-    for segment in log:
-        begins = record.number_of_segment(segment.name, chosen.segment_bytes) * chosen.segment_bytes
-        whole = 0 if segment.suffix else chosen.segment_bytes
-        expected = max(expected, begins + whole - _RECORD_BYTES_MAX)
-    received = (read_record(layout.received) or {}).get("lsn") if log else None
-    if received:
-        expected = max(expected, record.number_of(str(received)) - _RECORD_BYTES_MAX)
-    if record.number_of(reached) < expected:
+def _log(layout: Layout, chosen: BackupRecord) -> ReceivedLog:
+    return ReceivedLog.of(layout, chosen.timeline, chosen.segment_bytes)
+
+
+def _received(layout: Layout, chosen: BackupRecord) -> int:
+    """How far the log was received, by itself and by what was noted."""
+    noted = record.noted_as_received(layout)
+    return max(noted, _log(layout, chosen).ends())
+
+
+def _must_have_reached(reached: str, received: int, layout: Layout, chosen: BackupRecord) -> None:
+    """Whether the replay came to the end of what was received. Raises BackupError (`log_incomplete`)."""
+    if not is_an_honest_end(record.number_of(reached), received, _log(layout, chosen)):
         raise BackupError(
             "log_incomplete",
             f"the log in {layout.wal} can be read up to {reached}, and was received at least up to "
-            f"{record.lsn_of(expected)}: it is damaged there. What came before it can be had with --until",
+            f"{record.lsn_of(received)}: it is damaged there. What came before it can be had with --until",
         )
 
 

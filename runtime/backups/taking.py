@@ -58,7 +58,7 @@ async def take(source: Source, folder: Path, *, keep: int | None = None, told: T
             draft.mkdir(mode=0o700)
             made = await _fill(draft, source, facts, told)
             draft.rename(layout.base(made.name))
-            record.sync_folder(layout.bases)
+            record.sync(layout.bases)
         except OSError as error:
             raise BackupError("backup_failed", f"{error.filename or folder}: {error.strerror}") from error
         finally:
