@@ -18,8 +18,12 @@ _NEWEST_WORD: Final = (
     "test_the_word_of_the_newest_failover_counts_though_the_old_primary_says_it_is_one"
 )
 _BACKUPS: Final = "integration/postgres/test_backups.py::"
+_ENDS: Final = "integration/postgres/test_log_ends.py::"
 _DAMAGED: Final = f"{_BACKUPS}test_what_is_not_a_whole_backup_for_this_place_is_refused_and_changes_nothing"
+_CHARGEBACKS: Final = f"{_CHECKOUT}test_chargebacks.py::"
+_BANKS_AUDITED: Final = "integration/audit/test_chargebacks.py::"
 _RECONCILED: Final = f"{_CHECKOUT}test_reconciliation.py::"
+_STOPPING: Final = "integration/audit/test_stopping.py::"
 
 _SCRIPTS: Final = (
     Mutant(
@@ -536,23 +540,79 @@ _RESTORING: Final = (
     Mutant(
         "a restored log is taken for whole wherever the replay stopped",
         "runtime/backups/restoring.py",
-        "            _must_have_reached(reached, layout, chosen, log)\n",
+        "            _must_have_reached(reached, received, layout, chosen)\n",
         "            pass\n",
         (_DAMAGED,),
     ),
     Mutant(
-        "a whole segment may be replayed in part",
+        "what is received while a log is restored is missed in it",
         "runtime/backups/restoring.py",
-        "whole = 0 if segment.suffix else chosen.segment_bytes",
-        "whole = 0",
-        (_DAMAGED,),
+        "            _must_have_reached(reached, received, layout, chosen)\n",
+        "            _must_have_reached(reached, _received(layout, chosen), layout, chosen)\n",
+        (f"{_ENDS}test_a_log_that_is_still_received_is_restored_with_all_it_had_when_that_began",),
+    ),
+    Mutant(
+        "a whole segment may be replayed in part",
+        "runtime/backups/log_end.py",
+        "            if not self.segments[number].suffix:\n",
+        "            if False:\n",
+        (f"{_ENDS}test_a_segment_that_was_received_to_its_end_is_missed_when_its_end_is_gone",),
     ),
     Mutant(
         "how far the log was safe is not asked when it is restored",
         "runtime/backups/restoring.py",
-        "        expected = max(expected, record.number_of(str(received)) - _RECORD_BYTES_MAX)\n",
-        "        pass\n",
+        "    noted = record.noted_as_received(layout)\n",
+        "    noted = 0\n",
         (_DAMAGED,),
+    ),
+    Mutant(
+        "a record that cannot be read is taken for one that was not finished",
+        "runtime/backups/log_end.py",
+        "    if ends <= cut:\n",
+        "    if False:\n",
+        (f"{_ENDS}test_no_damage_in_the_last_of_a_log_passes_for_its_end_even_where_nothing_was_noted",),
+    ),
+    Mutant(
+        "the length a damaged record has is believed",
+        "runtime/backups/log_end.py",
+        "    if _fits_its_checksum(content, range(head, len(content) + 1)):\n",
+        "    if False:\n",
+        (f"{_ENDS}test_a_log_whose_last_sales_are_damaged_is_not_restored_but_up_to_an_instant_before",),
+    ),
+    Mutant(
+        "what is behind a damaged record is not looked at",
+        "runtime/backups/log_end.py",
+        "        if goes_together and _fits_its_checksum(",
+        "        if False and _fits_its_checksum(",
+        (f"{_ENDS}test_no_damage_in_the_last_of_a_log_passes_for_its_end_even_where_nothing_was_noted",),
+    ),
+    Mutant(
+        "a record goes on whatever the next page says",
+        "runtime/backups/log_end.py",
+        "        if not flags & _GOES_ON or (place, said_to_come) != (page, to_come):\n",
+        "        if False:\n",
+        (f"{_ENDS}test_what_a_server_wrote_after_a_crash_is_missed_when_it_cannot_be_read",),
+    ),
+    Mutant(
+        "what was received after the last look is not noted",
+        "runtime/backups/following.py",
+        "                    _note_the_end(layout, facts)\n",
+        "",
+        (f"{_ENDS}test_what_came_after_the_last_look_is_noted_when_the_receiver_ends",),
+    ),
+    Mutant(
+        "a receiver that begins its segment again takes back what was noted",
+        "runtime/backups/following.py",
+        "record.number_of(seen.lsn) > record.noted_as_received(layout)",
+        "True",
+        (f"{_ENDS}test_a_receiver_that_begins_its_segment_again_takes_nothing_back",),
+    ),
+    Mutant(
+        "a log that has less of a backup than the backup itself takes its place",
+        "runtime/backups/restoring.py",
+        "    if newest == last_of_base and unfinished.ends() < record.number_of(base.end_lsn):\n",
+        "    if False:\n",
+        (f"{_ENDS}test_a_receiver_that_was_killed_during_a_base_backup_does_not_spoil_it",),
     ),
     Mutant(
         "a restored database counts its epochs on from where the backup was",
@@ -604,4 +664,183 @@ _LOG: Final = (
     ),
 )
 
-GUARDS: Final = (*_SCRIPTS, *_GATE, *_SENTINELS, *_ORDERS, *_FENCE, *_FORGOTTEN, *_MONEY, *_RESTORING, *_LOG)
+_STOPS: Final = (
+    Mutant(
+        "what a watch finds stops no sale",
+        "entrypoints/audit/watch.py",
+        "await stop_sales(self._platform, report) if self._stops else None",
+        "None",
+        (
+            "integration/audit/test_watch.py::test_what_breaks_is_stopped_and_told_once",
+            "e2e/test_sales_stopped.py::"
+            "test_the_role_stops_by_itself_what_breaks_and_goes_on_when_postgresql_was_killed",
+        ),
+    ),
+    Mutant(
+        "a sale is stopped for whatever is found of its showtime",
+        "entrypoints/audit/stopping.py",
+        "        if check.name in STOPPING:\n",
+        "        if True:\n",
+        (
+            f"{_STOPPING}test_a_sale_is_stopped_for_what_is_wrong_with_its_seats_or_buyers_and_for_nothing_else",
+        ),
+    ),
+    Mutant(
+        "maps nobody sells by are held against the sale",
+        "entrypoints/audit/seats.py",
+        "            if is_open and servers[partition].is_the_same_as(epochs[partition].server):\n",
+        "            if is_open:\n",
+        (
+            f"{_STOPPING}"
+            "test_what_a_redis_that_came_back_has_forgotten_stops_nothing_since_nobody_sells_by_it",
+        ),
+    ),
+    Mutant(
+        "what PostgreSQL proves is of no showtime",
+        "entrypoints/audit/records.py",
+        '        seen.proven_at |= {(check, showtime_id) for showtime_id in row["showtimes"] or ()}\n',
+        "        pass\n",
+        (f"{_STOPPING}test_all_showtimes_are_stopped_also_those_of_offenders_that_have_no_sentence",),
+    ),
+    Mutant(
+        "an audit pauses what a person has closed",
+        "reservation/queries.sql",
+        "WHERE showtime_id = ANY ($1::text[]) AND phase = 'open'\n",
+        "WHERE showtime_id = ANY ($1::text[])\n",
+        (f"{_STOPPING}test_a_sale_somebody_closes_after_the_look_stays_closed",),
+    ),
+    Mutant(
+        "a pause is written and Redis sells on",
+        "entrypoints/audit/stopping.py",
+        "            await platform.sales.tell(showtime_id)\n",
+        "            pass\n",
+        (f"{_STOPPING}test_where_a_seat_is_sold_twice_nobody_is_given_another_and_the_next_hall_sells_on",),
+    ),
+)
+
+_BANKS: Final = (
+    Mutant(
+        "what a bank took is not posted",
+        "checkout/chargebacks/service.py",
+        '            await self._post(connection, "chargeback", event, payment)\n',
+        "",
+        (
+            f"{_CHARGEBACKS}test_the_money_is_with_a_bank_and_the_seats_stay_sold",
+            f"{_BANKS_AUDITED}test_whoever_looks_is_told_until_we_win",
+        ),
+    ),
+    Mutant(
+        "what a bank gave again is not posted",
+        "checkout/chargebacks/service.py",
+        '                await self._post(connection, "chargeback_reversed", event, payment)\n',
+        "",
+        (
+            f"{_CHARGEBACKS}test_what_we_win_is_ours_again",
+            f"{_BANKS_AUDITED}test_whoever_looks_is_told_until_we_win",
+        ),
+    ),
+    Mutant(
+        "a chargeback goes by the event that tells of it",
+        "checkout/chargebacks/service.py",
+        "where = (connection, gateway_name, event.chargeback_ref, payment.payment_id)",
+        "where = (connection, gateway_name, event.event_id, payment.payment_id)",
+        (f"{_CHARGEBACKS}test_another_event_about_the_same_time_is_a_repeat",),
+    ),
+    Mutant(
+        "a reversal that is heard first is forgotten",
+        "checkout/chargebacks/service.py",
+        "is_news = taken = await chargebacks.record(*where)",
+        'is_news = taken = event.kind == "payment.charged_back" and await chargebacks.record(*where)',
+        (f"{_CHARGEBACKS}test_news_in_any_order_come_to_the_same",),
+    ),
+    Mutant(
+        "a chargeback of a payment nobody told us of says nothing of its capture",
+        "checkout/chargebacks/service.py",
+        'if payment.state != "captured":',
+        "if False:",
+        (f"{_CHARGEBACKS}test_a_chargeback_is_the_first_we_hear_of_a_payment_we_crashed_around",),
+    ),
+    Mutant(
+        "a bank may take any sum",
+        "checkout/chargebacks/service.py",
+        "if event.amount != payment.amount:",
+        "if False:",
+        (f"{_CHARGEBACKS}test_what_fits_no_payment_of_ours_is_kept_and_left_to_a_person",),
+    ),
+    Mutant(
+        "a payment says for good that a bank once had its money",
+        "checkout/chargebacks/queries.sql",
+        "c.payment_id = p.payment_id AND c.state = 'charged_back')",
+        "c.payment_id = p.payment_id)",
+        (f"{_CHARGEBACKS}test_what_we_win_is_ours_again",),
+    ),
+    Mutant(
+        "a refund is asked for while a bank has the money",
+        "checkout/queries.sql",
+        "    AND NOT (SELECT p.charged_back FROM checkout.payments p WHERE p.payment_id = due.payment_id)\n",
+        "",
+        (
+            f"{_CHARGEBACKS}test_a_refund_that_was_due_waits_and_is_sent_when_we_win",
+            f"{_CHARGEBACKS}test_a_refund_the_gateway_refused_for_a_bank_is_not_asked_for_ever",
+        ),
+    ),
+    Mutant(
+        "a refund that waited for a bank sits out its pause",
+        "checkout/chargebacks/queries.sql",
+        "SET asked_at = NULL, asked_times = 0",
+        "SET asked_at = asked_at",
+        (f"{_CHARGEBACKS}test_a_refund_that_waited_is_asked_for_at_once_and_not_after_its_pause",),
+    ),
+    Mutant(
+        "a refund is granted for a payment that was charged back since its quote",
+        "checkout/refunds.py",
+        "if payment.charged_back:",
+        "if False:",
+        (f"{_CHARGEBACKS}test_a_refund_that_waits_for_a_chargeback_to_be_written_is_refused",),
+    ),
+    Mutant(
+        "a refund does not wait for whoever has its payment in hand",
+        "checkout/refunds.py",
+        "await self._store.lock_payment(connection, payments[0].payment_id)",
+        "await self._store.find_payment(payments[0].payment_id)",
+        (f"{_CHARGEBACKS}test_a_refund_that_waits_for_a_chargeback_to_be_written_is_refused",),
+    ),
+    Mutant(
+        "whoever disputes what was too much has his tickets disputed",
+        "checkout/domain.py",
+        'if refund.reason != "asked"}',
+        "if not refund}",
+        (f"{_CHARGEBACKS}test_who_disputes_what_was_too_much_is_right_and_his_tickets_are_good",),
+    ),
+    Mutant(
+        "nobody looks for banks in the books of gateways",
+        "checkout/reconciliation/queries.sql",
+        "ELSE (SELECT told.kind = 'chargeback' OR c.state = 'reversed' FROM",
+        "ELSE true OR (SELECT told.kind = 'chargeback' OR c.state = 'reversed' FROM",
+        (f"{_CHARGEBACKS}test_what_nobody_told_us_is_found_in_the_books_once",),
+    ),
+    Mutant(
+        "the sandbox gives back what a bank has",
+        "entrypoints/sandbox_gateway/books.py",
+        "if payment.charged_back:",
+        "if False:",
+        (
+            "integration/test_sandbox_chargebacks.py::"
+            "test_nothing_is_given_back_while_a_bank_has_it_and_everything_afterwards",
+        ),
+    ),
+)
+
+GUARDS: Final = (
+    *_SCRIPTS,
+    *_GATE,
+    *_SENTINELS,
+    *_ORDERS,
+    *_FENCE,
+    *_FORGOTTEN,
+    *_MONEY,
+    *_RESTORING,
+    *_LOG,
+    *_STOPS,
+    *_BANKS,
+)

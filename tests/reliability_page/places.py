@@ -225,7 +225,10 @@ FAULTS: Final[dict[str, Place]] = {
     "F31": Place("PostgreSQL's disk is full", (f"{_POSTGRES}full_disk.py",)),
     "F32": Place("the disk of its log is full", (f"{_POSTGRES}full_disk.py",)),
     "F33": Place("PostgreSQL is frozen", (_FAULTS,)),
-    "F34": Place("its data folder is destroyed", (f"{_E2E}drill.py", f"{_POSTGRES}backups.py")),
+    "F34": Place(
+        "its data folder is destroyed",
+        (f"{_E2E}drill.py", f"{_POSTGRES}backups.py", f"{_POSTGRES}log_ends.py"),
+    ),
     "F35": Place(
         "PostgreSQL is set back",
         (
@@ -260,7 +263,14 @@ FAULTS: Final[dict[str, Place]] = {
     "F52": Place("the outcome of a refund is unknown", (_REFUNDS,)),
     "F53": Place("a refund fails for good", (_REFUNDS,)),
     "F54": Place("refunds race", (_REFUNDS,)),
-    "F55": Place("a chargeback", ()),
+    "F55": Place(
+        "a chargeback",
+        (
+            f"{_CHECKOUT}chargebacks.py",
+            f"{_AUDIT}chargebacks.py",
+            "tests/integration/test_sandbox_chargebacks.py",
+        ),
+    ),
     "F56": Place("a signing secret is changed", (f"{_UNIT}gateways/test_standard_webhooks.py",)),
     "F57": Place("the gateway talks nonsense", (_ADAPTER, f"{_UNIT}test_foreign_bytes.py")),
     "F58": Place(

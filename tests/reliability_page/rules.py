@@ -152,8 +152,10 @@ RULES: Final[dict[str, Place]] = {
             "tests/unit/test_command_line.py::test_r18_no_verb_runs_where_assertions_are_left_out",
             f"{_LUA}lost_planes.py",
             _SIMULATION,
+            "tests/integration/audit/test_stopping.py",
+            f"{_E2E}sales_stopped.py::"
+            "test_the_role_stops_by_itself_what_breaks_and_goes_on_when_postgresql_was_killed",
         ),
-        "what `seatrush audit` finds stops no sale by itself",
     ),
     "R19": Place(
         "held may be lost, confirmed may not, and is said of nothing else",

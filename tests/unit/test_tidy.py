@@ -189,9 +189,9 @@ def test_every_role_has_a_container() -> None:
     addresses = Addresses("redis://localhost", "postgresql://localhost/x", "http://localhost:1")
     roles = {
         next(word for word in child.argv if not word.startswith(("/", "-")) and "." not in word)
-        for child in _children(load({}), addresses, 1, [])
+        for child in _children(load({}), addresses, 1, [], audit_every_s=60)
     }
-    assert roles == {"reap-holds", "write-orders", "serve", "sandbox-gateway"}
+    assert roles == {"reap-holds", "write-orders", "serve", "sandbox-gateway", "audit"}
     commands = {
         service["command"][0] for service in _compose()["services"].values() if service.get("command")
     }
