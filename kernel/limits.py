@@ -17,7 +17,7 @@ hold_lifetime_ms_max: Final = 30 * 60 * 1000  # extensions never reach beyond th
 claim_ttl_ms: Final = 15 * 60 * 1000  # a gateway's own minimum is about ten minutes
 sweep_batch_max: Final = 100  # holds a sweep frees in one script call: well under a millisecond
 alternatives_max: Final = 3  # a fan reads three offers, not ten
-best_available_tries_max: Final = 4  # picks that lose a race before the answer is a refusal
+best_available_tries_max: Final = 8  # two in five lose one while four workers sell one hall at full tilt
 
 # Seat maps made anew
 restore_records_per_call_max: Final = (

@@ -17,13 +17,14 @@ from reservation.keys import epoch_key, hold_prefix, keys_of, log_key, showtimes
 from reservation.layouts import ImportedLayout, LayoutIssue, LayoutRejected, import_layout
 from reservation.live import SeatMaps
 from reservation.packing import count_seats, plane_of, seats_in, unpack_numbers
+from reservation.picking import BestAvailable
 from reservation.ports import Phase, Possession, Refused, ReturnableState, SeatInventory, Terms
 from reservation.reaper import Reaper
 from reservation.rebuild import Rebuilder, Rebuilt
 from reservation.restoring import OwnersOf
 from reservation.routes import operations
 from reservation.sales import SalesService
-from reservation.service import BestAvailable, Hold, ReservationService
+from reservation.service import Hold, ReservationService
 from reservation.status import SaleStatusService, SaleView
 from reservation.store import ReservationStore, Sale
 from reservation.warming import Warming

@@ -226,6 +226,11 @@ class Replica:
         if asking.answered is not None:
             asking.answered.set_result(None)
 
+    @property
+    def asked_for(self) -> int:
+        """The seats holds on their way through this worker may get, as `packing.mask_of` makes a plane."""
+        return self._asked_for
+
     def is_asking_for(self, wanted: int) -> bool:
         """Whether one of these seats may be wanted by a hold on its way."""
         return wanted & self._asked_for != 0

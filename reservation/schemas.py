@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from kernel.money import Money
 from reservation.domain import Layout
-from reservation.service import BestAvailable
+from reservation.picking import BestAvailable
 from runtime.http import Instant, Model, MoneyModel, Record
 
 #: Prices of a showtime by area id.

@@ -3,8 +3,8 @@
 The service decides what is asked (which seats, which geometry the orphan rule needs); the script decides
 whether it is granted. Before it is asked, the worker's replica of the map is: what it can prove to be
 hopeless is refused here, with the script's words and without a command. Best available is searched here
-on a picture of the map and granted there on the map itself: a pick that lost its race is searched again on
-the very picture the refusal came with.
+on a picture of the map (`picking`) and granted there on the map itself: a pick that lost its race is
+searched again on the very picture the refusal came with.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import asyncio
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final, Literal, NoReturn
 
 import msgspec
@@ -27,6 +26,7 @@ from reservation.domain import Layout, OrphanRule, bytes_for
 from reservation.halls import Halls, Showtime
 from reservation.live import SeatMaps
 from reservation.packing import has_seat, mask_of
+from reservation.picking import BestAvailable, passing_over, pick_seats
 from reservation.ports import Refused, SeatInventory, Stretches
 from reservation.refusals import (
     explain,
@@ -38,18 +38,9 @@ from reservation.refusals import (
     seats_taken,
 )
 from reservation.replica import Replica, Verdict
-from reservation.seating import Pick, best_available, couples_broken, is_together, judge_orphans
+from reservation.seating import Pick, couples_broken, is_together, judge_orphans
 
 _NO_RULE: Final[tuple[OrphanRule, Stretches, Stretches]] = ("off", (), ())
-
-
-@dataclass(frozen=True, slots=True)
-class BestAvailable:
-    """A wish for seats, not their names."""
-
-    count: int
-    area_id: str | None = None
-    accessible: int = 0
 
 
 class Hold(msgspec.Struct, frozen=True, gc=False):
@@ -146,12 +137,12 @@ class ReservationService:
         if told and not replica.is_overdue(self._clock.monotonic_s()):
             raise told.error()
         seed = zlib.crc32(hold_id.encode())
-        for attempt in range(limits.best_available_tries_max):
-            pick = _pick(showtime, taken, wish, seed, attempt)
+        for losses in range(limits.best_available_tries_max):
+            pick, taken = await self._pick(showtime, replica, taken, wish, seed, losses)
             if pick is None and replica.is_overdue(self._clock.monotonic_s()):
                 await self._maps.sweep(replica)
                 taken = (await self._maps.current(showtime_id, for_holding=True)).taken
-                pick = _pick(showtime, taken, wish, seed, attempt)
+                pick, taken = await self._pick(showtime, replica, taken, wish, seed, losses)
             if pick is None:
                 if replica.knows(hold_id) is not False:  # asked now: a picture looked at since may have it
                     with suppress(NotFound, errors.HoldLost):
@@ -164,7 +155,7 @@ class ReservationService:
                 if refusal.status == "idempotency_key_reused":
                     # A repeat after a lost answer: the first pick was other seats, and it stands.
                     return await self._find_repeated(account_id, hold_id, wish)
-                last = attempt == limits.best_available_tries_max - 1
+                last = losses == limits.best_available_tries_max - 1
                 if refusal.status != "seat_taken" or last:
                     raise explain(showtime, pick.seats, refusal) from None
                 taken = refusal.taken or taken
@@ -278,6 +269,21 @@ class ReservationService:
             raise NotFound()
         return await self._halls.showtime(showtime_of(hold_id))
 
+    async def _pick(
+        self, showtime: Showtime, replica: Replica, taken: bytes, wish: BestAvailable, seed: int, losses: int
+    ) -> tuple[Pick | None, bytes]:
+        """The best seats nobody here is asking for, and the plane of taken ones they were found in.
+
+        When all that fits is asked for, it is theirs or it is not: their answers are waited for, one by one.
+        """
+        while True:
+            pick = pick_seats(showtime, passing_over(taken, replica.asked_for), wish, seed, losses)
+            other = replica.asking_for(replica.asked_for) if pick is None else None
+            if other is None or pick_seats(showtime, taken, wish, seed, losses) is None:
+                return pick, taken
+            await asyncio.shield(other)
+            taken = (await self._maps.current(showtime.showtime_id, for_holding=True)).taken
+
     async def _hold(
         self,
         showtime: Showtime,
@@ -372,27 +378,3 @@ def _refuse_labels(layout: Layout, labels: Sequence[str]) -> NoReturn:
             if label not in layout.index_of
         ]
     )
-
-
-def _pick(showtime: Showtime, taken: bytes, wish: BestAvailable, seed: int, attempt: int) -> Pick | None:
-    """The best seats; after a lost race, by seed one of the next best of the same stage.
-
-    Whoever lost meets everybody else who lost on the very next best block; stepping aside by seed, a
-    little further each time, costs a seat pitch and saves the next race.
-    """
-    best: Pick | None = None
-    passed: frozenset[int] = frozenset()
-    for _ in range(1 + seed % (1 + 3 * attempt)):
-        pick = best_available(
-            showtime.hall.plan,
-            taken,
-            wish.count,
-            area_id=wish.area_id,
-            accessible=wish.accessible,
-            seed=seed,
-            exclude=passed,
-        )
-        if pick is None or (best is not None and pick.stage > best.stage):
-            break
-        best, passed = pick, passed | set(pick.seats)
-    return best

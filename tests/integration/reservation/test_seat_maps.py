@@ -30,9 +30,10 @@ from reservation import Layout, RedisInventory, SaleStatusService, errors, refus
 from reservation.domain import Area, Seat, Segment
 from reservation.live import GLANCE_S, READS_PER_S_MAX, STALE_S, TICK_S, TICK_S_MAX
 from reservation.packing import count_seats
+from reservation.picking import BestAvailable
 from reservation.ports import SeatMap
 from reservation.replica import YOUNG_S, Replica
-from reservation.service import BestAvailable, Hold
+from reservation.service import Hold
 from tests.integration.reservation.conftest import House, Worker
 from tests.support.inventories import make_forget
 from tests.support.shop import until
