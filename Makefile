@@ -94,7 +94,7 @@ reliability-page: $(VENV)/.installed ## write docs/reliability.md from docs/resu
 chaos: $(VENV)/.installed ## break a throw-away instance in pairs of faults, ten rounds of 30 s
 	@$(BIN)/seatrush chaos --rounds 10 --seed $(or $(SEED),1)
 
-chaos-long: $(VENV)/.installed ## two hundred rounds (some hours), and docs/results/chaos.json
+chaos-long: $(VENV)/.installed ## two hundred rounds (some hours): goes on where it was stopped, docs/results/chaos.json
 	@$(BIN)/seatrush chaos --rounds 200 --seed $(or $(SEED),1) --results docs/results/chaos.json
 
 rolling-restart: $(VENV)/.installed ## every role in turn, every 5 s for 10 minutes, under a crowd: SECONDS=60 INTERVAL=5 KEEP=1

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 if TYPE_CHECKING:
+    from entrypoints.chaos.results import Kind
     from entrypoints.chaos.run import Round
     from runtime.engines import PostgresFacts, RedisFacts
 
@@ -42,7 +43,10 @@ def chaos(
         str | None, typer.Option(help="Only these kinds, with commas between; `list` names all.")
     ] = None,
     results: Annotated[
-        Path | None, typer.Option(help="Write the figures of all rounds to this file.", metavar="FILE")
+        Path | None,
+        typer.Option(
+            help="Write the figures of all rounds to this file, and play none it already has.", metavar="FILE"
+        ),
     ] = None,
     keep: Annotated[
         Path | None,
@@ -55,8 +59,8 @@ def chaos(
     """Break a throw-away instance by a seeded plan while a crowd buys, and judge it."""
     from entrypoints.chaos.faults import FAULTS
     from entrypoints.chaos.judgement import worst
-    from entrypoints.chaos.results import results_of, write_results
-    from entrypoints.console import FAILED, USAGE, fail, out, print_json, run
+    from entrypoints.chaos.results import Kind
+    from entrypoints.console import FAILED, USAGE, err, fail, out, print_json, run
     from runtime.engines import EngineError
 
     if faults == "list":
@@ -69,13 +73,15 @@ def chaos(
         fail(f"--faults: {', '.join(unknown)} is none of {', '.join(FAULTS)}", USAGE)
     first = secrets.randbelow(2**31) if seed is None else seed
     lengths = {kind: FAULTS[kind].lasts_s for kind in kinds}
-    command = f"seatrush {shlex.join(sys.argv[1:])}"
+    seeds, book = list(range(first, first + rounds)), None
+    if results is not None:
+        book = _Book(results, Kind.here(seconds, kinds), f"seatrush {shlex.join(sys.argv[1:])}")
+        seeds = [each for each in seeds if each not in book.seeds]
+        err.print(f"{rounds - len(seeds)} of {rounds} rounds are in {results}", highlight=False)
     try:
-        played, engines, interrupted = run(_rounds(range(first, first + rounds), seconds, lengths, keep))
+        played, interrupted = run(_rounds(seeds, seconds, lengths, keep, book))
     except EngineError as error:
         fail(str(error), FAILED)
-    if results is not None:
-        write_results(results_of(played, command, _commit(), engines), results)
     if as_json:
         print_json({"rounds": [one.document() for one in played]})
     else:
@@ -86,8 +92,12 @@ def chaos(
 
 
 async def _rounds(
-    seeds: Sequence[int], seconds: float, lengths: Mapping[str, tuple[float, float]], keep: Path | None
-) -> tuple[list[Round], tuple[RedisFacts, PostgresFacts] | None, bool]:
+    seeds: Sequence[int],
+    seconds: float,
+    lengths: Mapping[str, tuple[float, float]],
+    keep: Path | None,
+    book: _Book | None,
+) -> tuple[list[Round], bool]:
     from entrypoints.chaos.house import run_house
     from entrypoints.chaos.plan import draw_plan
     from entrypoints.chaos.run import play
@@ -102,21 +112,46 @@ async def _rounds(
         loop.add_signal_handler(number, stop.set)
     keep_in = keep or Path(tempfile.gettempdir()) / "seatrush-chaos"
     played: list[Round] = []
-    engines = None
     for seed in seeds:
         plan = draw_plan(seed, seconds, lengths)
         say(f"seed {seed}, {seconds:g} s")
         for strike in plan.strikes:
             say(f"{strike.at_s:6.2f} s  planned: {strike.kind}, {strike.lasts_s:g} s")
         async with run_house() as house:
-            if engines is None:
-                engines = (await probe_redis(house.valkey.url), await probe_postgres(house.postgres.url))
+            engines = (await probe_redis(house.valkey.url), await probe_postgres(house.postgres.url))
             one = await play(house, plan, say=say, stop=stop, keep_in=keep_in, keep_always=keep is not None)
         played.append(one)
         say(_sentence(one))
-        if stop.is_set():
+        if stop.is_set():  # its breaking was cut short
             break
-    return played, engines, stop.is_set()
+        if book is not None:
+            book.add(one, *engines)
+    return played, stop.is_set()
+
+
+class _Book:
+    """The rounds a file has, and those that are played now."""
+
+    def __init__(self, file: Path, kind: Kind, command: str) -> None:
+        from entrypoints.chaos.results import read_rounds
+
+        self._file = file
+        self._kind = kind
+        self._command = command
+        self._rounds = read_rounds(file, kind)
+
+    @property
+    def seeds(self) -> set[int]:
+        """Of the rounds there are."""
+        return {one["seed"] for one in self._rounds}
+
+    def add(self, played: Round, redis: RedisFacts, postgres: PostgresFacts) -> None:
+        """Write it down."""
+        from entrypoints.chaos.results import results_of, summary_of, versions_of, write_results
+
+        self._rounds.append(summary_of(played))
+        versions = versions_of(redis, postgres)
+        write_results(results_of(self._rounds, self._kind, self._command, _commit(), versions), self._file)
 
 
 def _sentence(one: Round) -> str:

@@ -19,7 +19,7 @@ import pytest
 from entrypoints.chaos.faults import FAULTS
 from entrypoints.chaos.house import run_house
 from entrypoints.chaos.plan import Plan, Strike, draw_plan
-from entrypoints.chaos.results import results_of
+from entrypoints.chaos.results import Kind, results_of, summary_of
 from entrypoints.chaos.run import play
 from loadtest.histories import load
 from runtime.paths import ROOT
@@ -27,20 +27,16 @@ from runtime.paths import ROOT
 PAIR = ("redis-wiped", "writer-killed")
 
 
+def _run(*words: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "entrypoints.cli", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=timeout_s)
+
+
 @pytest.mark.timeout(300)
 def test_a_wiped_redis_and_a_killed_writer_cost_nobody_an_order(tmp_path: Path) -> None:
     results, kept = tmp_path / "chaos.json", tmp_path / "kept"
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "entrypoints.cli", "chaos", "--seed", "7", "--seconds", "12"),
-            *("--faults", ",".join(PAIR), "--results", str(results), "--keep", str(kept), "--json"),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=280,
-    )
+    words = ["chaos", "--seed", "7", "--seconds", "12", "--faults", ",".join(PAIR), "--results", str(results)]
+    done = _run(*words, "--keep", str(kept), "--json", timeout_s=280)
     assert done.returncode == 0, done.stdout + done.stderr
     (played,) = json.loads(done.stdout)["rounds"]
     plan = draw_plan(7, 12, {kind: FAULTS[kind].lasts_s for kind in PAIR})
@@ -61,6 +57,8 @@ def test_a_wiped_redis_and_a_killed_writer_cost_nobody_an_order(tmp_path: Path) 
     assert len(told) == played["verdict"]["operations"]
     assert any(one.what == "lost" and one.answered_s is not None for one in told)
     assert (kept / "seed-7" / "log" / "reaper.log").stat().st_size > 0
+
+    assert _run(*words, timeout_s=60).stdout == "", "a round that is in the file is not played again"
 
 
 @pytest.mark.timeout(300)
@@ -87,18 +85,12 @@ async def test_a_database_that_does_not_wait_for_its_disk_is_found_out_by_a_kill
     assert played.exit_code == 3
     assert any("acknowledged and gone" in sentence for sentence in played.verdict.broken)
     assert played.verdict.lost > 0
-    assert results_of([played], "", "", None)["figures"]["lost"] == played.verdict.lost
+    figures = results_of([summary_of(played)], Kind("", 7.0, ()), "", "", {})["figures"]
+    assert figures["lost"] == played.verdict.lost
 
 
 def test_an_unknown_fault_is_a_usage_error_that_names_the_known_ones() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "entrypoints.cli", "chaos", "--faults", "earthquake"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = _run("chaos", "--faults", "earthquake", timeout_s=60)
     assert (done.returncode, done.stdout) == (2, "")
     assert "earthquake" in done.stderr
     assert "redis-set-back" in done.stderr

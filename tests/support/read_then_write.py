@@ -2,7 +2,9 @@
 
 `python -m tests.support.read_then_write serve` is `seatrush serve` with one change: a hold looks at the
 seats first and, when they looked free, takes them a moment later without looking again. Alone nobody sees a
-difference. The rest is the real thing, so what a crowd is told is all there is to notice it by.
+difference. Nor does it know which seats it is asking for at the moment: it is many processes in one, for
+whose buyers nothing but the map is common. The rest is the real thing, so what a crowd is told is all there
+is to notice it by.
 """
 
 from __future__ import annotations
@@ -16,11 +18,13 @@ from entrypoints.finding import find_addresses
 from reservation.inventory_redis import RedisInventory
 from reservation.keys import keys_of
 from reservation.ports import Held
+from reservation.replica import Asking, Replica
 from runtime.redis_link import connect
 from runtime.settings import load
 
 _TWO_TRIPS_S: Final = 0.01  # between two machines, on a busy day
 
+_begin_asking: Final = Replica.begin_asking
 _hold: Final = RedisInventory.hold
 _redis: Final = connect(find_addresses(load()).redis_url)
 
@@ -41,6 +45,11 @@ async def _read_then_write(
     return await _hold(inventory, showtime_id, hold_id, buyer_id, seats, **terms)
 
 
+def _asking_for_nothing(replica: Replica, _: int) -> Asking:
+    return _begin_asking(replica, 0)
+
+
+Replica.begin_asking = _asking_for_nothing  # type: ignore[method-assign]
 RedisInventory.hold = _read_then_write  # type: ignore[method-assign]
 
 if __name__ == "__main__":

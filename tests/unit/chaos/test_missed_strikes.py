@@ -14,7 +14,7 @@ import pytest
 from entrypoints.chaos.faults import FAULTS, Fault, Losses, Missed, Scene
 from entrypoints.chaos.house import House
 from entrypoints.chaos.plan import Plan, Strike
-from entrypoints.chaos.results import results_of
+from entrypoints.chaos.results import Kind, results_of, summary_of
 from entrypoints.chaos.run import Round, strike_once
 
 STRIKES = tuple(Strike(kind, n / 1_000, 0.0, n) for n, kind in enumerate(["a", "b", "c", "d", "b", "a"]))
@@ -22,7 +22,7 @@ STRIKES = tuple(Strike(kind, n / 1_000, 0.0, n) for n, kind in enumerate(["a", "
 
 def figures(*struck: set[Strike]) -> Any:
     rounds = [Round(Plan(n, 30.0, STRIKES), struck=each) for n, each in enumerate(struck)]
-    return results_of(rounds, "", "", None)["figures"]
+    return results_of([summary_of(one) for one in rounds], Kind("", 30.0, ()), "", "", {})["figures"]
 
 
 def test_only_pairs_of_which_both_struck_are_counted() -> None:
