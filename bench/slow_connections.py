@@ -92,7 +92,7 @@ async def run(harness: Harness) -> Result:
         hung_up.append(sum(counts["hung_up"].values()))
         return sample
 
-    record = await harness.in_turns({ALONE: alone, BESIDE: beside}, twice=ALONE, rounds=6)
+    record = await harness.in_turns({ALONE: alone, BESIDE: beside}, twice=ALONE, rounds=16)
     void = leave_out_late(record)
     p99, memory_mib = extra(P99), peak_memory_bytes(mine.worker_pids[0]) / 2**20
     ratios = [

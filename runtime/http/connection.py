@@ -186,6 +186,7 @@ class Protocol(PacedHandler):
             self._places.leave(self)
         if self._pause_timer is not None:
             self._pause_timer.cancel()
+        self._body_of = None  # it knows us: a circle for the collector
         super().connection_lost(exc)
         if self._turns is not None and self._answering is None:
             self._turns.close()
@@ -434,6 +435,8 @@ class Protocol(PacedHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun already")
         refusal = refusal_of(exc) if status < 500 else InternalError()
+        if exc is not None:
+            exc.__traceback__ = None  # a frame of it keeps the message it is in: a circle for the collector
         unread = Request.of(request)
         response = refuse(refusal, unread, request_id(None), UNREADABLE, self._observer, closes=True)
         self._observer.observe(UNREADABLE, response.status, 0.0)

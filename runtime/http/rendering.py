@@ -89,9 +89,15 @@ class Ready:
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Write everything at once."""
-        if self.shared:
-            await self._writer.write(self.message)
-        await self._writer.write_eof(self.shared or self.message)
+        try:
+            if self.shared:
+                await self._writer.write(self.message)
+            await self._writer.write_eof(self.shared or self.message)
+        except ConnectionError as error:
+            error.__traceback__ = (
+                None  # what was waited for keeps it, and a frame that: a circle
+            )
+            raise
 
 
 #: What aiohttp is given to send.

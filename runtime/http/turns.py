@@ -45,7 +45,8 @@ class Turns(Generic[T]):
         self._waiting: _Rest[T] | None = None
         self._parked: asyncio.Future[_Rest[T]] = loop.create_future()
         self._context = copy_context()
-        self._task = loop.create_task(self._run(), context=self._context)
+        #: None when it has ended.
+        self._task: asyncio.Task[None] | None = loop.create_task(self._run(), context=self._context)
         self._task.add_done_callback(lambda _: self._end(lost))
 
     def begin(self, coroutine: Coroutine[Any, Any, T]) -> T | None:
@@ -55,14 +56,15 @@ class Turns(Generic[T]):
         the first slice raises.
         """
         assert self.is_free, "one coroutine at a time"
-        _enter_task(self._loop, self._task)
+        task = self._task
+        _enter_task(self._loop, task)
         try:
             awaited = self._context.run(coroutine.send, None)
         except StopIteration as end:
             result: T = end.value
             return result
         finally:
-            _leave_task(self._loop, self._task)
+            _leave_task(self._loop, task)
         self.is_free = False
         if getattr(awaited, "_asyncio_future_blocking", False):
             awaited._asyncio_future_blocking = False
@@ -78,21 +80,22 @@ class Turns(Generic[T]):
         if rest is None or rest.awaited is not reply or self._parked.done():
             return  # the task has taken it over, or is about to: it was cancelled a moment ago
         self._waiting = None
-        _enter_task(self._loop, self._task)
+        task = self._task
+        _enter_task(self._loop, task)
         try:
             rest.awaited = rest.coroutine.send(None)
         except StopIteration as end:
             self.is_free = True
             self._done(end.value)
         except asyncio.CancelledError:
-            self._task.cancel()
+            self.close()
         except BaseException:
-            self._task.cancel()  # whoever waits for a result hears that there is none
+            self.close()  # whoever waits for a result hears that there is none
             raise
         else:
             self._hand_over(rest)
         finally:
-            _leave_task(self._loop, self._task)
+            _leave_task(self._loop, task)
 
     def _hand_over(self, rest: _Rest[T]) -> None:
         """Give the task what waits again, or let it be found by one that was cancelled a moment ago."""
@@ -103,10 +106,13 @@ class Turns(Generic[T]):
 
     def close(self) -> None:
         """End the task, and with it what it may be running."""
-        self._task.cancel()
+        if self._task is not None:
+            self._task.cancel()
 
     def _end(self, lost: Callable[[], None]) -> None:
-        self._done = _unheard  # whose owner has us: a circle for the collector, one a connection
+        # No circles for the collector, one a connection: whose `done` it is has us, and the task has the
+        # error it ended with, which has the frame it came through, which has us.
+        self._done, self._task, self.is_free = _unheard, None, False
         lost()
 
     async def _run(self) -> None:
