@@ -38,9 +38,7 @@ async def read_body(request: web.BaseRequest, bytes_max: int, deadline_s: float)
         else:
             body = await _arriving(request, bytes_max, deadline_s)
     except (ConnectionError, web.RequestPayloadError) as error:
-        error.__traceback__ = (
-            None  # the stream keeps it, and its frames the stream: a circle
-        )
+        error.__traceback__ = None  # the stream keeps it, and its frames the stream: a circle
         raise BadRequest("The body broke off.") from None
     if len(body) > bytes_max:
         raise PayloadTooLarge

@@ -94,9 +94,7 @@ class Ready:
                 await self._writer.write(self.message)
             await self._writer.write_eof(self.shared or self.message)
         except ConnectionError as error:
-            error.__traceback__ = (
-                None  # what was waited for keeps it, and a frame that: a circle
-            )
+            error.__traceback__ = None  # what was waited for keeps it, and a frame that: a circle
             raise
 
 
