@@ -55,8 +55,9 @@ class Turns(Generic[T]):
         Must be called from the loop itself, not from within a task, and only when `is_free`. Raises what
         the first slice raises.
         """
-        assert self.is_free, "one coroutine at a time"
         task = self._task
+        assert self.is_free, "one coroutine at a time"
+        assert task is not None, "not after its end"
         _enter_task(self._loop, task)
         try:
             awaited = self._context.run(coroutine.send, None)
@@ -81,6 +82,7 @@ class Turns(Generic[T]):
             return  # the task has taken it over, or is about to: it was cancelled a moment ago
         self._waiting = None
         task = self._task
+        assert task is not None, "it takes over what waits before it ends"
         _enter_task(self._loop, task)
         try:
             rest.awaited = rest.coroutine.send(None)
