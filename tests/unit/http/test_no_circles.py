@@ -88,11 +88,19 @@ WAYS: dict[str, Sequence[bytes]] = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_old_to_look_at() -> Iterator[None]:
+    """What was there before is not walked a hundred times."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @contextmanager
 def saved() -> Iterator[list[Any]]:
     """What the collector would have freed of what is made inside."""
     gc.collect()
-    gc.freeze()
     gc.disable()
     found: list[Any] = []
     try:
@@ -103,7 +111,6 @@ def saved() -> Iterator[list[Any]]:
     finally:
         gc.set_debug(0)
         gc.garbage.clear()
-        gc.unfreeze()
         gc.enable()
 
 
