@@ -42,7 +42,6 @@ from runtime.http import problems
 from runtime.http.admission import Admission
 from runtime.http.context import request_id
 from runtime.http.endpoint import refuse
-from runtime.http.errors import InternalError
 from runtime.http.incoming import Request, read_plain
 from runtime.http.messages import (
     HEADER_BYTES_MAX,
@@ -434,10 +433,7 @@ class Protocol(PacedHandler):
         """The answer to what aiohttp could not parse, or could not finish."""
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun already")
-        refusal = refusal_of(exc) if status < 500 else InternalError()
-        if exc is not None:
-            exc.__traceback__ = None  # a frame of it keeps the message it is in: a circle for the collector
-        unread = Request.of(request)
+        refusal, unread = refusal_of(status, exc), Request.of(request)
         response = refuse(refusal, unread, request_id(None), UNREADABLE, self._observer, closes=True)
         self._observer.observe(UNREADABLE, response.status, 0.0)
         return response

@@ -12,15 +12,22 @@ from aiohttp import hdrs
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 
-from runtime.http.errors import BadRequest, HeadersTooLarge, HttpRefusal, UriTooLong
+from kernel.errors import SeatRushError
+from runtime.http.errors import BadRequest, HeadersTooLarge, InternalError, UriTooLong
 
 HEADERS_MAX: Final = 128
 REQUEST_LINE_BYTES_MAX: Final = 8_192
 HEADER_BYTES_MAX: Final = 8_190  # differs from the line's, which is how an error tells whose limit it was
 
 
-def refusal_of(exc: BaseException | None) -> HttpRefusal:
-    """What is wrong with a message the parser did not take."""
+def refusal_of(status: int, exc: BaseException | None) -> SeatRushError:
+    """What is wrong with a message the parser did not take, or from 500 on with us."""
+    if status >= 500:
+        ours = InternalError()
+        ours.__cause__ = exc
+        return ours
+    if exc is not None:
+        exc.__traceback__ = None  # a frame of the parser's has the message the error is in: a circle
     if isinstance(exc, LineTooLong):
         return UriTooLong() if exc.args[1] == REQUEST_LINE_BYTES_MAX else HeadersTooLarge()
     if isinstance(exc, BadHttpMessage) and exc.message.startswith("Too many headers"):

@@ -35,7 +35,7 @@ def parsed(data: bytes, loop: asyncio.AbstractEventLoop) -> list[tuple[Any, byte
     try:
         messages, _, _ = parser.feed_data(data)
     except HttpProcessingError as error:
-        refusal = refusal_of(error)
+        refusal = refusal_of(400, error)
     else:
         return [(message, _body(payload)) for message, payload in messages]
     assert isinstance(refusal, HttpRefusal)

@@ -39,8 +39,14 @@ LONG: Final = {
     "tests/fuzz/requirements.lock": "generated",
 }
 
-#: Written by `make bench`; as long as what there was to measure.
-_MEASURED: Final = ("bench/results/", "docs/images/bench/", "docs/performance.md")
+#: Written by what measures; as long as what there was to measure.
+_MEASURED: Final = (
+    "bench/results/",
+    "docs/images/bench/",
+    "docs/performance.md",
+    "docs/reliability.md",
+    "docs/results/",
+)
 
 #: Where this was written and what it was installed from. Spelt in pieces: this file is in the tree, too.
 _OF_A_MACHINE: Final = [

@@ -12,6 +12,7 @@ import pytest
 
 from runtime.http import reading
 from runtime.http.messages import HEADER_BYTES_MAX, REQUEST_LINE_BYTES_MAX
+from runtime.http.switchboard import Switchboard
 from tests.unit.http.conftest import Site, reply_of, serve
 
 GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
@@ -273,3 +274,16 @@ async def test_a_refused_body_does_not_become_the_next_request(either_site: Site
     )
     assert raw.count(b"HTTP/1.1 ") == 2
     assert raw.endswith(b'{"status":"alive"}')
+
+
+async def test_what_breaks_outside_of_every_endpoint_is_told_to_us_and_not_to_the_caller(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def find(*_: object) -> None:
+        raise LookupError("the secret of the house")
+
+    monkeypatch.setattr(Switchboard, "find", find)
+    raw = await site.raw(GET + b"\r\n")
+    reply_of(raw).is_problem("internal_error")
+    assert b"secret" not in raw
+    assert "LookupError: the secret of the house" in caplog.text
