@@ -23,18 +23,18 @@ run: $(VENV)/.installed ## start everything on http://localhost:8080
 PYTEST         := $(BIN)/python -m pytest
 # Tests wait for engines and processes more than they work: three at once on two cores, each with engines of its own.
 PYTEST_AT_ONCE := $(PYTEST) --dist loadfile --numprocesses
-# What has the machine to itself: a bench, a rehearsal, a count that a starved server would change, many servers.
+# What has the machine to itself: a bench, a rehearsal, a count that a starved server would change.
 COUNTED        := tests/integration/bench tests/integration/counted
-ALONE          := $(COUNTED) tests/load tests/cluster tests/sentinel
-# The simulator takes all cores for minutes, chaos waits most of its time.
-LONG           := tests/simulation tests/chaos
+ALONE          := $(COUNTED) tests/load
+# The simulator takes what is left of all cores for minutes; beside it, what waits most of its time.
+LONG           := tests/simulation tests/chaos tests/cluster tests/sentinel
 TOGETHER       := tests/unit tests/lua tests/contract tests/races tests/link tests/mutants tests/adversity \
 	tests/e2e tests/integration $(addprefix --ignore=,$(COUNTED))
 
 test: $(VENV)/.installed lint ## lint, then every test on real engines, also Debian's where found
 	$(PYTEST_AT_ONCE) 3 $(TOGETHER)
 	$(PYTEST) $(ALONE)
-	$(PYTEST_AT_ONCE) 2 $(LONG)
+	$(PYTEST_AT_ONCE) 3 $(LONG)
 	@$(MAKE) --no-print-directory test-engines
 
 # Redis and PostgreSQL as a distribution ships them: what talks to an engine, once more on those.
