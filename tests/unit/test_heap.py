@@ -68,3 +68,33 @@ def test_the_control_unsettled_it_is_walked_again_and_again() -> None:
     assert counted["frozen"] == 0
     assert counted["walked_after"] > 50_000
     assert counted["of_a_crowd"] > 100
+
+
+_IMPORTS = """
+import gc, json, sys
+
+looks = []
+gc.callbacks.append(lambda phase, info: looks.append(info) if phase == "start" else None)
+__import__(sys.argv[1])
+print(json.dumps({"looks": len(looks), "frozen": gc.get_freeze_count(), "on": gc.isenabled()}))
+"""
+
+
+def _imported(module: str) -> dict[str, int]:
+    ran = subprocess.run(
+        [sys.executable, "-c", _IMPORTS, module], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    found: dict[str, int] = json.loads(ran.stdout)
+    return found
+
+
+def test_a_verb_begins_and_ends_without_a_look_at_what_it_imported() -> None:
+    begun = _imported("entrypoints.cli")
+    assert begun["looks"] < 5, "on the way to its first line"
+    assert begun["frozen"] > 50_000
+    assert begun["on"], "what it makes from then on is looked at"
+
+
+def test_the_control_without_that_the_collector_looks_many_times() -> None:
+    begun = _imported("entrypoints.serving")
+    assert (begun["looks"] > 50, begun["frozen"]) == (True, 0)
