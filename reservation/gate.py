@@ -67,9 +67,13 @@ class Findings:
 
 
 class _Told(NamedTuple):
-    """What one server says: of itself, of the data of its partitions, of where PostgreSQL was."""
+    """What one server says: of itself, of the data of its partitions, of where PostgreSQL was.
+
+    `connection`: on which it said who it is.
+    """
 
     link: Link
+    connection: object | None
     server: Server
     epochs: Mapping[int, int]
     place: PlaceInTime | None
@@ -159,13 +163,15 @@ class Gate:
         keys = [epoch_key(partition) for partition in partitions]
         keys += [PLACE_KEY] if 0 in partitions else []
         try:
-            server = await server_at(link)
             values = await self._scripts.commands(*(("GET", key) for key in keys))
+            # Who it is comes last: the data of one that has gone, with the name of the next, is not believed.
+            connection = link.connection
+            server = await server_at(link, on=connection)
         except _AWAY as error:
             _log.warning("the gate of %d partitions cannot be looked at: %s", len(partitions), error)
             return None
         epochs = dict(zip(partitions, map(_number, values), strict=False))
-        return _Told(link, server, epochs, _place(values[-1]) if 0 in partitions else None)
+        return _Told(link, connection, server, epochs, _place(values[-1]) if 0 in partitions else None)
 
     def _compare(
         self, told: _Told, book: GateBook, found: Findings, renamed: dict[tuple[str, str], list[int]]
@@ -200,13 +206,20 @@ class Gate:
         self._warned = set(found.replaced)
 
     async def _teach(self, told: _Told, found: Findings) -> None:
-        """Load the scripts of partitions that are open but for these."""
+        """Load the scripts of partitions that are open but for these.
+
+        With them a server sells, so they go to the very process that was asked, by the connection it answered
+        on: PostgreSQL may have taken seconds since, and the next process, with older data and without the
+        scripts, is shut by nothing else.
+        """
         sound = [p for p in told.epochs if p not in found.shut and p not in found.replaced]
         epochs = {self._scripts.epochs[partition] for partition in sound}
         try:
             if not epochs or await self._scripts.are_known(told.link, epochs):
                 return
-            await self._scripts.load(told.link, epochs)
+            if told.connection is None:
+                raise SeatsUnavailable
+            await self._scripts.load(told.link, epochs, on=told.connection)
             if not (await server_at(told.link)).is_the_same_as(told.server.name):
                 found.shut |= dict.fromkeys(sound, _ANOTHER)  # it has gone down since it was asked: it is old
                 return

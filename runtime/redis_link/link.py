@@ -91,15 +91,22 @@ class Link:
         """Whether it has to find out yet where its node is."""
         return self._find is not None
 
+    @property
+    def connection(self) -> object | None:
+        """The connection there is, for `command`: what is sent on one meets one process of a server."""
+        return self._pipe
+
     def counts(self) -> LinkCounts:
         """What it has done so far."""
         return self._tally.read(self.in_flight)
 
-    async def command(self, *words: str | bytes | int) -> Any:
+    async def command(self, *words: str | bytes | int, on: object | None = None) -> Any:
         """Send one command and wait for its reply, for the cold paths of the link itself.
 
-        Raises what `refusal_of` says, SeatsUnavailable and Overloaded.
+        `on`: only on this connection. Raises what `refusal_of` says, SeatsUnavailable and Overloaded.
         """
+        if on is not None and on is not self._pipe:
+            raise unavailable()
         outcome = await self.call(pack(words))
         if isinstance(outcome, ReplyError):
             raise refusal_of(outcome) from outcome

@@ -94,14 +94,14 @@ class ScriptRunner:
         }
         self._verbs_elsewhere = self._verbs[max(wanted)]
 
-    async def load(self, link: Link, epochs: Iterable[int]) -> None:
-        """Make a server know the scripts of these epochs. Only a rebuild may, and who knows that none is due.
+    async def load(self, link: Link, epochs: Iterable[int], *, on: object | None = None) -> None:
+        """Make a server know the scripts of these epochs, `on` one connection of the link if one is given.
 
-        Raises what `Link.command` raises.
+        Only a rebuild may, and who knows that none is due. Raises what `Link.command` raises.
         """
         for epoch in epochs:
             for script in self._scripts.values():
-                await link.command("SCRIPT", "LOAD", script.text(epoch))
+                await link.command("SCRIPT", "LOAD", script.text(epoch), on=on)
 
     async def are_known(self, link: Link, epochs: Iterable[int]) -> bool:
         """Whether a server knows every script of these epochs, which are adopted ones.

@@ -40,10 +40,13 @@ class Server(NamedTuple):
         )
 
 
-async def server_at(link: Link) -> Server:
-    """Who is at the other end. Raises SeatsUnavailable, also when it is no primary; Overloaded."""
+async def server_at(link: Link, *, on: object | None = None) -> Server:
+    """Who is at the other end, of this connection if one is given.
+
+    Raises SeatsUnavailable, also when it is no primary; Overloaded.
+    """
     # In one answer: a server that is started between two would be the old process with the new history.
-    told = _read(await link.command("INFO", "server", "replication"))
+    told = _read(await link.command("INFO", "server", "replication", on=on))
     if told["role"] != "master":
         raise unavailable()
     another = told.get("master_replid2", "").strip("0")

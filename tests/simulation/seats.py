@@ -503,11 +503,15 @@ class Redis:
             raise ConnectionLost("xreadgroup") from error
 
 
+_UNHEARD: Final = object()
+
+
 class Link:
     """The way to the one server there is."""
 
     def __init__(self, process: Process, server: SeatServer, commands: Commands) -> None:
         self._wire = Wire(process, server)
+        self._server = server
         self._commands = commands
 
     async def ask(self, phase: str, word: str, work: Callable[[], Any]) -> Any:
@@ -517,10 +521,26 @@ class Link:
         except Lost as error:
             raise SeatsUnavailable() from error
 
-    async def command(self, *words: Any) -> Any:
-        reply = await self.ask("read", f"{words[0]}", lambda: self._commands.do(words))
+    @property
+    def connection(self) -> int:
+        """It ends with the process at the other end."""
+        return self._server.starts
+
+    async def command(self, *words: Any, on: int | None = None) -> Any:
+        reply = await self.on(on, "read", f"{words[0]}", lambda: self._commands.do(words))
         if isinstance(reply, ResponseError):
             raise reply
+        return reply
+
+    async def on(self, connection: int | None, phase: str, word: str, work: Callable[[], Any]) -> Any:
+        """Ask on a connection, or on any: what comes on one that has ended is not heard."""
+
+        def heard() -> Any:
+            return work() if connection in (None, self._server.starts) else _UNHEARD
+
+        reply = await self.ask(phase, word, heard)
+        if reply is _UNHEARD:
+            raise SeatsUnavailable
         return reply
 
     async def commands(self, calls: Sequence[Sequence[Any]]) -> list[Any]:
@@ -607,9 +627,9 @@ class Runner:
         except SeatsUnavailable as away:
             return [away] * len(calls)
 
-    async def load(self, link: Link, epochs: Iterable[int]) -> None:
+    async def load(self, link: Link, epochs: Iterable[int], *, on: int | None = None) -> None:
         wanted = {*epochs}
-        await link.ask("rebuild", "script load", lambda: self._server.scripts.update(wanted))
+        await link.on(on, "rebuild", "script load", lambda: self._server.scripts.update(wanted))
 
     async def are_known(self, link: Link, epochs: Iterable[int]) -> bool:
         wanted = {*epochs}

@@ -25,7 +25,7 @@ from reservation.ports import Refused
 from reservation.store import ReservationStore
 from runtime.engines import ValkeyEngine
 from runtime.migrations import migrate
-from runtime.redis_link import Server, connect
+from runtime.redis_link import Link, ScriptRunner, Server, connect
 from tests.integration.reservation.conftest import House
 from tests.support.engines import DatabaseMaker, postgres_engine_in, temporary_data_dir, valkey_engine
 from tests.support.inventories import make_forget
@@ -191,6 +191,56 @@ async def test_without_the_list_of_former_servers_they_would(
     monkeypatch.setattr(ReservationStore, "replaced_servers", none)
     async with two_primaries(make_database, tmp_path) as (former, later):
         assert len(await epochs_after(3, former, later)) == 3
+
+
+@asynccontextmanager
+async def set_back_while_it_is_looked_at(
+    make_database: DatabaseMaker, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[RunningPlatform, str]]:
+    """A seat is sold; and while PostgreSQL is slow to say what is to be believed, the server that was asked
+    who it is dies and comes back as it was before the sale. Inside, that look is over and nothing rebuilt."""
+    database_url = await make_database(migrated)
+    async with server() as (engine, _), run_platform(engine.url, database_url, folder) as running:
+        showtime_id = await running.add_showtime()
+        log, before = engine.home / "appendonlydir", folder / "before"
+        shutil.copytree(log, before)
+        await sell(running, showtime_id)
+        gate_book = ReservationStore.gate_book
+
+        async def slow(store: ReservationStore) -> Any:
+            await engine.stop()
+            shutil.rmtree(log)
+            shutil.copytree(before, log)
+            await engine.start()
+            return await gate_book(store)
+
+        with monkeypatch.context() as meanwhile:
+            meanwhile.setattr(ReservationStore, "gate_book", slow)
+            await running.platform.rebuilder.gate_is_open()
+        yield running, showtime_id
+
+
+async def test_a_server_that_is_set_back_while_postgresql_is_slow_sells_nothing_before_it_is_made_anew(
+    make_database: DatabaseMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with set_back_while_it_is_looked_at(make_database, tmp_path, monkeypatch) as (running, showtime_id):
+        with pytest.raises(InventoryRebuilding):
+            await hold(running, showtime_id, 0)
+        await running.platform.reaper.round()
+        await sells(running, showtime_id, 1)
+
+
+async def test_taught_by_whichever_connection_there_is_it_would_hold_the_sold_seat_for_somebody_else(
+    make_database: DatabaseMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = ScriptRunner.load
+
+    async def on_any(runner: ScriptRunner, link: Link, epochs: Any, *, on: object = None) -> None:
+        await load(runner, link, epochs)
+
+    monkeypatch.setattr(ScriptRunner, "load", on_any)
+    async with set_back_while_it_is_looked_at(make_database, tmp_path, monkeypatch) as (running, showtime_id):
+        await hold(running, showtime_id, 0)
 
 
 # What is lost, and no more
