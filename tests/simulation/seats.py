@@ -503,7 +503,7 @@ class Redis:
             raise ConnectionLost("xreadgroup") from error
 
 
-_UNHEARD: Final = object()
+_UNHEARD: Final = "unheard: its connection has ended"
 
 
 class Link:
@@ -539,7 +539,7 @@ class Link:
             return work() if connection in (None, self._server.starts) else _UNHEARD
 
         reply = await self.ask(phase, word, heard)
-        if reply is _UNHEARD:
+        if reply == _UNHEARD:
             raise SeatsUnavailable
         return reply
 
