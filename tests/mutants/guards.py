@@ -179,6 +179,16 @@ _GATE: Final = (
         (f"{_STEPS}test_an_order_made_after_the_owners_were_asked_for_is_refused_and_not_forgotten",),
     ),
     Mutant(
+        "a server that has come back meanwhile is taught by a look that asked the one before",
+        "reservation/gate.py",
+        "await self._scripts.load(told.link, epochs, on=told.connection)",
+        "await self._scripts.load(told.link, epochs)",
+        (
+            f"{_GATES}test_a_server_that_is_set_back_while_postgresql_is_slow"
+            "_sells_nothing_before_it_is_made_anew",
+        ),
+    ),
+    Mutant(
         "a primary that took its successor's data is believed by its scripts",
         "runtime/redis_link/servers.py",
         "and not self.continues_another",

@@ -39,12 +39,26 @@ print(json.dumps({
 """
 
 
-def _counted(how: str) -> dict[str, int]:
+_IMPORTS = """
+import gc, json, sys
+
+looks = []
+gc.callbacks.append(lambda phase, info: looks.append(info) if phase == "start" else None)
+__import__(sys.argv[1])
+print(json.dumps({"looks": len(looks), "frozen": gc.get_freeze_count(), "on": gc.isenabled()}))
+"""
+
+
+def _told_by(program: str, word: str) -> dict[str, int]:
     ran = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, how], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", program, word], cwd=ROOT, capture_output=True, text=True, check=True
     )
     found: dict[str, int] = json.loads(ran.stdout)
     return found
+
+
+def _counted(how: str) -> dict[str, int]:
+    return _told_by(_PROGRAM, how)
 
 
 def test_what_start_up_made_is_not_walked_again() -> None:
@@ -70,31 +84,13 @@ def test_the_control_unsettled_it_is_walked_again_and_again() -> None:
     assert counted["of_a_crowd"] > 100
 
 
-_IMPORTS = """
-import gc, json, sys
-
-looks = []
-gc.callbacks.append(lambda phase, info: looks.append(info) if phase == "start" else None)
-__import__(sys.argv[1])
-print(json.dumps({"looks": len(looks), "frozen": gc.get_freeze_count(), "on": gc.isenabled()}))
-"""
-
-
-def _imported(module: str) -> dict[str, int]:
-    ran = subprocess.run(
-        [sys.executable, "-c", _IMPORTS, module], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    found: dict[str, int] = json.loads(ran.stdout)
-    return found
-
-
 def test_a_verb_begins_and_ends_without_a_look_at_what_it_imported() -> None:
-    begun = _imported("entrypoints.cli")
+    begun = _told_by(_IMPORTS, "entrypoints.cli")
     assert begun["looks"] < 5, "on the way to its first line"
     assert begun["frozen"] > 50_000
     assert begun["on"], "what it makes from then on is looked at"
 
 
 def test_the_control_without_that_the_collector_looks_many_times() -> None:
-    begun = _imported("entrypoints.serving")
+    begun = _told_by(_IMPORTS, "entrypoints.serving")
     assert (begun["looks"] > 50, begun["frozen"]) == (True, 0)
