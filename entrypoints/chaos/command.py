@@ -4,7 +4,8 @@ Nothing that runs is touched: every round starts an instance of its own in a tem
 follows from the seed and is printed; the same seed, length and kinds give the same plan again.
 
 Ends with 0 when every promise was kept, 3 when one was broken, 4 when the house only took longer than it
-should to sell again, 69 when a history could not be judged to the end, 130 after Ctrl-C.
+should to sell again, 69 when a history could not be judged to the end, 130 after Ctrl-C. A round that is in
+the file of results already counts as if it were played now.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from entrypoints.chaos.results import Kind
     from entrypoints.chaos.run import Round
     from runtime.engines import PostgresFacts, RedisFacts
@@ -73,11 +76,15 @@ def chaos(
         fail(f"--faults: {', '.join(unknown)} is none of {', '.join(FAULTS)}", USAGE)
     first = secrets.randbelow(2**31) if seed is None else seed
     lengths = {kind: FAULTS[kind].lasts_s for kind in kinds}
-    seeds, book = list(range(first, first + rounds)), None
+    seeds, book, exit_codes = list(range(first, first + rounds)), None, []
     if results is not None:
         book = _Book(results, Kind.here(seconds, kinds), f"seatrush {shlex.join(sys.argv[1:])}")
-        seeds = [each for each in seeds if each not in book.seeds]
-        err.print(f"{rounds - len(seeds)} of {rounds} rounds are in {results}", highlight=False)
+        verdicts = book.verdicts_of(seeds)
+        seeds = [each for each in seeds if each not in verdicts]
+        err.print(f"{len(verdicts)} of {rounds} rounds are in {results}", highlight=False)
+        for each, verdict in verdicts.items():
+            exit_codes.append(verdict["exit_code"])
+            _print_findings(verdict, f"seed {each}, before: ", err)
     try:
         played, interrupted = run(_rounds(seeds, seconds, lengths, keep, book))
     except EngineError as error:
@@ -86,9 +93,10 @@ def chaos(
         print_json({"rounds": [one.document() for one in played]})
     else:
         _print(played)
-    if interrupted and not any(one.exit_code for one in played):
+    exit_codes += [one.exit_code for one in played]
+    if interrupted and not any(exit_codes):
         raise typer.Exit(INTERRUPTED)
-    raise typer.Exit(worst([one.exit_code for one in played]))
+    raise typer.Exit(worst(exit_codes))
 
 
 async def _rounds(
@@ -140,10 +148,9 @@ class _Book:
         self._command = command
         self._rounds = read_rounds(file, kind)
 
-    @property
-    def seeds(self) -> set[int]:
-        """Of the rounds there are."""
-        return {one["seed"] for one in self._rounds}
+    def verdicts_of(self, seeds: Sequence[int]) -> dict[int, dict[str, Any]]:
+        """What was found by those of these that were played."""
+        return {one["seed"]: one["verdict"] for one in self._rounds if one["seed"] in seeds}
 
     def add(self, played: Round, redis: RedisFacts, postgres: PostgresFacts) -> None:
         """Write it down."""
@@ -172,15 +179,19 @@ def _print(played: Sequence[Round]) -> None:
 
     for one in played:
         out.print(_sentence(one), markup=False, highlight=False)
-        for name, found in (
-            ("broken", one.verdict.broken),
-            ("missed", one.verdict.missed),
-            ("not judged to the end", one.verdict.undecided),
-        ):
-            for sentence in found[:_SHOWN_MAX]:
-                out.print(f"  {name}: {sentence}", markup=False, highlight=False, soft_wrap=True)
+        _print_findings(one.verdict.document(), "  ", out)
         if one.kept_in is not None:
             out.print(f"  kept in {one.kept_in}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_findings(verdict: Mapping[str, Any], before: str, where: Console) -> None:
+    for name, found in (
+        ("broken", verdict["broken"]),
+        ("missed", verdict["missed"]),
+        ("not judged to the end", verdict["undecided"]),
+    ):
+        for sentence in found[:_SHOWN_MAX]:
+            where.print(f"{before}{name}: {sentence}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _commit() -> str:

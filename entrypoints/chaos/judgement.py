@@ -98,6 +98,7 @@ class Verdict:
     def document(self) -> dict[str, Any]:
         """Itself, for programs."""
         return {
+            "exit_code": self.exit_code,
             "broken": self.broken,
             "missed": self.missed,
             "undecided": self.undecided,

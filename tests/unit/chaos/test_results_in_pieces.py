@@ -10,10 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+from typer.testing import CliRunner
+
+from entrypoints.chaos.faults import FAULTS
 from entrypoints.chaos.judgement import Verdict
 from entrypoints.chaos.plan import Plan, Strike
 from entrypoints.chaos.results import Kind, fingerprint_of, read_rounds, results_of, summary_of, write_results
 from entrypoints.chaos.run import Round
+from entrypoints.cli import app
 
 STRIKES = (Strike("redis-wiped", 2.0, 0.0, 1), Strike("writer-killed", 3.0, 0.0, 2))
 KIND = Kind("abc", 30.0, ("redis-wiped", "writer-killed"))
@@ -61,3 +66,31 @@ def test_the_sources_are_hashed_alike_until_one_changes(tmp_path: Path) -> None:
     assert fingerprint_of(tmp_path) == before
     (tmp_path / "lua" / "hold.lua").write_text("return 2\n")
     assert fingerprint_of(tmp_path) != before
+
+
+@pytest.mark.parametrize(
+    ("found", "said", "exit_code"),
+    [
+        pytest.param({}, "2 of 2 rounds", 0, id="kept"),
+        pytest.param({"missed": ["late"]}, "missed: late", 4, id="missed"),
+        pytest.param({"undecided": ["seat 7"]}, "not judged to the end: seat 7", 69, id="undecided"),
+        pytest.param({"broken": ["two owners"], "missed": ["late"]}, "broken: two owners", 3, id="broken"),
+    ],
+)
+def test_a_round_that_is_in_the_file_counts_as_if_it_were_played_now(
+    tmp_path: Path, found: dict[str, list[str]], said: str, exit_code: int
+) -> None:
+    file = tmp_path / "chaos.json"
+    written(file, a_round(1, **found), a_round(2), kind=Kind.here(30.0, tuple(FAULTS)))
+
+    ended = CliRunner().invoke(app, ["chaos", "--seed", "1", "--rounds", "2", "--results", str(file)])
+
+    assert ended.exit_code == exit_code, ended.output
+    assert said in ended.stderr
+
+
+def test_a_broken_round_that_was_not_asked_for_does_not_count(tmp_path: Path) -> None:
+    file = tmp_path / "chaos.json"
+    written(file, a_round(1, broken=["sold twice"]), a_round(2), kind=Kind.here(30.0, tuple(FAULTS)))
+    ended = CliRunner().invoke(app, ["chaos", "--seed", "2", "--results", str(file)])
+    assert ended.exit_code == 0, ended.output
