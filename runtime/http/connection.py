@@ -62,6 +62,7 @@ from runtime.peers import NOBODY, Peer
 
 KEEPALIVE_S: Final = 15.0
 HEADER_DEADLINE_S: Final = 5.0
+HEADER_DEADLINE_SPREAD: Final = 0.5  # of it, on top: thousands who came at one instant end one by one
 LINGER_S: Final = 2.0  # how long the rest of a refused body is read, so that the answer arrives
 
 #: Whoever asks once or twice is served aiohttp's way; a third request pays for a task of its connection.
@@ -235,7 +236,8 @@ class Protocol(PacedHandler):
                 self._await_head()
 
     def _await_head(self) -> None:
-        self._header_timer = self._loop.call_later(self._header_deadline_s, self.force_close)
+        seconds = self._header_deadline_s * (1.0 + _jitter.uniform(0.0, HEADER_DEADLINE_SPREAD))
+        self._header_timer = self._loop.call_later(seconds, self.force_close)
 
     def _stop_header_timer(self) -> None:
         if self._header_timer is not None:

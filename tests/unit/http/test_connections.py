@@ -11,9 +11,10 @@ import tracemalloc
 import pytest
 
 from runtime.http import reading
+from runtime.http.connection import HEADER_DEADLINE_SPREAD
 from runtime.http.messages import HEADER_BYTES_MAX, REQUEST_LINE_BYTES_MAX
 from runtime.http.switchboard import Switchboard
-from tests.unit.http.conftest import Site, reply_of, serve
+from tests.unit.http.conftest import Site, reply_of, serve, until
 
 GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
 POST = b"POST /api/v1/notes HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -95,6 +96,23 @@ async def test_b14_who_sends_no_header_is_disconnected(beginning: bytes) -> None
         began = time.monotonic()
         assert await site.raw(beginning) == b""
         assert time.monotonic() - began < 2
+
+
+async def test_b14_a_crowd_that_came_at_one_instant_is_not_hung_up_on_at_one_instant() -> None:
+    """Hanging up on thousands in one turn of the loop would keep everybody else waiting."""
+    loop = asyncio.get_running_loop()
+    async with serve(header_deadline_s=60.0, used=False) as site:
+        began_s = loop.time()
+        crowd = [await asyncio.open_connection(site.host, site.port) for _ in range(100)]
+        await until(lambda: len(site.server.connections) == 100)
+        ended_s = loop.time()
+        deadlines_s = sorted(one._header_timer.when() for one in site.server.connections)
+        for _, writer in crowd:
+            writer.close()
+    assert deadlines_s[0] >= began_s + 60.0
+    assert deadlines_s[-1] <= ended_s + 60.0 * (1 + HEADER_DEADLINE_SPREAD)
+    at_once = max(sum(at <= one < at + 3.0 for one in deadlines_s) for at in deadlines_s)
+    assert at_once < 40, "a tenth of the time on top should see a tenth of them, give or take"
 
 
 async def test_b14_a_header_that_came_may_be_answered_later() -> None:
