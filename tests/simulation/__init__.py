@@ -2,7 +2,8 @@
 
 Everything that decides runs unchanged: holds, orders, the order writer, payments, refunds, completers, the
 rebuild and the reaper. What is fake is what stands around it: the event loop's clock (`loop`), the servers
-(`seats`, `postgres` with its `statements`, `gateway`), the way to them (`world`) and the people (`fans`). One
+(`seats` with its `commands`, `postgres` with its `statements`, `gateway`), the ways to them (`world`, `ways`)
+and the people (`fans`). One
 seed draws the hall, the people, every delay and every fault, so one number is a whole history, and the same
 number is the same history again.
 """

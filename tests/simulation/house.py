@@ -67,7 +67,8 @@ from tests.simulation.fans import Fan
 from tests.simulation.gateway import NAME, Adapter, GatewayServer, Webhook
 from tests.simulation.mutants import Mutant
 from tests.simulation.postgres import Database, Postgres
-from tests.simulation.seats import Inventory, Redis, Runner, SeatServer
+from tests.simulation.seats import SeatServer
+from tests.simulation.ways import Inventory, Redis, Runner
 from tests.simulation.world import AIMED, MESSAGE_FAULTS, PHASES, PROCESS_FAULTS, Aim, Process, World
 
 PRICE: Final = Money(4990, "CNY")

@@ -22,11 +22,12 @@ from checkout.refunds import RefundService
 from checkout.writer.weather import in_any_weather
 from kernel.errors import PersistenceUnavailable
 from kernel.ids import hold_id_of
+from reservation.gate import Gate
 from reservation.inventory_memory import MemoryInventory
 from reservation.ports import Terms
 from runtime.redis_link import Server
-from tests.simulation import seats
 from tests.simulation.audit import Books
+from tests.simulation.commands import Commands
 from tests.simulation.postgres import Row, View
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def settle_before_commit(house: House) -> Iterator[None]:
         await in_any_weather(lambda: self._log.settle(load.entries, [], []))
         return await write(self, load)
 
+    house.brew(("slow", "writer_killed"), ("write",), times=6)
     with _nobody_looks_back(), _replaced(OrderWriter, "_write", settle_and_write):
         yield
 
@@ -150,8 +152,8 @@ def group_from_the_end(house: House) -> Iterator[None]:
     def xgroup(self: Any, verb: str, key: str, group: str, log_id: str, *make: str) -> Any:
         return asked(self, verb, key, group, "$" if verb == "CREATE" else log_id, *make)
 
-    asked = seats.Commands._xgroup
-    with _nobody_looks_back(), _replaced(seats.Commands, "_xgroup", xgroup):
+    asked = Commands._xgroup
+    with _nobody_looks_back(), _replaced(Commands, "_xgroup", xgroup):
         yield
 
 
@@ -204,7 +206,7 @@ def holds_survive_beyond_the_limit(house: House) -> Iterator[None]:
         return counts
 
     async def lose_what_follows(self: MemoryInventory, *words: Any, **named: Any) -> None:
-        if house.world.dice.random() < 0.2:
+        if house.world.dice.random() < 0.4:
             house.world.strikes["redis_loses_tail"]()
         await release(self, *words, **named)
 
@@ -220,6 +222,20 @@ def holds_survive_beyond_the_limit(house: House) -> Iterator[None]:
 def any_server_will_do(house: House) -> Iterator[None]:
     """Nobody looks whether it is the server the maps were made on; it is taught the scripts, and believed."""
     with _replaced(Server, "is_the_same_as", lambda self, name: True):
+        yield
+
+
+@contextmanager
+def scripts_for_whoever_is_there(house: House) -> Iterator[None]:
+    """A look at the gate teaches the server it asked, or the one that has come in its place meanwhile."""
+
+    async def teach(self: Gate, told: Any, found: Any) -> None:
+        sound = [one for one in told.epochs if one not in found.shut and one not in found.replaced]
+        if sound:
+            await self._scripts.load(told.link, {self._scripts.epochs[one] for one in sound})
+
+    house.brew(("slow", "redis_loses_tail"), ("look",), times=6)
+    with _replaced(Gate, "_teach", teach):
         yield
 
 
@@ -249,5 +265,6 @@ ALL: Final[tuple[Mutant, ...]] = (
     no_epoch_check,
     holds_survive_beyond_the_limit,
     any_server_will_do,
+    scripts_for_whoever_is_there,
     no_claim_fence,
 )

@@ -855,7 +855,7 @@ def _of_partitions(v: View, column: str) -> list[Any]:
     return [row[column] for row in sorted(v.all("epochs"), key=lambda row: row["partition"])]
 
 
-@means(SEATS, "gate_book")
+@means(SEATS, "gate_book", "look")
 def gate_book(v: View) -> list[Row]:
     book = {"epochs": _of_partitions(v, "epoch"), "servers": _of_partitions(v, "server")}
     written = (v.now - BEGINNING) // timedelta(microseconds=1)  # it grows all the time, and never shrinks

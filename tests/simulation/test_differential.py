@@ -40,7 +40,7 @@ from reservation import log_key
 from runtime.migrations import migrate
 from runtime.postgres import DATA_ERRORS, Database
 from runtime.redis_link import Nodes, ScriptRunner, connect
-from tests.simulation import postgres, seats
+from tests.simulation import postgres, seats, ways
 from tests.simulation.book_statements import HANDLERS, SERVER
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.postgres import KEYS, Postgres
@@ -517,8 +517,8 @@ def test_the_twin_of_the_log_gives_out_what_valkey_gives_out(valkey_url: str, se
     twins: dict[str, Any] = {}
     reals: dict[str, Any] = {}
     for slot in ("writer-1", "writer-2"):
-        runner: Any = seats.Runner(process, server)
-        reader: Any = seats.Redis(process, server)
+        runner: Any = ways.Runner(process, server)
+        reader: Any = ways.Redis(process, server)
         twins[slot] = OrderLog(runner, reader, consumer=slot)
         reals[slot] = OrderLog(ScriptRunner(nodes, {}), redis, consumer=slot)
 

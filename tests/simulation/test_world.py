@@ -19,8 +19,9 @@ from kernel.errors import PersistenceUnavailable
 from reservation import ReservationStore
 from reservation.gate import Findings, Gate
 from runtime.redis_link import server_at
-from tests.simulation import seats
+from tests.simulation import seats, ways
 from tests.simulation.book_statements import BOOKS, CHARGEBACKS, HANDLERS
+from tests.simulation.commands import Commands
 from tests.simulation.loop import Stuck, VirtualLoop
 from tests.simulation.postgres import Database, Postgres
 from tests.simulation.statements import ORDERS
@@ -130,7 +131,7 @@ def test_every_statement_of_the_order_side_has_a_meaning_here() -> None:
 # What was found
 
 
-class _GroupGoesAway(seats.Commands):
+class _GroupGoesAway(Commands):
     """The server lost its data between two questions: the log is there again, and its group is not."""
 
     def _xpending(self, key: str, group: str) -> Any:
@@ -141,13 +142,13 @@ def test_a_log_whose_group_went_away_between_two_looks_is_read_from_its_beginnin
     server = seats.SeatServer(world)
     server.append(0, b"entry")
     process = Process(world, "one")
-    runner: Any = seats.Runner(process, server, _GroupGoesAway)
-    reader: Any = seats.Redis(process, server)
+    runner: Any = ways.Runner(process, server, _GroupGoesAway)
+    reader: Any = ways.Redis(process, server)
     entries = run(world, OrderLog(runner, reader, consumer="writer-1").read_unsettled(0, "0-0"))
     assert [entry.data for entry in entries] == [b"entry"]
 
 
-class _GoesDownWhenAsked(seats.Commands):
+class _GoesDownWhenAsked(Commands):
     """The server is started anew, with what it had, right after it has said who it is."""
 
     def _get(self, key: str) -> bytes | None:
@@ -156,9 +157,9 @@ class _GoesDownWhenAsked(seats.Commands):
         return super()._get(key)
 
 
-@pytest.mark.parametrize(("commands", "is_open"), [(seats.Commands, True), (_GoesDownWhenAsked, False)])
+@pytest.mark.parametrize(("commands", "is_open"), [(Commands, True), (_GoesDownWhenAsked, False)])
 def test_a_server_that_went_down_while_it_was_looked_at_is_not_taught_and_believed(
-    world: World, monkeypatch: pytest.MonkeyPatch, commands: type[seats.Commands], is_open: bool
+    world: World, monkeypatch: pytest.MonkeyPatch, commands: type[Commands], is_open: bool
 ) -> None:
     monkeypatch.setattr(reservation.gate, "PARTITIONS", seats.PARTITIONS)
     server, database = seats.SeatServer(world), postgres_of(world)
@@ -167,7 +168,7 @@ def test_a_server_that_went_down_while_it_was_looked_at_is_not_taught_and_believ
         database.tables["epochs"][(partition,)] = row
         server.memory.epochs[partition] = 1
     process = Process(world, "one")
-    runner: Any = seats.Runner(process, server, commands)
+    runner: Any = ways.Runner(process, server, commands)
 
     async def nothing() -> list[int]:
         return []
@@ -181,7 +182,7 @@ def test_a_server_that_went_down_while_it_was_looked_at_is_not_taught_and_believ
     assert set(found.shut) == (set() if is_open else set(range(seats.PARTITIONS)))
 
 
-class _StartsAnewWhenAskedForItsName(seats.Commands):
+class _StartsAnewWhenAskedForItsName(Commands):
     """The server is started anew as soon as it has answered."""
 
     def _info(self, *sections: str) -> bytes:
@@ -195,5 +196,5 @@ def test_a_server_that_goes_down_while_it_says_its_name_is_not_half_of_one_and_h
 ) -> None:
     """Such a name looked like a history that the same process has begun, and its data was believed."""
     server = seats.SeatServer(world)
-    runner: Any = seats.Runner(Process(world, "one"), server, _StartsAnewWhenAskedForItsName)
+    runner: Any = ways.Runner(Process(world, "one"), server, _StartsAnewWhenAskedForItsName)
     assert run(world, server_at(runner.nodes.only)).name == "1:1"

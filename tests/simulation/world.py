@@ -61,8 +61,9 @@ AIMED: Final = (*MESSAGE_FAULTS, *PROCESS_FAULTS, *SERVER_FAULTS, *HANDS)
 FAULTS: Final = (*AIMED, *OTHER_FAULTS)
 
 #: What is worst together, and in which phases: an entry in the writer's hands while the server that gave it
-#: out forgets, a group that is made again while nobody reads, a step that is done and not told. The first
-#: five are drawn twice as often as the others.
+#: out forgets, a group that is made again while nobody reads, a step that is done and not told, a server that
+#: goes back while whoever looks at it waits for PostgreSQL. The first five are drawn twice as often as the
+#: others.
 STORMS: Final = (
     (("writer_killed", "reply_lost"), ("log", "write", "log")),
     (("slow", "redis_loses_all"), ("write",)),
@@ -73,9 +74,10 @@ STORMS: Final = (
     (("postgres_away", "redis_flushed"), ("write", "claim")),
     (("worker_killed", "reply_lost"), ("claim", "capture", "sale", "pay")),
     (("gateway_away", "writer_killed"), ("refund", "capture")),
+    (("slow", "redis_loses_tail"), ("look",)),
 )
 
-#: The phases of a purchase, and what belongs to them.
+#: The phases of a purchase, and what belongs to them; `look` is the gate's question to PostgreSQL.
 PHASES: Final = (
     "hold",
     "claim",
@@ -88,6 +90,7 @@ PHASES: Final = (
     "free",
     "refund",
     "rebuild",
+    "look",
 )
 
 T = TypeVar("T")
