@@ -62,12 +62,12 @@ from reservation import (
 from reservation.layouts import to_document
 from tests.simulation import seats
 from tests.simulation.audit import Books
-from tests.simulation.book_statements import HANDLERS
 from tests.simulation.fans import Fan
 from tests.simulation.gateway import NAME, Adapter, GatewayServer, Webhook
 from tests.simulation.mutants import Mutant
 from tests.simulation.postgres import Database, Postgres
 from tests.simulation.seats import SeatServer
+from tests.simulation.statements import HANDLERS
 from tests.simulation.ways import Inventory, Redis, Runner
 from tests.simulation.world import AIMED, MESSAGE_FAULTS, PHASES, PROCESS_FAULTS, Aim, Process, World
 

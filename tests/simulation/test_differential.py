@@ -41,9 +41,9 @@ from runtime.migrations import migrate
 from runtime.postgres import DATA_ERRORS, Database
 from runtime.redis_link import Nodes, ScriptRunner, connect
 from tests.simulation import postgres, seats, ways
-from tests.simulation.book_statements import HANDLERS, SERVER
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.postgres import KEYS, Postgres
+from tests.simulation.statements import HANDLERS, SERVER
 from tests.simulation.world import BEGINNING, Process, World
 from tests.support.engines import DatabaseMaker
 

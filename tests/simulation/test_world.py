@@ -20,11 +20,10 @@ from reservation import ReservationStore
 from reservation.gate import Findings, Gate
 from runtime.redis_link import server_at
 from tests.simulation import seats, ways
-from tests.simulation.book_statements import BOOKS, CHARGEBACKS, HANDLERS
 from tests.simulation.commands import Commands
 from tests.simulation.loop import Stuck, VirtualLoop
 from tests.simulation.postgres import Database, Postgres
-from tests.simulation.statements import ORDERS
+from tests.simulation.statements import BOOKS, CHARGEBACKS, HANDLERS, ORDERS
 from tests.simulation.world import Aim, Process, World
 
 REQUEST = RequestKey("acc_a", "key", "00")

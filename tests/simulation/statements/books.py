@@ -1,7 +1,4 @@
-"""What the statements about gateways' books and about banks mean, after those of `statements`.
-
-Whoever plays PostgreSQL takes `HANDLERS` from here: all there are.
-"""
+"""What the statements about gateways' books and about banks mean."""
 
 from __future__ import annotations
 
@@ -12,9 +9,8 @@ import checkout.chargebacks.store
 import checkout.reconciliation.store
 from runtime.queries import load_queries
 from tests.simulation.postgres import Row, View
-from tests.simulation.statements import HANDLERS, SERVER, begin_payment, means, new_order
-
-__all__ = ["BOOKS", "CHARGEBACKS", "HANDLERS", "SERVER"]
+from tests.simulation.statements.meaning import SERVER, means
+from tests.simulation.statements.moves import begin_payment, new_order
 
 BOOKS: Final = load_queries(checkout.reconciliation.store.__file__)
 CHARGEBACKS: Final = load_queries(checkout.chargebacks.store.__file__)
