@@ -129,7 +129,7 @@ class Platform:
 
     @cached_property
     def epoch(self) -> reservation.EpochWatch:
-        return reservation.EpochWatch(self.reservation_store, self.scripts, self.clock)
+        return reservation.EpochWatch(self.reservation_store, self.scripts)
 
     @cached_property
     def halls(self) -> reservation.Halls:

@@ -116,6 +116,7 @@ OUTCOMES: Final = frozenset(
         "returned",
         "nothing_to_return",
         "blocked",
+        "blocked_seats",
         "unblocked",
         "swept",
         "map",

@@ -85,9 +85,9 @@ def hold_id_of(order_id: str) -> str:
     return f"hld_{order_id[4:]}"
 
 
-def partition_of(showtime_id: str) -> int:
-    """The partition (0 to 63) a showtime lives in, for good."""
-    return zlib.crc32(showtime_id.encode()) % PARTITIONS
+def partition_of(any_id: str) -> int:
+    """The partition (0 to 63) a showtime lives in, for good; of an account, the one its requests do."""
+    return zlib.crc32(any_id.encode()) % PARTITIONS
 
 
 def is_id(text: str, prefix: str) -> bool:

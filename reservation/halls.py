@@ -2,7 +2,9 @@
 
 A layout never changes, so it and everything derived from it (seating plan, stretches) is kept as long
 as there is room. Terms may change; they are asked for again after `TERMS_TTL_S`, and when PostgreSQL is
-away the old ones are good enough, because the script judges window and limit on its own copy anyway.
+away the old ones are good enough, because the script judges window and limit on its own copy anyway. So they
+are when it only takes its time: a database that hangs would otherwise keep everybody waiting for its deadline
+who holds a seat, which is nothing it is asked for.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ from reservation.store import ReservationStore, Sale
 from reservation.stretches import StretchTable
 
 TERMS_TTL_S: Final = 5.0
+#: How long new terms are waited for where old ones are known, and how long those then pass for fresh.
+RENEW_PATIENCE_S: Final = 0.2
+RENEW_AGAIN_S: Final = 2.0
 SALES_MAX: Final = 16_384  # showtimes of a large chain for two weeks
 HALLS_MAX: Final = 256  # a 40,000-seat hall with its plan is about 20 MB; halls of 300 seats are nothing
 
@@ -80,7 +85,15 @@ class Halls:
         if asking is None:
             asking = self._asking[showtime_id] = asyncio.create_task(self._ask(showtime_id, now_s))
             asking.add_done_callback(lambda task: self._has_asked(showtime_id, task))
-        return await asyncio.shield(asking)
+        known = self._showtimes.get(showtime_id)
+        if known is None:
+            return await asyncio.shield(asking)
+        await asyncio.wait([asking], timeout=RENEW_PATIENCE_S)
+        still_known = self._showtimes.get(showtime_id)
+        if asking.done() or still_known is None or still_known[1] is not known[1]:  # they were changed
+            return await asyncio.shield(asking)
+        self._remember(self._clock.monotonic_s() + RENEW_AGAIN_S, known[1])
+        return known[1]
 
     def _has_asked(self, showtime_id: str, task: asyncio.Task[Showtime]) -> None:
         self._asking.pop(showtime_id, None)

@@ -316,6 +316,9 @@ class MemoryInventory:
         showtime.blocked |= set(seats)
         showtime.version += 1
 
+    async def blocked_seats(self, showtime_id: str) -> frozenset[int]:
+        return frozenset(self._showtime(showtime_id).blocked)
+
     async def unblock(self, showtime_id: str, seats: Sequence[int]) -> None:
         showtime = self._showtime(showtime_id)
         if not set(seats) <= showtime.blocked:

@@ -14,7 +14,7 @@ from kernel.ids import showtime_of
 from reservation.deadlines import WHENEVER, Deadlines
 from reservation.domain import OrphanRule
 from reservation.keys import hold_prefix, keys_of
-from reservation.packing import pack_numbers, unpack_numbers
+from reservation.packing import pack_numbers, seats_in, unpack_numbers
 from reservation.ports import (
     Guards,
     Held,
@@ -207,6 +207,11 @@ class RedisInventory:
         )
         if reply[0] == "seat_taken":
             raise Refused("seat_taken", taken=reply[1], numbers=(reply[2],))
+
+    async def blocked_seats(self, showtime_id: str) -> frozenset[int]:
+        keys = keys_of(showtime_id)
+        _, plane = await self._run("read_blocked", (keys.showtime, keys.blocked), ())
+        return frozenset(seats_in(plane))
 
     async def unblock(self, showtime_id: str, seats: Sequence[int]) -> None:
         keys = keys_of(showtime_id)

@@ -197,6 +197,9 @@ class SeatInventory(Protocol):
     async def block(self, showtime_id: str, seats: Sequence[int]) -> None:
         """Keep free seats off public sale."""
 
+    async def blocked_seats(self, showtime_id: str) -> frozenset[int]:
+        """The seats that are kept off public sale."""
+
     async def unblock(self, showtime_id: str, seats: Sequence[int]) -> None:
         """Put blocked seats back on public sale."""
 

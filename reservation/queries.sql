@@ -123,12 +123,13 @@ FROM reservation.inventories i JOIN reservation.layouts l USING (layout_id)
 ORDER BY i.showtime_id;
 
 -- name: unopened_inventories
--- Sales Redis has not heard of yet: a crash came between the two.
+-- Sales Redis has not heard of yet: a crash came between the two. In no order: some may have a server that hears
+-- nothing for hours, and are not always to be the ones that are tried.
 SELECT i.showtime_id, i.layout_id, i.opens_at, i.closes_at, i.phase, i.buyer_seats_max, i.orphan_rule,
        i.opened_epoch, i.xmin::text::bigint AS revision, l.seat_count
 FROM reservation.inventories i JOIN reservation.layouts l USING (layout_id)
 WHERE i.opened_epoch IS NULL
-ORDER BY i.created_at
+ORDER BY random()
 LIMIT $1::int;
 
 -- name: mark_opened

@@ -83,21 +83,31 @@ class Reaper:
             await asyncio.sleep(ROUND_S)
 
     async def round(self) -> int:
-        """Keep the gate, open what is behind, sweep every showtime; answers holds freed."""
+        """Keep the gate, open what is behind, sweep every showtime; answers holds freed.
+
+        What keeps one of these from being done keeps nobody from the next: a gate that cannot be opened on
+        one server, or a sale that cannot be told, is no reason to leave the seats of all others taken.
+        """
         try:
-            found, rebuilt = await self._rebuilder.rebuild_if_needed()
-            self._within_reach = found.servers.keys() - found.replaced
-            self._gate_is_open = found.is_open
-            if rebuilt is not None:
-                self._note(rebuilt)
+            await self._keep_gate()
+        except SeatRushError as error:
+            self._gate_is_open = False
+            _log.warning("the gate is not looked after: %s", error)
+        try:
             await self._sales.open_behind()
         except PersistenceUnavailable as error:
-            self._gate_is_open = False
-            _log.warning("gate and sales are not looked after: %s", error)
+            _log.warning("sales are not looked after: %s", error)
         freed = await self.sweep_all()
         if self._due.damaged:
             await self._mend(self._due.damaged)
         return freed
+
+    async def _keep_gate(self) -> None:
+        found, rebuilt = await self._rebuilder.rebuild_if_needed()
+        self._within_reach = found.servers.keys() - found.replaced
+        self._gate_is_open = found.is_open
+        if rebuilt is not None:
+            self._note(rebuilt)
 
     async def _mend(self, damaged: Sequence[str]) -> None:
         """Maps that are gone behind an open gate: nothing is sold there, and nobody else looks."""

@@ -5,7 +5,9 @@ itself, or has `Gate` find them shut; this opens them again. Of the partitions i
 safe to kill at any step and start again:
 
 1. raise the epochs, so nothing older is believed; make the new scripts known, and with them shut every
-   partition and showtime, so that no script of any epoch changes a seat;
+   partition, so that no showtime is added, and then every showtime, so that no script of any epoch changes a
+   seat; which showtimes there are is read between the two, for one that was put on sale while it was read
+   would be shut and never opened again;
 2. ask who owns which seats: claims still on the log on their way to PostgreSQL, then committed orders;
 3. empty the sets of showtimes, and restore every showtime, keeping holds whose seats nobody owns,
    within their buyers' limits (`restoring`, `restore_redis`);
@@ -102,7 +104,13 @@ class Rebuilder:
             found = await self._gate.look()
             if not found.shut:
                 return found, None
-            wanted = _ALL if found.is_set_back else found.shut.keys()
+            wanted = frozenset(found.shut)
+            if found.is_set_back:
+                wanted = _ALL
+                for (
+                    partition
+                ) in found.replaced:  # left alone: who took its place is made anew once it is seen
+                    del found.servers[partition]
             reason = "; ".join(sorted({*found.shut.values()}))
             return found, await self._rebuild(lock, found, wanted, reason)
 
@@ -123,13 +131,17 @@ class Rebuilder:
         """`partitions` nobody answers for have their epochs raised too: they are as old as the others."""
         seen = {partition: found.seen.get(partition, 0) for partition in partitions}
         raised = await self._store.raise_epochs(seen, reason)
-        self._scripts.adopt_epochs(await self._store.current_epochs())
+        believed = (
+            await self._store.current_epochs()
+        )  # of these partitions what was raised, also if overtaken
+        self._scripts.adopt_epochs([raised.get(partition, epoch) for partition, epoch in enumerate(believed)])
         epochs = {partition: epoch for partition, epoch in raised.items() if partition in found.servers}
         for link, ours in self._gate.links(epochs).items():
             await self._scripts.load(link, {epochs[partition] for partition in ours})
+        await self._scripts.run_many("shut_partition", [((epoch_key(one),), ()) for one in epochs])
         sales = [one for one in await self._store.all_sales() if partition_of(one.showtime_id) in epochs]
         blocked = await self._store.all_blocked()
-        await self._shut(epochs, {sale.showtime_id for sale in sales})
+        await self._shut_showtimes(epochs, {sale.showtime_id for sale in sales})
         owners_of = await self._owners(epochs)
 
         # What is no longer sold is not swept.
@@ -151,10 +163,9 @@ class Rebuilder:
             restored.holds_dropped,
         )
 
-    async def _shut(self, epochs: Mapping[int, int], showtime_ids: Collection[str]) -> None:
-        """Partitions first, so no showtime is added; then each showtime PostgreSQL or the server knows of."""
-        await self._scripts.run_many("shut_partition", [((epoch_key(one),), ()) for one in epochs])
-        listed = await self._scripts.commands(*(("SMEMBERS", showtimes_key(one)) for one in epochs))
+    async def _shut_showtimes(self, partitions: Collection[int], showtime_ids: Collection[str]) -> None:
+        """Each that PostgreSQL knows of, or the server."""
+        listed = await self._scripts.commands(*(("SMEMBERS", showtimes_key(one)) for one in partitions))
         known = {member.decode() for members in listed for member in members}
         shut = [((keys_of(one).showtime,), ()) for one in sorted(known.union(showtime_ids))]
         await self._scripts.run_many("shut_showtime", shut)

@@ -8,11 +8,16 @@ waits for both: begun between the two, it would make the seat maps anew without 
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 
 from kernel import limits
 from kernel.clock import Clock, to_ms
+from kernel.errors import InventoryRebuilding, Overloaded, SeatsUnavailable
 from kernel.ids import new_showtime_id
 from reservation import errors
 from reservation.domain import Layout, OrphanRule
@@ -20,6 +25,10 @@ from reservation.halls import Halls
 from reservation.ports import Phase, Refused, SeatInventory, Terms
 from reservation.store import ReservationStore, Sale
 from runtime.redis_link import ScriptRunner
+
+#: What keeps a sale from being told to its server for now.
+_NOT_NOW: Final = (InventoryRebuilding, Overloaded, SeatsUnavailable)
+_log = logging.getLogger(__name__)
 
 
 class SalesService:
@@ -74,10 +83,26 @@ class SalesService:
         await self._tell([sale for sale in known if sale.opened_epoch is None])
 
     async def open_behind(self) -> int:
-        """Tell Redis of sales it has not heard of; the answer says how many there were."""
+        """Tell Redis of sales it has not heard of; the answer says of how many it was told.
+
+        One that cannot be told keeps no other waiting. Raises PersistenceUnavailable.
+        """
         behind = await self._store.unopened_sales()
-        await self._tell(behind)
-        return len(behind)
+        met = await asyncio.gather(
+            *(self._inventory.open_showtime(sale.terms) for sale in behind), return_exceptions=True
+        )
+        told, refused = [], Counter[str]()
+        for sale, outcome in zip(behind, met, strict=True):
+            if isinstance(outcome, _NOT_NOW):
+                refused[outcome.code.name] += 1
+            elif isinstance(outcome, BaseException):
+                raise outcome
+            else:
+                told.append(sale)
+        if refused:
+            _log.warning("sales cannot be told yet: %s", dict(refused))
+        await self._told(told)
+        return len(told)
 
     async def change_sale(
         self,
@@ -128,6 +153,9 @@ class SalesService:
         """
         seats = await self._seats(showtime_id, labels)
         async with self._store.no_rebuild():
+            # All or none, in PostgreSQL too, which comes first.
+            if not await self._inventory.blocked_seats(showtime_id) >= {*seats}:
+                raise errors.SeatNotBlocked()
             await self._store.drop_blocked(showtime_id, seats)
             try:
                 await self._inventory.unblock(showtime_id, seats)
@@ -142,9 +170,12 @@ class SalesService:
         return [layout.index_of[label] for label in labels]
 
     async def _tell(self, sales: Sequence[Sale]) -> None:
-        """Until Redis heard the latest: of two who tell at once, the one who is heard last looks again."""
-        while sales:
-            for sale in sales:
-                await self._inventory.open_showtime(sale.terms)
+        for sale in sales:
+            await self._inventory.open_showtime(sale.terms)
+        await self._told(sales)
+
+    async def _told(self, sales: Sequence[Sale]) -> None:
+        """Redis heard of these; of two who tell at once, the one who is heard last looks again."""
+        if sales:
             written = await self._store.mark_opened(sales, self._scripts.epochs)
-            sales = await self._store.find_sales(written)
+            await self._tell(await self._store.find_sales(written))

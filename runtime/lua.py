@@ -47,12 +47,6 @@ class Contract:
     log_kind: str | None
     cost: str
 
-    def takes(self, arguments: int) -> bool:
-        """Whether a call with so many arguments keeps the contract."""
-        if self.open_ended:
-            return arguments >= self.arguments - 1
-        return arguments == self.arguments
-
 
 @dataclass(frozen=True, slots=True)
 class Script:
@@ -63,7 +57,6 @@ class Script:
     contract: Contract
     shebang: str
     body: str
-    writes: bool
 
     def text(self, epoch: int) -> str:
         """The text to load for an epoch."""
@@ -168,7 +161,6 @@ def load_script(path: Path, shared: Path = LUA_DIR / "shared") -> Script:
         contract=_contract(path, match.group(3)),
         shebang=match.group(1),
         body=body,
-        writes="no-writes" not in flags,
     )
 
 

@@ -111,7 +111,9 @@ class Settings(BaseSettings):
     claim_ttl_ms: int = Field(
         limits.claim_ttl_ms, ge=2_000, le=7_200_000, description="How long an order may wait for its payment."
     )
-    database_pool_max: int = Field(8, ge=1, le=64, description="PostgreSQL connections of one process.")
+    database_pool_max: int = Field(
+        8, ge=2, le=64, description="PostgreSQL connections of one process; a rebuild keeps one for its lock."
+    )
     statement_cache: int = Field(
         256, ge=0, description="Prepared statements kept per connection; 0 behind a pgbouncer."
     )

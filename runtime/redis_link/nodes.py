@@ -271,7 +271,8 @@ class Nodes:
     async def _learn(self) -> None:
         """Ask a node for the map and go by it. Raises SeatsUnavailable when none answers.
 
-        Another one every time: a node that is cut off from the others answers with yesterday's map.
+        Another one every time: a node that is cut off from the others answers with yesterday's map. One that
+        knows of no slot has been taken out of the cluster, or is not in it yet: it is no answer.
         """
         links = [*self._links.values()]
         self._questions += 1
@@ -280,7 +281,8 @@ class Nodes:
             self._learnt_at_s = asyncio.get_running_loop().time()
             with suppress(SeatsUnavailable):
                 stretches = stretches_in(await link.command("CLUSTER", "SLOTS"))
-                break
+                if stretches:
+                    break
         else:
             raise unavailable()
         owners: list[Link | None] = [None] * SLOTS

@@ -30,7 +30,7 @@ VERBS = {
     "count": ("#!lua", "return { 'said', redis.call('INCRBY', KEYS[1], ARGV[1]) }\n"),
 }
 SAYING: Mapping[str, Script] = {
-    verb: Script(verb, Path(verb), Contract(verb, 1, 1, False, ("said",), None, "1"), flags, body, True)
+    verb: Script(verb, Path(verb), Contract(verb, 1, 1, False, ("said",), None, "1"), flags, body)
     for verb, (flags, body) in VERBS.items()
 }
 MakeSpeaker = Callable[..., Awaitable[WatchedRunner]]

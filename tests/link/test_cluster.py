@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from redis.asyncio import Redis
 from redis.crc import key_slot
 from redis.exceptions import MovedError
 
@@ -21,7 +22,7 @@ from runtime.redis_link import Nodes, ScriptRunner
 from runtime.redis_link.address import Place
 from runtime.redis_link.slots import Redirection, Stretch, redirection_in, slot_of, stretches_in
 from tests.link.conftest import SAYING, until
-from tests.support.cluster import PRIMARIES, Cluster, running_cluster
+from tests.support.cluster import PRIMARIES, Cluster, a_node, running_cluster
 from tests.support.inventories import make_forget, teach
 from tests.support.links import MakeNodes
 
@@ -167,6 +168,20 @@ async def test_the_map_is_asked_of_another_node_every_time(cluster: Cluster, say
 
     asked = await _maps_asked_for(cluster)
     assert [now - then for now, then in zip(asked, questions, strict=True)] == [1] * PRIMARIES
+
+
+async def test_a_node_that_was_taken_out_of_the_cluster_is_not_asked_what_there_is(
+    cluster: Cluster, make_nodes: MakeNodes
+) -> None:
+    """It lives on, says that nobody serves anything, and is believed by nobody."""
+    async with a_node() as outsider:
+        client = Redis.from_url(outsider.url)
+        assert await client.execute_command("CLUSTER", "SLOTS") == []
+        await client.aclose()
+        nodes = make_nodes(f"redis://127.0.0.1:{cluster.engines[0].port},127.0.0.1:{outsider.port}")
+        for _ in range(2 * PRIMARIES):
+            assert len(await nodes.primaries()) == PRIMARIES
+            assert nodes.link_of(_key_on(1)).address.place.port == cluster.engines[1].port
 
 
 async def test_a_slot_that_moved_is_found_and_remembered(cluster: Cluster, sayer: ScriptRunner) -> None:

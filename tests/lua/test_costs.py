@@ -116,6 +116,13 @@ async def _unblock_seats(stage: Stage, seats: list[int]) -> Awaitable[list[Any]]
 
 
 @dearest
+async def _read_blocked(stage: Stage, seats: list[int]) -> Awaitable[list[Any]]:
+    await stage.open()
+    await stage.block(seats)
+    return stage.read_blocked()
+
+
+@dearest
 async def _read_map(stage: Stage, seats: list[int]) -> Awaitable[list[Any]]:
     await stage.open()
     return stage.read_map(holds_from_ms=0)

@@ -31,6 +31,7 @@ ARGUMENTS: dict[str, Sequence[Argument]] = {
     "hold_seats": ("hld", "acc", 1, NOW_MS, pack_numbers([1]), "off", b"", b"", "counter", ""),
     "open_partition": (),
     "open_showtime": ("sho", 40, 0, 0, 10, "open"),
+    "read_blocked": (),
     "read_epoch": (),
     "read_hold": ("hld", "acc", NOW_MS),
     "read_map": ("", NOW_MS, ""),

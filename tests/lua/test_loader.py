@@ -82,13 +82,10 @@ def test_a_log_entry_is_part_of_the_contract(folder: Folder) -> None:
     assert folder.load("", header).contract.log_kind == "claim"
 
 
-@pytest.mark.parametrize(
-    ("flags", "writes"), [("", True), (" flags=no-writes", False), (" flags=allow-oom", True)]
-)
-def test_a_script_says_whether_it_writes(folder: Folder, flags: str, writes: bool) -> None:
+@pytest.mark.parametrize("flags", ["", " flags=no-writes", " flags=allow-oom"])
+def test_a_server_is_told_what_kind_of_script_it_is(folder: Folder, flags: str) -> None:
     script = folder.load("", HEADER.replace("#!lua", f"#!lua{flags}"))
 
-    assert script.writes is writes
     assert script.text(1).startswith(f"#!lua{flags}\n")
 
 

@@ -218,7 +218,7 @@ async def test_with_memory_full_a_rebuild_opens_the_gate(full_stage: Stage) -> N
 async def test_without_the_flag_nothing_could_end(small_server: str, verb: str) -> None:
     """The control: the same scripts as their servers would take them without a word about memory."""
     unflagged = {
-        name: replace(script, shebang="#!lua") if script.writes else script
+        name: replace(script, shebang="#!lua") if script.shebang.endswith("allow-oom") else script
         for name, script in load_scripts().items()
     }
     async with _running(small_server, unflagged) as stage:

@@ -389,6 +389,14 @@ async def _house_seats_that_are_held(stage: Stage) -> Question:
     return Question(stage.block([2, 3]), [plane_of([3], stage.seats), 2])
 
 
+@reaches("read_blocked", "blocked_seats")
+async def _which_house_seats(stage: Stage) -> Question:
+    await stage.open()
+    await stage.held([3])
+    await stage.block([0, 39])
+    return Question(stage.read_blocked(), [plane_of([0, 39], stage.seats)])
+
+
 @reaches("unblock_seats", "unblocked")
 async def _house_seats_back(stage: Stage) -> Question:
     await stage.open()
@@ -540,6 +548,7 @@ _fenced("confirm_hold", lambda stage, hold, buyer: stage.confirm(hold, buyer))
 _fenced("return_seats", lambda stage, hold, _buyer: stage.give_back(hold))
 _fenced("block_seats", lambda stage, _hold, _buyer: stage.block([7]))
 _fenced("unblock_seats", lambda stage, _hold, _buyer: stage.unblock([7]))
+_fenced("read_blocked", lambda stage, _hold, _buyer: stage.read_blocked())
 _fenced("read_map", lambda stage, _hold, _buyer: stage.read_map())
 _fenced("sweep_expired", lambda stage, _hold, _buyer: stage.sweep())
 

@@ -275,6 +275,7 @@ class _Recorder:
         payloads: dict[str, list[Any]] = {
             "begin_restore": [1, 1, 0],
             "hold_seats": [1, 1],
+            "read_blocked": [b""],
             "read_map": [1, b"open", 0, 0, 8, 1, 0],
             "read_hold": [b"held", 1, b""],
             "sweep_expired": [1, 1],
@@ -303,6 +304,7 @@ async def asked() -> dict[str, tuple[Sequence[str], Sequence[Argument]]]:
     await inventory.confirm(hold_id, "acc_a", entry=b"")
     await inventory.return_seats(hold_id, states=frozenset({"sold"}))
     await inventory.block(SHOWTIME_ID, [1])
+    await inventory.blocked_seats(SHOWTIME_ID)
     await inventory.unblock(SHOWTIME_ID, [1])
     await inventory.read_map(SHOWTIME_ID)
     await inventory.read_hold(hold_id, "acc_a")

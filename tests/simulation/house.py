@@ -168,7 +168,7 @@ class Role:
         seat_store = ReservationStore(database)
         store = CheckoutStore(database)
         halls = Halls(seat_store, clock)
-        self.epoch = EpochWatch(seat_store, self.runner, clock)
+        self.epoch = EpochWatch(seat_store, self.runner)
         self.maps = SeatMaps(self.inventory, self.runner, clock, hold_ttl_ms=house.hold_ttl_ms)
         self.inventory.sold = self.maps.sold_here
         self.freed_news = FreedNews(nodes, self.maps)

@@ -60,7 +60,7 @@ class Cluster:
 
         Who has not heard of it from the others takes no word from it, also not that it took over.
         """
-        async with _node() as engine:
+        async with a_node() as engine:
             client = Redis.from_url(engine.url)
             await self._meet(engine)
             replicate = ("CLUSTER", "REPLICATE", self._ids[number])
@@ -161,7 +161,8 @@ def engine_option(engine: ValkeyEngine, name: str) -> str:
 
 
 @asynccontextmanager
-async def _node() -> AsyncIterator[ValkeyEngine]:
+async def a_node() -> AsyncIterator[ValkeyEngine]:
+    """One that is in no cluster yet."""
     with temporary_data_dir() as folder:
         options = {
             "cluster-enabled": "yes",
@@ -174,15 +175,17 @@ async def _node() -> AsyncIterator[ValkeyEngine]:
         }
         engine = valkey_engine(folder, dies_with_us=True, options=options)
         await engine.start()
-        yield engine
-        await engine.stop()
+        try:
+            yield engine
+        finally:
+            await engine.stop()
 
 
 @asynccontextmanager
 async def running_cluster(*, replicas: bool = False) -> AsyncIterator[Cluster]:
     """Three primaries that know each other, each with a replica if wished; gone afterwards."""
     async with AsyncExitStack() as stack:
-        engines = [await stack.enter_async_context(_node()) for _ in range(PRIMARIES)]
+        engines = [await stack.enter_async_context(a_node()) for _ in range(PRIMARIES)]
         cluster = Cluster(engines)
         stack.push_async_callback(cluster.aclose)
         await cluster.form()

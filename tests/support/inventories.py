@@ -318,6 +318,9 @@ class Stage:
     async def block(self, seats: Iterable[int]) -> list[Any]:
         return await self.ask("block_seats", pack_numbers(list(seats)))
 
+    async def read_blocked(self) -> list[Any]:
+        return await self.ask("read_blocked")
+
     async def unblock(self, seats: Iterable[int]) -> list[Any]:
         return await self.ask("unblock_seats", pack_numbers(list(seats)))
 

@@ -193,6 +193,33 @@ async def test_without_the_list_of_former_servers_they_would(
         assert len(await epochs_after(3, former, later)) == 3
 
 
+async def test_a_server_that_was_replaced_is_left_alone_also_when_postgresql_was_set_back(
+    house: House,
+) -> None:
+    """As one node of a cluster may be: who took its place is made anew once it is seen, by a later epoch."""
+    platform, showtime_id = house.platform, await house.showtime()
+    replaced = partition_of(showtime_id)
+    for statement in (
+        "INSERT INTO reservation.former_servers (partition, server, replaced_in)"
+        " SELECT partition, server, epoch FROM reservation.epochs WHERE partition = $1",
+        "UPDATE reservation.epochs SET server = 'its successor' WHERE partition = $1",
+    ):
+        await platform.database.execute(statement, replaced)
+    book = await platform.reservation_store.gate_book()
+    assert book.place is not None
+    ahead = book.place._replace(wal_bytes=book.place.wal_bytes + 2**40)
+    await house.redis.set(PLACE_KEY, " ".join(map(str, ahead)))
+
+    await platform.reaper.round()
+
+    after = await platform.reservation_store.gate_book()
+    assert all(now > then for now, then in zip(after.epochs, book.epochs, strict=True))
+    assert after.servers[replaced] == "its successor"
+    with pytest.raises(InventoryRebuilding):
+        await hold(house.running, showtime_id, 0)
+    assert await epochs_after(2, house.running) == {tuple(after.epochs)}, "and once is enough"
+
+
 @asynccontextmanager
 async def set_back_while_it_is_looked_at(
     make_database: DatabaseMaker, folder: Path, monkeypatch: pytest.MonkeyPatch

@@ -15,14 +15,17 @@ from typing import Any
 
 import pytest
 
-from entrypoints.platform import Platform
+from entrypoints.platform import Platform, platform_for
+from entrypoints.selling import add_showtime
 from kernel.errors import InventoryRebuilding
 from kernel.ids import new_hold_id, new_id, new_showtime_id
-from reservation import OwnersOf, keys_of
+from reservation import OwnersOf, import_layout, keys_of
+from reservation.due import ALONE_MAX_S
 from reservation.packing import seats_in
 from reservation.ports import Phase, Terms
 from reservation.store import Sale
 from tests.integration.reservation.conftest import House
+from tests.integration.reservation.test_due import reaper_of
 from tests.support.inventories import teach
 from tests.support.shop import until
 
@@ -99,6 +102,69 @@ async def test_without_a_look_at_what_was_told_the_pause_would_be_lost(
 ) -> None:
     _mark_whatever_was_told(house.platform, monkeypatch)
     assert await _pause_in_a_rebuild(house, monkeypatch) == "open"
+
+
+async def _put_on_sale_as_a_rebuild_begins(house: House, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Another process, which knows of no rebuild, adds a showtime just before the partitions are shut.
+
+    Whether it is on sale in the end, whatever reapers do.
+    """
+    platform, run_many, made = house.platform, house.platform.scripts.run_many, list[str]()
+    async with platform_for(platform.settings, platform.addresses) as seller:
+        await seller.epoch.refresh()
+
+        async def then_shut(verb: str, calls: Any) -> Any:
+            if verb == "shut_partition":
+                made.append(await add_showtime(seller, import_layout(b"A1,A2", name="hall")))
+            return await run_many(verb, calls)
+
+        monkeypatch.setattr(platform.scripts, "run_many", then_shut)
+        await platform.rebuilder.rebuild("test")
+        for _ in range(3):
+            house.clock.advance(timedelta(seconds=ALONE_MAX_S + 1))
+            await reaper_of(house).round()
+        try:
+            return await _phase(platform, made[0]) == "open"
+        except InventoryRebuilding:
+            return False
+
+
+async def test_a_showtime_that_is_put_on_sale_as_a_rebuild_begins_is_on_sale_after_it(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await _put_on_sale_as_a_rebuild_begins(house, monkeypatch)
+
+
+async def test_were_the_sales_read_before_the_partitions_are_shut_it_would_stay_shut_for_good(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_before = await house.platform.reservation_store.all_sales()
+
+    async def all_sales() -> list[Sale]:
+        return read_before
+
+    monkeypatch.setattr(house.platform.reservation_store, "all_sales", all_sales)
+    assert not await _put_on_sale_as_a_rebuild_begins(house, monkeypatch)
+
+
+async def test_a_showtime_that_comes_too_late_for_a_rebuild_is_told_by_the_reaper(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform, made = house.platform, list[str]()
+    all_blocked = platform.reservation_store.all_blocked
+    async with platform_for(platform.settings, platform.addresses) as seller:
+        await seller.epoch.refresh()
+
+        async def meanwhile() -> dict[str, list[int]]:
+            with pytest.raises(InventoryRebuilding):
+                await add_showtime(seller, import_layout(b"A1,A2", name="hall"))
+            made.extend(sale.showtime_id for sale in await platform.reservation_store.unopened_sales())
+            return await all_blocked()
+
+        monkeypatch.setattr(platform.reservation_store, "all_blocked", meanwhile)
+        await platform.rebuilder.rebuild("test")
+        await reaper_of(house).round()
+    assert [await _phase(platform, showtime_id) for showtime_id in made] == ["open"]
 
 
 async def _two_sellers(house: House, monkeypatch: pytest.MonkeyPatch, **terms: Any) -> str:

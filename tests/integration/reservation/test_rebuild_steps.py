@@ -236,14 +236,10 @@ async def test_an_order_made_after_the_owners_were_asked_for_is_refused_and_not_
 async def test_with_the_old_gate_left_open_that_order_would_be_forgotten(
     town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    redis = town.house.redis
-
-    async def partitions_only(epochs: Mapping[int, int], showtime_ids: Collection[str]) -> None:
+    async def partitions_only(partitions: Collection[int], showtime_ids: Collection[str]) -> None:
         """The control: showtimes are what they were until they are restored."""
-        for partition, epoch in epochs.items():
-            await redis.set(epoch_key(partition), -epoch)
 
-    monkeypatch.setattr(town.house.platform.rebuilder, "_shut", partitions_only)
+    monkeypatch.setattr(town.house.platform.rebuilder, "_shut_showtimes", partitions_only)
     assert await _order_after_the_owners_were_asked_for(town, monkeypatch)
     showtime_id, *_ = town.held
     assert seats_in((await town.house.platform.inventory.read_map(showtime_id)).taken or b"") == []
