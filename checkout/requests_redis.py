@@ -22,6 +22,7 @@ from checkout.domain import RequestKey, digest_of
 from checkout.store import CheckoutStore
 from kernel import limits
 from kernel.errors import IdempotencyKeyReused, Overloaded, RequestInProgress, SeatsUnavailable
+from kernel.ids import partition_of
 from runtime.http import Replay, Started
 from runtime.redis_link import ScriptRunner
 
@@ -31,8 +32,11 @@ _PROBLEM: Final = "application/problem+json"
 
 
 def _redis_key(account_id: str, key: str) -> str:
-    """`key` is a digest; it belongs to the account."""
-    return f"req:{{{account_id}}}:{key}"
+    """`key` is a digest; it belongs to the account.
+
+    It lies in a partition: only a node that has one is taught scripts.
+    """
+    return f"req:{{p{partition_of(account_id):02d}}}:{account_id}:{key}"
 
 
 class RequestGuard:

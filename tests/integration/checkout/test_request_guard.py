@@ -21,6 +21,7 @@ from kernel.errors import (
     RequestInProgress,
     SeatsUnavailable,
 )
+from kernel.ids import partition_of
 from runtime.http import Replay, Started
 from tests.support.inventories import make_forget
 from tests.support.shop import Shop
@@ -262,9 +263,9 @@ async def test_redis_is_given_no_refusal_and_no_key_as_it_was_worded(shop: Shop,
         await guard.finish(started, status, headers, body)
     assert await guard.begin(fan, "lin-404", ONE, ORDER) == Replay(404, PROBLEM, body)
 
-    found = [key async for key in shop.redis.scan_iter(f"req:{{{fan}}}:*")]
+    found = [key async for key in shop.redis.scan_iter(f"req:*:{fan}:*")]
 
-    assert found == [f"req:{{{fan}}}:{digest_of('lin-201')}".encode()]
+    assert found == [f"req:{{p{partition_of(fan):02d}}}:{fan}:{digest_of('lin-201')}".encode()]
 
 
 async def test_the_first_answer_stays(shop: Shop, guard: RequestGuard) -> None:
