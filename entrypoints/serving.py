@@ -204,27 +204,28 @@ async def serve(
     coming_up = asyncio.create_task(
         _come_up(runner, listener, health, ready, accept_when_ready=accept_when_ready)
     )
-    tasks: list[asyncio.Task[Any]] = [
-        coming_up,
+    asked, hastened = (asyncio.create_task(one.wait()) for one in (ending.asked, ending.hastened))
+    #: None of these ends by itself, and without one of them this process is not what it says it is.
+    followers: set[asyncio.Task[Any]] = {
         warming,
         asyncio.create_task(platform.epoch.follow()),
         asyncio.create_task(platform.fitness.follow()),
         asyncio.create_task(platform.log_lag.follow()),
         asyncio.create_task(measurements.publish()),
-        asyncio.create_task(ending.asked.wait()),
-        asyncio.create_task(ending.hastened.wait()),
-    ]
-    *_, asked, hastened = tasks
+    }
+    tasks = [coming_up, asked, hastened, *followers]
     try:
-        await asyncio.wait({coming_up, asked}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({coming_up, asked, *followers}, return_when=asyncio.FIRST_COMPLETED)
         if coming_up.done():
             coming_up.result()
-        await asked
+        ended, _ = await asyncio.wait({asked, *followers}, return_when=asyncio.FIRST_COMPLETED)
         coming_up.cancel()  # who is told to end does not begin
         warming.cancel()
         health.drain()
         tasks.append(asyncio.create_task(runner.drain(idle_s=DRAIN_IDLE_S if ending.in_peace else 0.0)))
         await asyncio.wait({tasks[-1], hastened}, return_when=asyncio.FIRST_COMPLETED)
+        for follower in ended & followers:
+            follower.result()
     finally:
         await runner.cleanup()
         for task in tasks:

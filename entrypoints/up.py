@@ -190,7 +190,11 @@ def _answers(url: str, statuses: Set[int]) -> Callable[[], Awaitable[bool]]:
     """Whether a child is up: it answers, and with one of these."""
 
     async def ask() -> bool:
-        async with aiohttp.ClientSession(timeout=_ANSWERS_WITHIN) as session, session.get(url) as response:
-            return response.status in statuses
+        async with aiohttp.ClientSession(timeout=_ANSWERS_WITHIN) as session:
+            try:
+                async with session.get(url) as response:
+                    return response.status in statuses
+            except aiohttp.ClientError:  # it hung up, perhaps because it is just dying
+                return False
 
     return ask

@@ -195,9 +195,9 @@ async def _restore(
         with step("stopping"):
             await replay.stop(patience_s=_STOP_WITHIN_S)
     waited_for = put_back_settings(home, kept, place.account)
+    keys = _put_keys(layout.keys(chosen.name), place.keys)  # first: an instance without them makes new ones
     home.rename(place.home)
     record.sync(place.home.parent)
-    keys = _put_keys(layout.keys(chosen.name), place.keys)
     return Restored(
         base=chosen.name,
         home=str(place.home),
@@ -272,4 +272,6 @@ def _put_keys(kept: Path, keys: Path | None) -> int:
     for key in missing:
         shutil.copy2(key, keys / key.name)
         (keys / key.name).chmod(0o600)
+        record.sync(keys / key.name)
+    record.sync(keys)
     return len(missing)

@@ -146,7 +146,9 @@ def _copy_keys(keys: Path | None, into: Path) -> dict[str, str]:
     copied = {}
     for key in sorted(place for place in keys.iterdir() if place.is_file() and place.name[0] != "."):
         shutil.copy2(key, into / key.name)
+        record.sync(into / key.name)
         copied[key.name] = record.sha256_of(into / key.name)
+    record.sync(into)
     return copied
 
 

@@ -112,6 +112,33 @@ async def test_a_part_that_fails_as_it_is_closed_leaves_nothing_running(
     await platform.commits.close()
 
 
+async def test_a_process_that_follows_nothing_any_more_answers_what_it_began_and_ends(
+    platform: Platform, door: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks after it starts another one; this one would sell nothing after the next rebuild."""
+    ready, fails, drained = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def follow() -> None:
+        await fails.wait()
+        raise LookupError("no epochs")
+
+    class Drained(Runner):
+        async def drain(self, **patience: Any) -> None:
+            await super().drain(**patience)
+            drained.set()
+
+    monkeypatch.setattr(platform.epoch, "follow", follow)
+    monkeypatch.setattr(serving, "Runner", Drained)
+    task = asyncio.create_task(serving.serve(platform, door, ready=ready.set))
+    async with asyncio.timeout(20):
+        await ready.wait()
+        assert not task.done()
+        fails.set()
+        with pytest.raises(LookupError):
+            await task
+    assert drained.is_set()
+
+
 async def _served_until_ready(platform: Platform, door: socket.socket, showtime_id: str) -> bool:
     """Whether a process has the showtime at hand at the moment it says that it is ready."""
     ready: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
