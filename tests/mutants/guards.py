@@ -24,6 +24,14 @@ _CHARGEBACKS: Final = f"{_CHECKOUT}test_chargebacks.py::"
 _BANKS_AUDITED: Final = "integration/audit/test_chargebacks.py::"
 _RECONCILED: Final = f"{_CHECKOUT}test_reconciliation.py::"
 _STOPPING: Final = "integration/audit/test_stopping.py::"
+#: Two steps of a rebuild.
+_SHUT_THEM: Final = (
+    '        await self._scripts.run_many("shut_partition", [((epoch_key(one),), ()) for one in epochs])\n'
+)
+_READ_SALES: Final = (
+    "        sales = [one for one in await self._store.all_sales() "
+    "if partition_of(one.showtime_id) in epochs]\n"
+)
 
 _SCRIPTS: Final = (
     Mutant(
@@ -187,6 +195,64 @@ _GATE: Final = (
             f"{_GATES}test_a_server_that_is_set_back_while_postgresql_is_slow"
             "_sells_nothing_before_it_is_made_anew",
         ),
+    ),
+    Mutant(
+        "a rebuild reads which sales there are before it shuts the partitions",
+        "reservation/rebuild.py",
+        _SHUT_THEM + _READ_SALES,
+        _READ_SALES + _SHUT_THEM,
+        (
+            "integration/reservation/test_rebuild.py::"
+            "test_a_showtime_that_is_put_on_sale_as_a_rebuild_begins_is_on_sale_after_it",
+        ),
+    ),
+    Mutant(
+        "with a PostgreSQL that was set back a server that was replaced is made anew too",
+        "reservation/rebuild.py",
+        "del found.servers[partition]",
+        "pass",
+        (f"{_GATES}test_a_server_that_was_replaced_is_left_alone_also_when_postgresql_was_set_back",),
+    ),
+    Mutant(
+        "one sale that cannot be told ends the round of the reaper",
+        "reservation/sales.py",
+        "if isinstance(outcome, _NOT_NOW):",
+        "if False:",
+        (
+            "integration/reservation/test_reaper_rounds.py::"
+            "test_a_showtime_that_is_paused_when_its_map_is_gone_is_made_anew_and_is_paused",
+        ),
+    ),
+    Mutant(
+        "house seats are given up by PostgreSQL before anybody looks whether Redis will",
+        "reservation/sales.py",
+        "if not await self._inventory.blocked_seats(showtime_id) >= {*seats}:",
+        "if False:",
+        ("integration/reservation/test_house_seats.py::test_an_unblocking_that_is_refused_changes_nothing",),
+    ),
+    Mutant(
+        "a worker follows the epochs until the first odd answer",
+        "reservation/epoch.py",
+        "except Exception:",
+        "except PersistenceUnavailable:",
+        (
+            "integration/reservation/test_epochs.py::"
+            "test_a_table_that_is_away_for_a_while_ends_no_workers_following",
+        ),
+    ),
+    Mutant(
+        "a node that knows of no slot is believed that nobody serves any",
+        "runtime/redis_link/nodes.py",
+        "                if stretches:\n",
+        "                if True:\n",
+        ("link/test_cluster.py::test_a_node_that_was_taken_out_of_the_cluster_is_not_asked_what_there_is",),
+    ),
+    Mutant(
+        "an account's requests lie in a slot that may have no partition, and no script",
+        "checkout/requests_redis.py",
+        'f"req:{{p{partition_of(account_id):02d}}}:{account_id}:{key}"',
+        'f"req:{{{account_id}}}:{partition_of(account_id)}:{key}"',
+        (f"{_CHECKOUT}test_request_guard.py::test_redis_is_given_no_refusal_and_no_key_as_it_was_worded",),
     ),
     Mutant(
         "a primary that took its successor's data is believed by its scripts",
