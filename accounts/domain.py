@@ -14,6 +14,9 @@ Names may be in any script, with emoji, as people have them. Refused is what can
 harm: control characters, and marks that reverse the direction of the text after them. And numbers of cards:
 whoever types one into the wrong field must not make us keep it (`card_numbers`).
 
+Every text has a length before it is composed (NFC, NFKC): that takes time with the square of the marks on one
+letter, two seconds for a body full of them.
+
 A registration is judged as a whole, so that a person sees everything that is wrong in one answer.
 """
 
@@ -44,6 +47,8 @@ _LOGIN_LENGTH_MAX: Final = 320  # an e-mail address has at most 254, a written p
 _NAME_CODE_POINTS_MAX: Final = (
     1_000  # a family emoji has eleven; ten thousand accents on one letter are no name
 )
+#: A password of more code points has too many bytes when it is composed, too: at most three become two bytes.
+_PASSWORD_CODE_POINTS_MAX: Final = 3 * limits.password_bytes_max // 2
 _PHONE_TAIL_MIN: Final = 6
 _PHONE: Final = re.compile(r"^\+?[\d\s().\-\u2010-\u2015]+$")
 _INVISIBLE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -100,17 +105,24 @@ def _new_email_login(text: str) -> Login:
 
 def phone_login(text: str) -> Login:
     """The login a phone number is, in E.164. Raises BadField."""
-    text = unicodedata.normalize("NFKC", text.strip())
-    try:
-        if len(text) > _LOGIN_LENGTH_MAX or not _PHONE.match(text):
-            raise phonenumbers.NumberParseException(phonenumbers.NumberParseException.NOT_A_NUMBER, "")
-        number = phonenumbers.parse(text, HOME_REGION)
-    except phonenumbers.NumberParseException:
-        number = None
+    number = _phone_number(text.strip())
     if number is None or not phonenumbers.is_valid_number(number):
         raise BadField("wrong_format", "Expected a phone number, with + and country code outside China.")
     key = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
     return Login("phone", key, key)
+
+
+def _phone_number(text: str) -> phonenumbers.PhoneNumber | None:
+    """What is written like a number, whether there can be such a number or not."""
+    if len(text) > _LOGIN_LENGTH_MAX:
+        return None
+    text = unicodedata.normalize("NFKC", text)
+    if not _PHONE.match(text):
+        return None
+    try:
+        return phonenumbers.parse(text, HOME_REGION)
+    except phonenumbers.NumberParseException:
+        return None
 
 
 def any_login(text: str) -> Login:
@@ -159,9 +171,12 @@ def password_form(password: str) -> bytes:
     """The bytes a password is hashed as.
 
     Composed (NFC), because one keyboard sends é as one character and another as two. Nothing else is
-    touched: no trimming, no change of case, no cutting.
+    touched: no trimming, no change of case, no cutting. What is too long in either form stays as it was
+    typed; with more bytes than any password has, it fits none.
     """
-    return unicodedata.normalize("NFC", password).encode("utf-8", "surrogatepass")
+    if len(password) <= _PASSWORD_CODE_POINTS_MAX:
+        password = unicodedata.normalize("NFC", password)
+    return password.encode("utf-8", "surrogatepass")
 
 
 def check_new_password(password: str, personal: list[str]) -> None:

@@ -40,7 +40,8 @@ _BEYOND_EVERY_BOUND: Final = 10**30  # stands for an integer too long to be wort
 _INTEGER_DIGITS_MAX: Final = 30
 
 _unreadable: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_string: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+#: A text, also one that does not end: looking for an end that must be there would begin anew at every quote.
+_string: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 _msgspec_path: Final = re.compile(r"at `\$([^`]*)`$")
 _path_step: Final = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 
@@ -85,7 +86,7 @@ def has_control_characters(text: str) -> bool:
 
 def pointer_to(steps: Iterable[str | int]) -> str:
     """A JSON pointer (RFC 6901). Names that came from outside are cut and cleaned."""
-    cleaned = (_unreadable.sub("\ufffd", str(step))[:_NAME_LENGTH_MAX] for step in steps)
+    cleaned = (_unreadable.sub("\ufffd", str(step)[:_NAME_LENGTH_MAX]) for step in steps)
     return "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in cleaned)
 
 

@@ -22,9 +22,10 @@ from typing import Final
 
 from aiohttp import HttpVersion10, web
 
+from runtime.http.messages import headers_fit
 from runtime.peers import NOBODY, Peer
 
-#: Longer heads are left to aiohttp, which has limits for each of their parts.
+#: Longer heads are left to aiohttp, which has limits for their parts, as `messages` has for the whole.
 _HEAD_LENGTH_MAX: Final = 4_096
 _FIELDS_MAX: Final = 64
 _END: Final = b"\r\n\r\n"
@@ -74,9 +75,13 @@ class Request:
 
     @classmethod
     def of(cls, message: web.BaseRequest) -> Request:
-        """The head of a request that aiohttp has read."""
+        """The head of a request that aiohttp has read; without its fields where they are too large.
+
+        Whoever sends those is refused, and joining them would cost more than reading them did.
+        """
         fields: dict[str, str] = {}
-        for name, value in message.headers.items():
+        headers = message.headers.items() if headers_fit(message.raw_headers) else ()
+        for name, value in headers:
             name = name.lower()
             fields[name] = f"{fields[name]}, {value}" if name in fields else value
         request = cls(

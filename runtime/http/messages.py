@@ -6,6 +6,8 @@ import asyncio
 import fcntl
 import struct
 import termios
+from collections.abc import Sequence
+from itertools import chain
 from typing import Final
 
 from aiohttp import hdrs
@@ -18,6 +20,8 @@ from runtime.http.errors import BadRequest, HeadersTooLarge, InternalError, UriT
 HEADERS_MAX: Final = 128
 REQUEST_LINE_BYTES_MAX: Final = 8_192
 HEADER_BYTES_MAX: Final = 8_190  # differs from the line's, which is how an error tells whose limit it was
+#: Of all headers together, which could otherwise be a megabyte: as much as nginx passes on (four times 8 KB).
+HEADERS_BYTES_MAX: Final = 32 * 1024
 
 
 def refusal_of(status: int, exc: BaseException | None) -> SeatRushError:
@@ -35,6 +39,11 @@ def refusal_of(status: int, exc: BaseException | None) -> SeatRushError:
     return BadRequest()
 
 
+def headers_fit(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Whether the names and values of a message are within what all of them together may have."""
+    return sum(map(len, chain.from_iterable(headers))) <= HEADERS_BYTES_MAX
+
+
 def as_last(message: RawRequestMessage) -> RawRequestMessage:
     """The same request, on a connection that ends with its answer."""
     return message._replace(should_close=True)
@@ -45,7 +54,15 @@ def length_of(given: bytes, message: RawRequestMessage) -> int:
     length = message.headers.get(hdrs.CONTENT_LENGTH, "0")
     if message.chunked or not length.isdecimal():
         return -1
-    return given.find(b"\r\n\r\n") + 4 + int(length)
+    return given.find(b"\r\n\r\n") + 4 + announced_by(length)
+
+
+def announced_by(length: str) -> int:
+    """The number in a Content-Length the parser took: of few digits, behind any number of zeros.
+
+    Python refuses to count with thousands of digits, whatever they say.
+    """
+    return int(length.lstrip("0") or "0")
 
 
 def has_unread(transport: asyncio.Transport) -> bool:

@@ -25,7 +25,7 @@ against repeats, and is the OpenAPI document. Nothing is registered globally: a 
 mypy holds `call.body` to the declared struct. What cannot be held by types is checked when the
 declaration runs, so a misspelt refusal stops the process from starting instead of confusing a reader.
 
-GET and DELETE take a query, POST, PUT and PATCH take a body; nothing needed both so far.
+GET takes a query, POST a body; nothing needed both so far.
 """
 
 from __future__ import annotations
@@ -176,18 +176,6 @@ class Operations:
     def post(self, path: str, *, body: Any = None, **options: Unpack[Options]) -> Any:
         """Declare a POST. `body=bytes` hands over what came, of any type, unread (webhooks)."""
         return self._declare("POST", path, options, body=body)
-
-    def put(
-        self, path: str, *, body: type[M], **options: Unpack[Options]
-    ) -> Callable[[Handler[Call[M]]], Handler[Call[M]]]:
-        """Declare a PUT."""
-        return self._declare("PUT", path, options, body=body)
-
-    def patch(
-        self, path: str, *, body: type[M], **options: Unpack[Options]
-    ) -> Callable[[Handler[Call[M]]], Handler[Call[M]]]:
-        """Declare a PATCH."""
-        return self._declare("PATCH", path, options, body=body)
 
     def _declare(
         self,

@@ -20,6 +20,7 @@ from typing import Final
 from aiohttp import HttpVersion11, hdrs, web
 
 from runtime.http.errors import BadRequest, PayloadTooLarge, RequestTimeout, UnsupportedMediaType
+from runtime.http.messages import announced_by
 
 BODY_DEADLINE_S: Final = 10.0
 BODY_HEAD_START_S: Final = 5.0
@@ -49,7 +50,7 @@ async def read_body(request: web.BaseRequest, bytes_max: int, deadline_s: float)
 
 
 async def _arriving(request: web.BaseRequest, bytes_max: int, deadline_s: float) -> bytes:
-    if (request.content_length or 0) > bytes_max:
+    if announced_by(request.headers.get(hdrs.CONTENT_LENGTH, "0")) > bytes_max:
         raise PayloadTooLarge
     transport = request.transport
     expectation = request.headers.get(hdrs.EXPECT, "").lower()

@@ -20,8 +20,9 @@ from aiohttp import hdrs, web
 from kernel.errors import NotFound, SeatRushError
 from runtime.http.context import REQUEST_ID, X_REQUEST_ID, request_id
 from runtime.http.endpoint import Endpoint, refuse
-from runtime.http.errors import MethodNotAllowed
+from runtime.http.errors import HeadersTooLarge, MethodNotAllowed
 from runtime.http.incoming import Request
+from runtime.http.messages import headers_fit
 from runtime.http.metrics import RequestObserver
 from runtime.http.operations import EVENT_STREAM, Operation
 from runtime.http.rendering import Ready, Response
@@ -95,6 +96,8 @@ class Switchboard:
 
     async def answer(self, request: web.BaseRequest) -> Response:
         """The response to any request."""
+        if not headers_fit(request.raw_headers):
+            return self._refuse(request, HeadersTooLarge())
         found = self.find(request.method, request.raw_path) or self._find_in_full(request)
         if isinstance(found, SeatRushError):
             return self._refuse(request, found)

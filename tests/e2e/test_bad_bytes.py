@@ -19,7 +19,7 @@ from typing import Any, Final
 import pytest
 import pytest_asyncio
 
-from runtime.http.messages import HEADER_BYTES_MAX, REQUEST_LINE_BYTES_MAX
+from runtime.http.messages import HEADER_BYTES_MAX, HEADERS_BYTES_MAX, REQUEST_LINE_BYTES_MAX
 from tests.support.contract import refused
 from tests.support.service import Answer, Fan, Service
 from tests.unit.http.test_smuggling import CHUNKS, CORPUS, post
@@ -116,6 +116,16 @@ async def test_b12_headers_and_trailers_have_a_size_and_a_number(
     await the_one_refusal(service, FILMS + fields + b"\r\n" + behind, 431, "headers_too_large")
     in_chunks = ACCOUNTS + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
     await the_one_refusal(service, in_chunks + fields + b"\r\n" + behind, 431, "headers_too_large")
+    assert await held.is_still_there()
+
+
+@pytest.mark.parametrize("before", BEFORE.values(), ids=BEFORE)
+async def test_b12_a_head_has_a_size_as_a_whole(service: Service, held: Held, before: int) -> None:
+    """No header of it is too large, and they are not too many."""
+    fields = b"".join(b"X-%d: %b\r\n" % (n, b"a" * 8_000) for n in range(HEADERS_BYTES_MAX // 8_000 + 1))
+    raw = await said_to(service, FILMS + fields + b"\r\n" + held.letting_go + LAST, before)
+    (answer,) = answers_in(raw)
+    refused(answer, 431, "headers_too_large")
     assert await held.is_still_there()
 
 

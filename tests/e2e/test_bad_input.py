@@ -112,6 +112,7 @@ def unreadable(good: dict[str, Any]) -> Iterator[Case]:
         "nested 30,000 deep": b"[" * 30_000 + b"]" * 30_000,
         "nested objects": b'{"x":' * 5_000 + b"1" + b"}" * 5_000,
         "30,000 open brackets": b"[" * 30_000,
+        "30,000 quotes that end nothing": b"[" * 33 + b'"' + b'\\"' * 30_000,
     }.items():
         yield Case(what, body, 400, "malformed_json")
     name, value = next(iter(good.items()))

@@ -22,6 +22,7 @@ WRONG: Final[dict[str, tuple[str, str]]] = {
     "seven characters": ("password", "x7Kq!2z"),
     "1,025 bytes": ("password", "x7Kq" * 256 + "!"),
     "1,025 bytes of fewer characters": ("password", "林" * 341 + "ab"),
+    "10,000 marks on a letter of a password": ("password", "x7Kq!2ze" + "\u0301\u0323" * 5_000),
     "a common one": ("password", "password123"),
     "a common one in capitals": ("password", "PASSWORD123"),
     "one letter many times": ("password", "aaaaaaaaaaaaaaaa"),
@@ -46,6 +47,7 @@ WRONG: Final[dict[str, tuple[str, str]]] = {
     "an extension": ("phone", "138 0013 8000;ext=1"),
     "a number and a line break": ("phone", "138 0013 8000\r\nX"),
     "300 digits": ("phone", "1" * 300),
+    "10,000 marks on a digit": ("phone", "1" + "\u0301\u0323" * 5_000),
     # B46
     "101 letters": ("display_name", "n" * 101),
     "10,000 marks on a letter": ("display_name", "e" + "\u0301" * 10_000),

@@ -105,6 +105,8 @@ async def test_every_failed_sign_in_is_the_same_answer(client: ClientSession) ->
         SIGN_IN | {"login": "no login"},
         {"login": "", "password": ""},
         SIGN_IN | {"password": "x" * 60_000},
+        SIGN_IN | {"password": "e" + "\u0301\u0323" * 5_000},
+        SIGN_IN | {"login": "1" + "\u0301\u0323" * 5_000},
     ):
         response, problem = await _post(client, "/sessions", body)
         assert response.status == 401

@@ -121,6 +121,15 @@ async def test_the_same_work_whether_the_account_exists_or_not(
     assert against.startswith("$argon2id$")
 
 
+@pytest.mark.parametrize("stored", [None, UNUSABLE, "$argon2id$somebody"])
+@pytest.mark.parametrize("letter", ["x", "e\u0301"])
+async def test_the_same_work_for_a_password_longer_than_anybodys(
+    passwords: Passwords, hasher: CountingHasher, stored: str | None, letter: str
+) -> None:
+    assert not (await passwords.check(letter * 30_000, stored)).fits
+    assert len(hasher.verified) == 1
+
+
 @pytest.mark.parametrize("stored", [None, UNUSABLE])
 async def test_no_password_fits_where_there_is_none(
     passwords: Passwords, hasher: CountingHasher, stored: str | None
