@@ -73,7 +73,10 @@ class Findings:
 
     def clean(self, text: str, where: str, *, length_max: int = label_length_max) -> str:
         """The text as people will read it, or an empty one after noting what is wrong with it."""
-        result = unicodedata.normalize("NFC", text).strip()
+        result = text.strip()
+        # Composing takes time with the square of the marks on one letter, and makes at most three into one.
+        if len(result) <= 3 * length_max:
+            result = unicodedata.normalize("NFC", result).strip()
         if not result:
             self.refuse("label_empty", where, "a text with at least one visible character is needed here")
         elif not result.isprintable() and any(_is_control(character) for character in result):

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import re
 import time
+import unicodedata
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from hypothesis import strategies as st
 import reservation.layouts
 from kernel import limits
 from reservation.layouts import ImportedLayout, LayoutIssue, LayoutRejected, import_layout
+from reservation.layouts.reading import Findings
+from tests.support.growth import LINEAR_MAX, growth
 
 SAMPLES = Path(__file__).parent / "samples"
 SHARED = Path(__file__).parents[4] / "shared" / "data"
@@ -281,3 +285,19 @@ def test_a_chart_damaged_anywhere_gives_a_layout_or_reasons(sample: str, data: s
         else:
             del container[key]
     outcome(json.dumps(document).encode())
+
+
+def test_a_label_of_ten_thousand_marks_costs_its_length_to_refuse() -> None:
+    """A chart may have thirty megabytes; composing the marks on one letter takes time with their square."""
+
+    def marked(size: int) -> str:
+        return "e" + "\u0301\u0323" * (size // 2)
+
+    def read(text: str) -> str:
+        return Findings().clean(text, "/zones/0")
+
+    assert growth(read, marked, 4_000) < LINEAR_MAX
+    findings = Findings()
+    assert findings.clean(marked(4_000), "/zones/0") == ""
+    assert [one.code for one in findings.issues] == ["label_too_long"]
+    assert growth(partial(unicodedata.normalize, "NFC"), marked, 1_000) > 1.5 * LINEAR_MAX, "the control"
