@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from entrypoints.finding import reachable
 from entrypoints.fitness import Check, found, judge_postgres, judge_seat_store
 from runtime.engines import (
     ProbeFailed,
@@ -122,9 +123,8 @@ def _limit(value: int) -> str:
 
 
 def _listens(host: str, port: int) -> bool:
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (what we were told)
     try:
-        with socket.create_connection((reachable, port), timeout=1.0):
+        with socket.create_connection((reachable(host), port), timeout=1.0):
             return True
     except OSError:
         return False

@@ -43,4 +43,15 @@ def find_service(settings: Settings) -> ServiceFile:
 def find_base_url(settings: Settings) -> str:
     """Where the API answers."""
     service = read_service(settings.data_dir)
-    return f"http://127.0.0.1:{service.port if service else settings.port}"
+    return url_at(settings.host, service.port if service else settings.port)
+
+
+def reachable(host: str) -> str:
+    """The host under which we reach what listens there: an address of this machine, if it is on all."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (what we were told)
+
+
+def url_at(host: str, port: int) -> str:
+    """The address of an HTTP server that listens there."""
+    name = reachable(host)
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"

@@ -252,6 +252,9 @@ class Fitness:
             checks = await judge()
         except ProbeFailed:
             return
+        except Exception:  # noqa: BLE001 (what was found before stands, and the next look may find more)
+            _log.exception("%s cannot be looked at", store)
+            return
         vital = VITAL - self._forgiven
         self._wrong[store] = tuple(check for check in checks if not check.ok and check.name in vital)
         if any(check.name == _HISTORY and check.ok for check in checks):

@@ -24,6 +24,7 @@ import aiohttp
 
 from catalogue.demo import SaleTerms, seed_demo
 from entrypoints.console import BAD_SETTINGS
+from entrypoints.finding import url_at
 from entrypoints.fitness import Check
 from entrypoints.platform import Addresses, Platform, platform_for
 from entrypoints.supervision import Child, ServiceFile, bind_slots
@@ -39,7 +40,7 @@ from runtime.engines import (
     read_record,
     write_record,
 )
-from runtime.migrations import migrate
+from runtime.migrations import MigrationRefused, migrate
 from runtime.settings import Settings
 
 _ANSWERS_WITHIN: Final = aiohttp.ClientTimeout(total=3.0)
@@ -97,7 +98,10 @@ async def up(
 
     async def prepare(engine_addresses: EngineAddresses) -> Sequence[Child]:
         addresses = Addresses(engine_addresses.redis_url, engine_addresses.database_url, gateway_url)
-        await migrate(addresses.database_url)
+        try:
+            await migrate(addresses.database_url)
+        except MigrationRefused as refusal:
+            raise StartFailed(str(refusal)) from refusal
         async with platform_for(settings, addresses) as platform:
             await platform.fitness.look()
             if platform.fitness.wrong:
@@ -156,7 +160,7 @@ def _children(
         "SEATRUSH_DATA_DIR": str(settings.data_dir.absolute()),
         "SEATRUSH_GATEWAY_URL": addresses.gateway_url,
     }
-    base_url = f"http://127.0.0.1:{settings.port}"
+    base_url = url_at(settings.host, settings.port)
     children = [
         Child("reaper", _command("reap-holds"), environment),
         Child("order-writer", _command("write-orders"), environment),

@@ -9,7 +9,9 @@ needs more says so in its first lines: `-- statement_timeout: 5min, because …`
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +25,11 @@ from runtime.paths import MIGRATIONS_DIR
 from runtime.postgres import WEATHER
 
 _NAME: Final = re.compile(r"^(\d{4})_(pre|post)_([a-z0-9_]+)\.sql$")
+#: How long a statement waits for a lock: whoever comes after it waits for it, too.
+LOCK_WITHIN: Final = "4s"
+LOCK_TRIES: Final = 5
+_LOCK_PAUSE_S: Final = 1.0
+_log = logging.getLogger(__name__)
 _TIMEOUT: Final = re.compile(r"^-- statement_timeout: (\w+), because .+$", re.MULTILINE)
 
 
@@ -78,7 +85,8 @@ async def migrate(url: str, migrations: Sequence[Migration] | None = None) -> li
     """Bring the database to the newest version; the answer names what ran.
 
     Raises MigrationRefused when a file was edited after it ran or the database is newer, and
-    PersistenceUnavailable when PostgreSQL does not answer or does not let us in.
+    PersistenceUnavailable when PostgreSQL does not answer or does not let us in, or somebody keeps a table
+    locked that is to be changed.
     """
     todo = load_migrations() if migrations is None else list(migrations)
     try:
@@ -87,32 +95,60 @@ async def migrate(url: str, migrations: Sequence[Migration] | None = None) -> li
         raise PersistenceUnavailable(f"PostgreSQL does not answer: {error}") from error
     ran: list[str] = []
     try:
+        # Nothing is written where nothing is to do: a commit may have to wait for a standby that is away.
+        if not await _is_to_do(connection, todo):
+            return ran
         await _bootstrap(connection)
         for migration in todo:
-            async with connection.transaction():
-                await connection.execute("SET LOCAL lock_timeout = '4s'")
-                await connection.execute("SELECT one FROM seatrush.migration_lock FOR UPDATE")
-                known = {
-                    row["version"]: row["checksum"]
-                    for row in await connection.fetch("SELECT version, checksum FROM seatrush.migrations")
-                }
-                if migration not in pending(known, todo):
-                    continue
-                timeout = _TIMEOUT.search(migration.sql)
-                await connection.execute(
-                    f"SET LOCAL statement_timeout = '{timeout.group(1) if timeout else '5s'}'"
-                )
-                await connection.execute(migration.sql)
-                await connection.execute(
-                    "INSERT INTO seatrush.migrations (version, name, checksum) VALUES ($1, $2, $3)",
-                    migration.version,
-                    migration.name,
-                    migration.checksum,
-                )
+            if await _in_several_tries(connection, migration, todo):
                 ran.append(migration.name)
     finally:
         await connection.close()
     return ran
+
+
+async def _is_to_do(connection: asyncpg.Connection, todo: Sequence[Migration]) -> bool:
+    is_new = await connection.fetchval("SELECT to_regclass('seatrush.migrations')") is None
+    return is_new or bool(pending(await _known(connection), todo))
+
+
+async def _known(connection: asyncpg.Connection) -> dict[int, str]:
+    rows = await connection.fetch("SELECT version, checksum FROM seatrush.migrations")
+    return {row["version"]: row["checksum"] for row in rows}
+
+
+async def _in_several_tries(
+    connection: asyncpg.Connection, migration: Migration, todo: Sequence[Migration]
+) -> bool:
+    """Run one, unless it ran; a lock that is not had is asked for again, so that others get theirs between."""
+    for left in reversed(range(LOCK_TRIES)):
+        try:
+            return await _run(connection, migration, todo)
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
+            if not left:
+                raise PersistenceUnavailable(f"{migration.name}: {error}") from error
+            _log.warning("%s waits for others: %s", migration.name, error)
+            await asyncio.sleep(_LOCK_PAUSE_S)
+    raise AssertionError("the last try answers or raises")
+
+
+async def _run(connection: asyncpg.Connection, migration: Migration, todo: Sequence[Migration]) -> bool:
+    async with connection.transaction():
+        # However long another runner's migration takes.
+        await connection.execute("SELECT one FROM seatrush.migration_lock FOR UPDATE")
+        if migration not in pending(await _known(connection), todo):
+            return False
+        timeout = _TIMEOUT.search(migration.sql)
+        await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_WITHIN}'")
+        await connection.execute(f"SET LOCAL statement_timeout = '{timeout.group(1) if timeout else '5s'}'")
+        await connection.execute(migration.sql)
+        await connection.execute(
+            "INSERT INTO seatrush.migrations (version, name, checksum) VALUES ($1, $2, $3)",
+            migration.version,
+            migration.name,
+            migration.checksum,
+        )
+        return True
 
 
 async def _bootstrap(connection: asyncpg.Connection) -> None:

@@ -223,11 +223,14 @@ class ChildKeeper:
         if self._listener is not None:
             argv += ["--fd", str(self._listener.fileno())]
             inherits += (self._listener.fileno(),)
+        # What we tell a child it is not told by a file, too.
+        told_by_file = {f"{name}_FILE" for name in self.child.env}
+        inherited = {name: value for name, value in os.environ.items() if name not in told_by_file}
         with self.log.open() as output:
             return OwnProcess.spawn(
                 argv,
                 output=output,
-                env={**os.environ, **self.child.env},
+                env={**inherited, **self.child.env},
                 dies_with_us=True,
                 pass_fds=inherits,
             )

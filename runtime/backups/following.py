@@ -81,7 +81,7 @@ async def follow(
     A server that goes away is waited for, and looked for anew (`find`): an instance that was started again is
     at another address. Raises BackupError where waiting would not help, or when none is there to begin with.
     """
-    source = find()
+    source, named = find(), asyncio.Event()
     if source is None:
         raise BackupError("server_away", "there is no server to follow")
     facts = await facts_of(source)
@@ -109,7 +109,7 @@ async def follow(
                     output=output,
                 )
                 try:
-                    await _watch(process, source, layout, slot, wait_for_us, told)
+                    await _watch(process, source, layout, slot, wait_for_us, named, told)
                 finally:
                     await end(process)
                     _note_the_end(layout, facts)
@@ -130,10 +130,13 @@ async def _watch(
     layout: Layout,
     slot: str,
     wait_for_us: asyncio.Event | None,
+    named: asyncio.Event,
     told: Callable[[Receiving], None],
 ) -> None:
-    """Look how far the receiver is until it ends, and name us when it is where the server is."""
-    to_be_named = wait_for_us is not None
+    """Look how far the receiver is until it ends, and name us when it is where the server is.
+
+    Once: whom commits wait for after that is what somebody decided since.
+    """
     while process.alive():
         try:
             async with asking(source) as connection:
@@ -142,14 +145,11 @@ async def _watch(
                     if standing is not None:
                         seen = _receiving(standing)
                         _note(layout, seen)
-                        if (
-                            to_be_named
-                            and wait_for_us is not None
-                            and wait_for_us.is_set()
-                            and seen.behind_bytes == 0
-                        ):
-                            await _name_us(connection, slot)
-                            to_be_named = False
+                        is_wanted = wait_for_us is not None and wait_for_us.is_set() and not named.is_set()
+                        if is_wanted and seen.behind_bytes == 0:
+                            if await connection.fetchval("SHOW synchronous_standby_names") in ("", slot):
+                                await _name_us(connection, slot)
+                            named.set()
                         told(seen)
                     await asyncio.sleep(_ASK_EVERY_S)
         except BackupError:

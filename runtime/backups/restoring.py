@@ -167,7 +167,8 @@ async def _restore(
     bytes_total = chosen.bytes + sum(segment.stat().st_size for segment in log)
     need_room(place.home.parent, bytes_total + ROOM_BYTES)
     with step("copying"):
-        place.draft.mkdir(mode=0o711)
+        place.draft.mkdir()
+        place.draft.chmod(0o711)  # whatever the umask: PostgreSQL's own user has to come through
         home = place.draft / "postgres"
 
         def copy(add: Callable[[int], None]) -> None:

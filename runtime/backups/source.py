@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import asyncpg
 
@@ -44,15 +44,19 @@ class Source:
         """The address for PostgreSQL's programs, without a password."""
         parts = urlsplit(self.url)
         who, at, where = parts.netloc.rpartition("@")
-        return parts._replace(netloc=f"{who.partition(':')[0]}{at}{where}").geturl()
+        options = [one for one in parse_qsl(parts.query, keep_blank_values=True) if one[0] != "password"]
+        netloc, query = f"{who.partition(':')[0]}{at}{where}", urlencode(options, quote_via=quote)
+        return parts._replace(netloc=netloc, query=query).geturl()
 
     def environment(self, **more: str) -> Mapping[str, str]:
         """What PostgreSQL's programs need beside the address."""
         passed_on = {name: value for name, value in os.environ.items() if _PASSED_ON.match(name)}
         kept: dict[str, str] = {} if self.instance else passed_on
-        password = urlsplit(self.url).netloc.rpartition("@")[0].partition(":")[2]
+        parts = urlsplit(self.url)
+        password = unquote(parts.netloc.rpartition("@")[0].partition(":")[2])
+        password = password or dict(parse_qsl(parts.query)).get("password", "")
         if password:
-            kept["PGPASSWORD"] = unquote(password)
+            kept["PGPASSWORD"] = password
         return {**kept, **more}
 
 
@@ -131,14 +135,18 @@ async def facts_of(source: Source) -> Facts:
             " current_setting('synchronous_standby_names') AS waits_for,"
             " (SELECT rolreplication OR rolsuper FROM pg_roles WHERE rolname = current_user)"
             "  AS may_replicate,"
+            " pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS may_look,"
             " (SELECT count(*) FROM pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global'))"
             "  AS tablespaces, current_user AS me"
         )
         assert row is not None, "a question without FROM has one answer"
-        migrations: dict[int, str] = {}
-        if await connection.fetchval("SELECT to_regclass('seatrush.migrations')") is not None:
-            ran = await connection.fetch("SELECT version, checksum FROM seatrush.migrations")
-            migrations = {one["version"]: one["checksum"] for one in ran}
+        migrations: dict[int, str] | None = {}
+        try:
+            if await connection.fetchval("SELECT to_regclass('seatrush.migrations')") is not None:
+                ran = await connection.fetch("SELECT version, checksum FROM seatrush.migrations")
+                migrations = {one["version"]: one["checksum"] for one in ran}
+        except asyncpg.InsufficientPrivilegeError:
+            migrations = None
         try:
             size = await connection.fetchval("SELECT sum(pg_database_size(oid))::bigint FROM pg_database")
         except asyncpg.InsufficientPrivilegeError:
@@ -152,6 +160,15 @@ async def facts_of(source: Source) -> Facts:
             "in SEATRUSH_BACKUP_URL",
         ),
         (
+            not row["may_look"],
+            f"role {row['me']} is not told how far a receiver is: GRANT pg_read_all_stats TO {row['me']}",
+        ),
+        (
+            migrations is None,
+            f"role {row['me']} may not read which migrations ran: GRANT USAGE ON SCHEMA seatrush TO "
+            f"{row['me']}; GRANT SELECT ON seatrush.migrations TO {row['me']}",
+        ),
+        (
             row["wal_level"] == "minimal" or not row["senders"],
             "set wal_level to replica and max_wal_senders to 10, and restart it",
         ),
@@ -160,6 +177,7 @@ async def facts_of(source: Source) -> Facts:
     refusal = next((why for refused, why in refusals if refused), None)
     if refusal:
         raise BackupError("server_refuses", f"this server cannot be backed up: {refusal}")
+    assert migrations is not None, "refused above"
     return Facts(
         system=row["system"],
         timeline=int(row["timeline"], 16),

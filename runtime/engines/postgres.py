@@ -177,7 +177,7 @@ class PostgresEngine(Engine):
         for name, text in (("postgresql.conf", configuration), ("pg_hba.conf", _ACCESS)):
             write_private(self.home / name, text)
             give(self.home / name, self.lodging.account)
-        _forget_stranger(self.home / "postmaster.pid")
+        _forget_stranger(self.home / "postmaster.pid", self.process_names)
         program = str(self.lodging.programs / "postgres")
         return Command([program, "-D", str(self.home)], clean_environment(), self.lodging.account)
 
@@ -223,15 +223,26 @@ def _make_empty(folder: Path, lodging: Lodging) -> None:
     give(folder, lodging.account)
 
 
-def _forget_stranger(pid_file: Path) -> None:
+def _forget_stranger(pid_file: Path, ours: frozenset[str]) -> None:
     """Remove a pid file whose pid has gone to somebody else.
 
     PostgreSQL itself sees through the pid of a dead process, but not through one that was handed out
-    again, as happens at each start of a container. Nobody works in this folder: we have just looked.
+    again, as happens at each start of a container. Nobody who works in this folder was found; but where we may
+    not look where another user's processes work, as root in a container may not, it may be the one.
+
+    Raises EngineError.
     """
-    with suppress(OSError, ValueError):
-        if psutil.pid_exists(int(pid_file.read_text().split()[0])):
-            pid_file.unlink()
+    with suppress(OSError, ValueError, IndexError, psutil.NoSuchProcess):
+        process = psutil.Process(int(pid_file.read_text().split()[0]))
+        if process.name() in ours:
+            try:
+                process.cwd()
+            except psutil.AccessDenied:
+                raise EngineError(
+                    f"process {process.pid} may be the PostgreSQL of {pid_file.parent}, and we may not look where "
+                    f"it works; if it is, end it: kill -INT {process.pid}"
+                ) from None
+        pid_file.unlink()
 
 
 def _check_version(lodging: Lodging) -> None:

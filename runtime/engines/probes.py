@@ -173,6 +173,15 @@ async def _primaries(client: Redis, url: str) -> tuple[str, ...]:
     return tuple(places)
 
 
+#: Whatever the server, the way to it, or the client says no with: also that no host of the address takes writes.
+_NO_ANSWER: Final = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+
+
 async def probe_postgres(url: str) -> PostgresFacts:
     """Ask PostgreSQL.
 
@@ -182,7 +191,7 @@ async def probe_postgres(url: str) -> PostgresFacts:
         connection = await asyncpg.connect(
             url, timeout=_WITHIN_S, command_timeout=_WITHIN_S, statement_cache_size=0
         )
-    except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (ValueError, *_NO_ANSWER) as error:
         raise ProbeFailed(str(error) or type(error).__name__) from error
     try:
         asked_at = time.time()
@@ -217,13 +226,7 @@ async def probe_postgres(url: str) -> PostgresFacts:
             " pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint END AS bytes"
             " FROM pg_replication_slots WHERE NOT active AND NOT temporary ORDER BY slot_name"
         )
-    except (
-        OSError,
-        TimeoutError,
-        asyncpg.PostgresError,
-        asyncpg.InterfaceError,
-        asyncpg.InternalClientError,
-    ) as error:
+    except _NO_ANSWER as error:
         raise ProbeFailed(str(error) or type(error).__name__) from error
     finally:
         connection.terminate()

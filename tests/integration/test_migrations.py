@@ -16,6 +16,7 @@ import pytest
 
 from entrypoints import schema_dump
 from kernel.errors import PersistenceUnavailable
+from runtime import migrations
 from runtime.engines import PostgresEngine
 from runtime.migrations import Migration, MigrationRefused, load_migrations, migrate
 from runtime.paths import MIGRATIONS_DIR
@@ -141,19 +142,69 @@ async def test_control_without_the_lock_two_runners_collide(make_database: Datab
     assert len([each for each in outcomes if isinstance(each, collisions)]) == 1
 
 
-async def test_a_table_somebody_holds_is_waited_for_only_shortly(make_database: DatabaseMaker) -> None:
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Locks are waited for as briefly as a test likes."""
+    monkeypatch.setattr(migrations, "LOCK_WITHIN", "100ms")
+    monkeypatch.setattr(migrations, "_LOCK_PAUSE_S", 0.05)
+
+
+async def test_a_table_somebody_holds_is_waited_for_in_several_short_tries(
+    make_database: DatabaseMaker, impatient: None, caplog: pytest.LogCaptureFixture
+) -> None:
     url = await make_database()
     await migrate(url, HISTORY[:2])
     holder = await asyncpg.connect(url)
     try:
         async with holder.transaction():
             await holder.execute("LOCK TABLE try.things IN ACCESS SHARE MODE")
-            with pytest.raises((asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError)):
-                async with asyncio.timeout(8):
-                    await migrate(url, HISTORY)
+            with pytest.raises(PersistenceUnavailable, match=HISTORY[2].name):
+                await migrate(url, HISTORY)
+        assert caplog.text.count("waits for others") == migrations.LOCK_TRIES - 1
         assert await migrate(url, HISTORY) == [HISTORY[2].name]
     finally:
         await holder.close()
+
+
+async def test_one_that_meets_a_reader_runs_when_he_has_gone(
+    make_database: DatabaseMaker, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "LOCK_TRIES", 100)
+    url = await make_database()
+    await migrate(url, HISTORY[:2])
+    reader = await asyncpg.connect(url)
+    async with reader.transaction():
+        await reader.execute("LOCK TABLE try.things IN ACCESS SHARE MODE")
+        running = asyncio.create_task(migrate(url, HISTORY))
+        await asyncio.sleep(0.5)
+        assert not running.done()
+    assert await running == [HISTORY[2].name]
+    await reader.close()
+
+
+async def test_a_second_runner_waits_however_long_the_first_one_takes(
+    make_database: DatabaseMaker, impatient: None
+) -> None:
+    url = await make_database()
+    await migrate(url, HISTORY[:2])
+    first = await asyncpg.connect(url)
+    async with first.transaction():
+        await first.execute("SELECT one FROM seatrush.migration_lock FOR UPDATE")
+        running = asyncio.create_task(migrate(url, HISTORY))
+        await asyncio.sleep(0.5)
+        assert not running.done()
+    assert await running == [HISTORY[2].name]
+    await first.close()
+
+
+async def test_where_nothing_is_to_do_nothing_is_written(make_database: DatabaseMaker) -> None:
+    """A commit that wrote would wait for a standby that is away, and the whole start with it."""
+    url = await make_database()
+    await migrate(url, HISTORY[:2])
+    for_readers = f"{url}?default_transaction_read_only=on"
+    assert await migrate(for_readers, HISTORY[:2]) == []
+    with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+        await migrate(for_readers, HISTORY)
 
 
 async def test_a_server_that_does_not_let_us_in_is_a_server_that_is_away(

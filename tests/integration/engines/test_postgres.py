@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+import psutil
 import pytest
 
 from runtime.engines import EngineError, EngineInUse, PostgresEngine, make_data_dir, probe_postgres
@@ -221,6 +224,32 @@ async def test_a_pid_file_whose_pid_went_to_a_stranger_does_not_bar_the_start(po
         (engine.home / "postmaster.pid").write_text("\n".join(str(line) for line in lines) + "\n")
         await engine.start()
         await engine.stop()
+
+
+async def test_where_we_may_not_look_a_living_server_keeps_its_pid_file(
+    postgres_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root in a container: what another user's process works in is hidden, and it may be our server."""
+    engine = postgres_engine_in(postgres_dir)
+    await engine.start()
+    await engine.stop()
+    program, pid_file = tmp_path / "postgres", engine.home / "postmaster.pid"
+    shutil.copy(shutil.which("sleep") or "", program)
+
+    def hidden(process: psutil.Process) -> str:
+        raise psutil.AccessDenied(process.pid)
+
+    with subprocess.Popen([program, "60"]) as other:  # noqa: ASYNC220 (begins at once)
+        assert psutil.Process(other.pid).name() == "postgres"
+        pid_file.write_text(f"{other.pid}\n")
+        with monkeypatch.context() as looking:
+            looking.setattr(psutil.Process, "cwd", hidden)
+            with pytest.raises(EngineError, match=str(other.pid)):
+                await engine.start()
+        assert pid_file.read_text() == f"{other.pid}\n"
+        await engine.start()  # it works elsewhere, so it is a stranger
+        await engine.stop()
+        other.kill()
 
 
 async def test_a_data_folder_too_deep_for_a_socket_gets_a_short_one(data_dir: Path) -> None:

@@ -17,8 +17,10 @@ import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 import pytest_asyncio
 
@@ -27,9 +29,11 @@ from reservation import ReservationStore
 from runtime import backups
 from runtime.backups import BackupError, Layout
 from runtime.backups import following as backups_following
+from runtime.backups.source import facts_of
 from runtime.engines import make_data_dir, probe_postgres
 from runtime.postgres import Database
 from tests.support.backups import (
+    Follower,
     Selling,
     ask,
     following,
@@ -503,6 +507,65 @@ async def test_whoever_may_not_replicate_is_told_so_and_nothing_is_begun(selling
     assert not selling.folder.exists()
 
 
+@pytest.mark.parametrize(
+    ("grants", "hint"),
+    [
+        ((), "GRANT pg_read_all_stats TO backer"),
+        (("GRANT pg_read_all_stats TO backer",), "GRANT SELECT ON seatrush.migrations TO backer"),
+        (
+            (
+                "GRANT pg_read_all_stats TO backer",
+                "GRANT USAGE ON SCHEMA seatrush TO backer",
+                "GRANT SELECT ON seatrush.migrations TO backer",
+            ),
+            None,
+        ),
+    ],
+)
+async def test_a_role_that_would_be_told_too_little_is_told_what_it_needs(
+    selling: Selling, grants: tuple[str, ...], hint: str | None
+) -> None:
+    for statement in (
+        "CREATE ROLE backer LOGIN REPLICATION",
+        "CREATE SCHEMA IF NOT EXISTS seatrush",
+        "CREATE TABLE IF NOT EXISTS seatrush.migrations (version int, checksum text)",
+        *grants,
+    ):
+        await selling.ask(statement)
+    source = backups.of_address(f"{selling.engine.admin_url}&role=backer")
+    if hint is None:
+        assert (await facts_of(source)).system
+        return
+    with pytest.raises(BackupError) as refused:
+        await backups.take(source, selling.folder)
+    assert (refused.value.code, hint in str(refused.value)) == ("server_refuses", True)
+    assert not selling.folder.exists()
+
+
+async def test_whom_commits_wait_for_is_not_decided_again_when_the_receiver_comes_back(
+    selling: Selling,
+) -> None:
+    """Somebody has let commits go on, or named a standby of his own."""
+    async with following(selling, synchronous=True) as follower:
+        for decided in ("", "ANY 1 (db2)"):
+            await selling.ask(f"ALTER SYSTEM SET synchronous_standby_names = '{decided}'")
+            await selling.ask("SELECT pg_reload_conf()")
+            (receiver,) = follower.receivers()
+            receiver.kill()
+            await until(partial(_is_another, follower, receiver), within_s=30)
+            follower.seen.clear()
+            await follower.until("streaming")
+            follower.seen.clear()
+            await follower.until("streaming")  # and it has been looked at again
+            assert await selling.ask("SHOW synchronous_standby_names") == decided
+        await selling.ask("ALTER SYSTEM RESET synchronous_standby_names")
+
+
+async def _is_another(follower: Follower, gone: psutil.Process) -> bool:
+    """Whether a receiver runs that is not this one."""
+    return [one.pid for one in follower.receivers()] not in ([], [gone.pid])
+
+
 async def test_a_disk_without_room_is_found_before_and_a_full_one_leaves_no_half_backup(
     selling: Selling,
 ) -> None:
@@ -569,9 +632,25 @@ async def test_below_a_folder_only_root_may_enter_it_is_restored_and_found(selli
             shutil.rmtree(engine.home.parent)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root restores for another user")
+async def test_whatever_the_umask_it_is_restored(kept: Path, data_dir: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        await backups.restore(kept, data_dir=data_dir, before_opening=nothing_to_mark)
+    finally:
+        os.umask(before)
+    assert "postgres" in _what_lies_in(data_dir)
+
+
 def test_a_password_is_not_among_the_words_of_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
     source = backups.of_address("postgresql://backer:sec%40ret@db-1:5432,db-2/seatrush?sslmode=require")
     assert source.address == "postgresql://backer@db-1:5432,db-2/seatrush?sslmode=require"
+    assert source.environment()["PGPASSWORD"] == "sec@ret"
+
+
+def test_a_password_among_the_options_of_an_address_is_not_either() -> None:
+    source = backups.of_address("postgresql://backer@db-1/seatrush?sslmode=require&password=sec%40ret")
+    assert source.address == "postgresql://backer@db-1/seatrush?sslmode=require"
     assert source.environment()["PGPASSWORD"] == "sec@ret"
 
 

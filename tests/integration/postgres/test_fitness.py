@@ -248,6 +248,34 @@ async def test_a_slow_answer_is_not_taken_for_a_wrong_clock(
     assert abs(facts.clock_skew_s) < 0.5
 
 
+async def test_where_no_host_takes_writes_what_was_found_before_stands(stores: Stores) -> None:
+    """As in a switch-over: asked for a primary, the client finds none and says so itself."""
+    url = f"{stores.database_url}?target_session_attrs=read-write"
+    fitness = Fitness(stores.redis_url, url)
+    await fitness.look()
+    assert fitness.fit.is_set()
+    await _reads_only(stores)
+    with pytest.raises(probes.ProbeFailed):
+        await probes.probe_postgres(url)
+    await fitness.look()
+    assert fitness.fit.is_set()
+
+
+async def test_an_odd_answer_ends_no_look_and_changes_nothing(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fitness = Fitness(stores.redis_url, stores.database_url)
+    await fitness.look()
+
+    async def odd(url: str) -> Any:
+        raise LookupError("odd")
+
+    monkeypatch.setattr("entrypoints.fitness.probe_postgres", odd)
+    await fitness.look()
+    assert fitness.fit.is_set()
+    assert "postgres cannot be looked at" in caplog.text
+
+
 async def test_nothing_is_sold_on_a_standby(stores: Stores, postgres_dir: Path) -> None:
     engine = postgres_engine_in(postgres_dir, dies_with_us=True)
     (postgres_dir / "postgres" / "standby.signal").touch()
