@@ -81,8 +81,9 @@ class Visitor(Evening):
             return
         tickets = [ticket["ticket_id"] for ticket in seen.body["tickets"]]
         booking.state = "giving_back"  # whatever it is from now on, it is no longer promised to be confirmed
+        self._sale.history.witness.giving_back(booking.order_id, time.monotonic())
         asked = await self._post("refund", f"{path}/refunds", {"ticket_ids": tickets})
-        self._sale.history.witness.given_back(booking.order_id, self._asked_s, asked)
+        self._sale.history.witness.given_back(booking.order_id, asked)
         if asked.status != 202:
             return
         for _ in range(_LOOKS):

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,6 +62,7 @@ def summary_of(played: Round) -> dict[str, Any]:
         "seed": played.plan.seed,
         "seconds": round(played.seconds, 1),
         "strikes": [{"kind": one.kind, "struck": one in played.struck} for one in played.plan.strikes],
+        "pairs": [[one.kind for one in pair] for pair in played.plan.pairs if played.struck.issuperset(pair)],
         "verdict": played.verdict.document(),
     }
 
@@ -72,12 +72,9 @@ def results_of(
 ) -> dict[str, Any]:
     """The document: what was run, on what, its figures, and the rounds they are of: what `summary_of` has."""
     strikes = Counter[str]()
-    pairs = set[frozenset[str]]()
     for one in rounds:
         strikes.update(strike["kind"] for strike in one["strikes"] if strike["struck"])
-        for pair in list(pairwise(one["strikes"]))[::2]:
-            if all(strike["struck"] for strike in pair):
-                pairs.add(frozenset(strike["kind"] for strike in pair))
+    pairs = {frozenset(pair) for one in rounds for pair in one["pairs"]}
     verdicts = [one["verdict"] for one in rounds]
     return {
         "name": "chaos",

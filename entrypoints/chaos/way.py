@@ -53,7 +53,6 @@ class Way:
         self._reply_lost_share = 0.0
         self._slow_s_max = 0.0
         self._rng = random.Random()  # noqa: S311 (faults by lot)
-        self.dials = 0
         self.dropped = 0
         self.swallowed_bytes = 0
 
@@ -114,7 +113,6 @@ class Way:
             wire.drop()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.dials += 1
         wire = _Wire(writer)
         self._wires.add(wire)
         try:

@@ -4,6 +4,10 @@ An operation begins when its question leaves and ends when its answer has arrive
 monotonic clock. An operation whose outcome nobody learnt (no answer, a timeout, a 5xx) has no end: it may
 have had its effect at any time since, may have it later still, or never. Refusals are not recorded: they
 change nothing, and one that comes from a picture a breath old says nothing about the seat.
+
+The file is JSON, an operation a line, in order of the questions; its fields are those of `Operation`, and a
+field that has nothing to say is left out. A line that lacks what every operation has, or has what none has,
+is no operation: who judges a part of what was told must not call the whole proven.
 """
 
 from __future__ import annotations
@@ -24,12 +28,13 @@ CLOCKS_DIFFER_S: Final = 0.5
 What = Literal["hold", "extend", "release", "claim", "sell", "give_back", "saw_taken", "saw_free", "lost"]
 
 
-class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
+class Operation(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What was asked about some seats, all of them together, and when that was answered.
 
     `hold_id` names the owner through all its phases (a reading has none); instants are seconds of one
     monotonic clock. `answered_s` is None when the outcome is unknown, or a loss has no end. `until_s`: from
-    when what was granted (hold, extend, claim) may end by itself; None when it may not.
+    when what was granted (hold, extend, claim) may end by itself; None when it may not. `total_minor` and
+    `currency`: what a claim was first said to cost; None and empty when nobody was told.
     """
 
     what: What
@@ -39,6 +44,8 @@ class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
     answered_s: float | None = None
     until_s: float | None = None
     showtime_id: str = ""
+    total_minor: int | None = None
+    currency: str = ""
 
 
 def save(operations: Iterable[Operation], file: Path) -> None:

@@ -2,7 +2,8 @@
 
 Holds and unpaid orders end by themselves, each at a deadline its owner was told; waiting for the last of
 them is waiting for the truth to settle. Then orders are read back and maps compared, by the same code that
-judges the simulated rush, with the diaries of all processes as the history.
+judges the simulated rush, with the diaries of all processes as the history: they are told again to its
+witness, so that one order of events must explain them too.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from loadtest.rehearsal.diary import Entry
 from loadtest.rehearsal.possession import Stories, Story
+from loadtest.rehearsal.retelling import retell
 from loadtest.rush import Api, Hall, History, Meter, Picture, Sale, look_at_map, look_back
 from loadtest.rush.history import Booking
 
@@ -28,9 +31,10 @@ _OPEN: Final = frozenset({"claiming", "pending_payment", "paid"})
 
 @dataclass
 class Aftermath:
-    """What was found; `broken` are promises, by sentence."""
+    """What was found; `broken` are promises, by sentence, `undecided` seats not judged to the end."""
 
     broken: list[str] = field(default_factory=list)
+    undecided: list[str] = field(default_factory=list)
     read: int = 0
     unread: int = 0
     still_held: int = 0
@@ -99,11 +103,14 @@ class Showtimes:
                 return False
         return True
 
-    async def look_back(self, stories: Stories, tokens: Sequence[str]) -> Aftermath:
-        """Read orders and maps again, and compare."""
+    async def look_back(self, stories: Stories, tokens: Sequence[str], entries: Sequence[Entry]) -> Aftermath:
+        """Read orders and maps again, and compare; the stories are those of the entries."""
         found = Aftermath(broken=[f"seat given twice: {one}" for one in stories.given_twice()])
         for showtime_id, sale in self._sales.items():
-            sale.history.bookings = _bookings(stories, showtime_id, tokens)
+            sale.history.bookings = bookings_of(stories, showtime_id, tokens)
+            sale.history.witness = retell(
+                showtime_id, [entry for entry in entries if entry.showtime_id == showtime_id]
+            )
             after = await look_back(sale, self._rng)
             verdict, before = after.verdict, self._before[showtime_id]
             found.broken += [
@@ -111,7 +118,9 @@ class Showtimes:
                 *(f"booking lost: {one}" for one in verdict.missing),
                 *(f"booking changed: {one}" for one in verdict.changed),
                 *(f"confirmed and not sold on the map: {one} of {showtime_id}" for one in verdict.not_on_map),
+                *(f"no order of events explains: {one}" for one in verdict.impossible),
             ]
+            found.undecided += verdict.undecided
             found.read, found.unread = found.read + verdict.read, found.unread + verdict.unread
             found.seats += sale.hall.seat_count
             if after.picture is None:
@@ -136,15 +145,10 @@ def _is_open(story: Story) -> bool:
     return story.ends_s > story.until_s
 
 
-def _bookings(stories: Stories, showtime_id: str, tokens: Sequence[str]) -> dict[str, Booking]:
-    """The orders of a showtime as their owners know them; one that was being given back may be either."""
+def bookings_of(stories: Stories, showtime_id: str, tokens: Sequence[str]) -> dict[str, Booking]:
+    """The orders of a showtime as their owners know them."""
     return {
-        story.order_id: Booking(
-            story.order_id,
-            tokens[story.token_number],
-            story.seats,
-            "paid" if story.returned_at_s < float("inf") and story.state == "confirmed" else story.state,
-        )
+        story.order_id: Booking(story.order_id, tokens[story.token_number], story.seats, story.promised)
         for story in stories
         if story.order_id and story.showtime_id == showtime_id
     }

@@ -2,8 +2,8 @@
 
 One line an event, written at once, one file a process: a process that is killed leaves what it knew. The
 verdict reads all of them together, because two people who were given the same seat rarely sit in the
-same process. Only answers are written down, and when a person asked to give something up; what never got
-an answer is unknown and proves nothing.
+same process. Only answers are written down, and when a person asked for what may end a hold or an order;
+what never got an answer is unknown and proves nothing.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from typing import IO, Literal
 import msgspec
 
 #: held: seats granted until `until_s`. kept: granted for longer. left: asked to let go. gone: told that it is
-#: no longer ours (`state` says how). ordered: it is an order now. seen: the order's state. returned: asked
-#: for the money back.
-What = Literal["held", "kept", "left", "gone", "ordered", "seen", "returned"]
+#: no longer ours (`state` says how). ordering: asked to make an order of it. ordered: it is an order now.
+#: seen: the order's state. returned: asked for the money back.
+What = Literal["held", "kept", "left", "gone", "ordering", "ordered", "seen", "returned"]
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One thing a person was told or asked; instants are seconds of the Unix clock."""
+    """One thing a person was told or asked; instants are seconds of the Unix clock.
+
+    `asked_s` is when the question left to which `held`, `kept` or `gone` is the answer.
+    """
 
     at_s: float
     what: What
@@ -32,6 +35,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     order_id: str = ""
     state: str = ""
     token_number: int = -1
+    asked_s: float = 0.0
 
 
 class Diary:

@@ -18,9 +18,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from loadtest.histories import CLOCKS_DIFFER_S
 from loadtest.rehearsal.diary import Entry
-
-CLOCKS_DIFFER_S: Final = 0.5
 
 _ENDED: Final = frozenset({"cancelled", "expired", "refunded"})
 
@@ -61,7 +60,7 @@ class Story:
                 self._see(entry)
             case "returned":
                 self.returned_at_s = min(self.returned_at_s, entry.at_s)
-            case "held":
+            case "held" | "ordering":
                 pass
 
     def _see(self, entry: Entry) -> None:
@@ -71,6 +70,17 @@ class Story:
             self.confirmed_at_s = min(self.confirmed_at_s, entry.at_s)
         elif entry.state in _ENDED:
             self.ends_s = min(self.ends_s, entry.at_s)
+
+    @property
+    def promised(self) -> str:
+        """The state its order must still have: one that was confirmed stays so until it is given back.
+
+        What the owner saw afterwards is what the service says now, and no excuse for it. An order that was
+        being given back may be either, and is only not gone.
+        """
+        if self.confirmed_at_s == math.inf:
+            return self.state
+        return "confirmed" if self.returned_at_s == math.inf else "paid"
 
     def possessions(self) -> list[tuple[float, float]]:
         """From when to when the seats were this person's."""

@@ -110,11 +110,13 @@ class _Rehearsal:
             await seen.warm(_WARMING_LOOKS)
             _say(f"sending {plan.users} people, {order.shape} over {order.timetable.ends_s:g} s")
             meter = await self._crowd(plan)
-            stories = Stories.read(read_diaries(_files(order.folder, "diary-*.ndjson")))
+            entries = read_diaries(_files(order.folder, "diary-*.ndjson"))
+            stories = Stories.read(entries)
             _say(f"{len(stories.by_hold)} holds were granted; waiting for the last of them to end")
             await seen.settle(stories)
             accounts = msgspec.json.decode(tokens_file.read_bytes())
-            found = await seen.look_back(stories, [account["access_token"] for account in accounts])
+            tokens = [account["access_token"] for account in accounts]
+            found = await seen.look_back(stories, tokens, entries)
         finally:
             await seen.close()
         _say("auditing")
@@ -123,6 +125,7 @@ class _Rehearsal:
             self._verdict.unproven.append(f"the crowd's own code failed {times} times with {accident}")
         if found.unread:
             self._verdict.unproven.append(f"{found.unread} orders or maps could not be read back")
+        self._verdict.unproven += [f"not judged to the end: {seat}" for seat in found.undecided]
         self._verdict.broken += found.broken
         facts = self._facts(meter, stories, found, opens_at_s)
         lacking = {"memory_growth_percent": why_not_judged(self._sampler.samples)}

@@ -48,6 +48,7 @@ class Visit:
         self._phone = phone
         self._key_prefix = f"{plan.run_id}-{person}-{number}"
         self._keys = 0
+        self._asked_s = 0.0  # when the last question about our seats left
 
     # Looking
 
@@ -95,7 +96,7 @@ class Visit:
             step = after_hold(reply, wish, tries, self.rng)
             if isinstance(step, Held):
                 until_s = instant(reply.body["expires_at"])
-                self._note("held", step.hold_id, seats=step.seats, until_s=until_s)
+                self._note("held", step.hold_id, seats=step.seats, until_s=until_s, asked_s=self._asked_s)
                 return step
             if not isinstance(step, Try) or desk.closing:
                 return None
@@ -111,7 +112,8 @@ class Visit:
         """Ask for more time."""
         reply = self._about(held, self._post("extend", f"/holds/{held.hold_id}/extension", {}))
         if reply.status == 200:
-            self._note("kept", held.hold_id, until_s=instant(reply.body["expires_at"]))
+            until_s = instant(reply.body["expires_at"])
+            self._note("kept", held.hold_id, until_s=until_s, asked_s=self._asked_s)
         return reply
 
     def release(self, held: Held) -> None:
@@ -123,6 +125,7 @@ class Visit:
 
     def order(self, held: Held) -> Booked | None:
         """Turn the hold into an order."""
+        self._note("ordering", held.hold_id)
         reply = self._about(held, self._post("order", "/orders", {"hold_id": held.hold_id}))
         if reply.status not in {201, 202}:
             return None
@@ -188,7 +191,7 @@ class Visit:
     def _about(self, held: Held, reply: Reply) -> Reply:
         """Note when the service says that a hold is gone."""
         if reply.status in {404, 409, 410} and reply.code not in {"hold_not_extendable", "hold_claimed"}:
-            self._note("gone", held.hold_id, state=reply.code)
+            self._note("gone", held.hold_id, state=reply.code, asked_s=self._asked_s)
         return reply
 
     def _note(self, what: What, hold_id: str, **facts: Any) -> None:
@@ -211,6 +214,7 @@ class Visit:
     def _ask(
         self, kind: str, method: str, path: str, body: Mapping[str, Any] | None = None, **more: Any
     ) -> Reply:
+        self._asked_s = time.time()
         return self._phone.ask(kind, method, f"/api/v1{path}", self.rng, token=self._token, body=body, **more)
 
 

@@ -151,14 +151,16 @@ class Evening:
         return GiveUp("stopped")
 
     async def _release(self, held: Held) -> None:
-        answer = await self._ask("release", "DELETE", f"/api/v1/holds/{held.hold_id}")
-        self._sale.history.witness.released(held.hold_id, self._asked_s, answer)
+        witness = self._sale.history.witness
+        witness.releasing(held.hold_id, time.monotonic())
+        witness.released(held.hold_id, await self._ask("release", "DELETE", f"/api/v1/holds/{held.hold_id}"))
         self._sale.history.let_go()
 
     async def _buy(self, held: Held) -> GiveUp | None:
         """From a hold to a confirmed order; the answer is what went wrong."""
+        self._sale.history.witness.ordering(held.hold_id, time.monotonic())
         placed = await self._post("order", "/api/v1/orders", {"hold_id": held.hold_id})
-        self._sale.history.witness.ordered(held.hold_id, self._asked_s, placed)
+        self._sale.history.witness.ordered(held.hold_id, placed)
         step = after_order(placed)
         if isinstance(step, GiveUp):
             await self._release(held)

@@ -4,8 +4,13 @@ The history (`history.py`) knows what each order came to; whether two people had
 or at the same time is a question of instants. So here stands, for every hold that was granted, when it was
 asked for, when the answer came, until when it was promised, and the same for its extension, its release, its
 order, its sale and its return. An answer that never came, or was a 5xx at any of its repeats, leaves the
-operation open: it may have had its effect. An order is a claim from the first answer that shows it to be kept
-for good, however late that is; a sale likewise.
+operation open: it may have had its effect. So whatever may end what somebody has is noted before it is asked:
+who is sent home in between never learns the outcome, and somebody else may have the seats by then. The answer
+completes the note, leaves it open, or withdraws it where it is a refusal.
+
+An order is a claim from the first answer that shows it to be kept for good, however late that is; a sale
+likewise. A 202 promises nothing: until when the seats are kept is told by the first answer after it that asks
+for the money.
 """
 
 from __future__ import annotations
@@ -30,12 +35,15 @@ class _Step:
     asked_s: float
     answered_s: float | None = None
     until_s: float | None = None
+    total_minor: int | None = None
+    currency: str = ""
 
 
 @dataclass(slots=True)
 class _Life:
     """What became of one hold."""
 
+    hold_id: str
     seats: tuple[str, ...]
     steps: dict[What, _Step] = field(default_factory=dict)
 
@@ -53,6 +61,7 @@ class Witness:
         self._monotonic_s = monotonic_s
         self._unix_s = unix_s
         self._lives: dict[str, _Life] = {}
+        self._all: list[_Life] = []  # a hold that was granted twice, which must not be, has two
         self._hold_of: dict[str, str] = {}
         self._losses: list[tuple[float, float | None]] = []
 
@@ -64,17 +73,24 @@ class Witness:
         """Seats were granted."""
         until_s = self._deadline(answer, "expires_at", asked_s)
         step = _Step(asked_s, self._monotonic_s(), until_s)
-        self._lives[held.hold_id] = _Life(held.seats, {"hold": step})
+        self._lives[held.hold_id] = _Life(held.hold_id, held.seats, {"hold": step})
+        self._all.append(self._lives[held.hold_id])
 
-    def released(self, hold_id: str, asked_s: float, answer: Answer) -> None:
-        """Somebody asked to let go.
+    def releasing(self, hold_id: str, asked_s: float) -> None:
+        """Somebody asks to let go, for the first time or again."""
+        self._lives[hold_id].steps.setdefault("release", _Step(asked_s))
+
+    def released(self, hold_id: str, answer: Answer) -> None:
+        """What somebody was told who asked to let go.
 
         A 404, or `hold_lost` after a recovery, says that the hold is gone and not by whom: where a connection
         broke, the HTTP library has asked twice (DELETE may be repeated), and told us of the second only.
         """
-        if answer.status in {204, 404} or answer.code == "hold_lost" or answer.unsure:
-            answered_s = self._monotonic_s() if answer.status == 204 else None
-            self._lives[hold_id].steps["release"] = _Step(asked_s, answered_s)
+        steps = self._lives[hold_id].steps
+        if answer.status == 204 and "release" in steps:
+            steps["release"].answered_s = self._monotonic_s()
+        elif answer.status not in {204, 404} and answer.code != "hold_lost" and not answer.unsure:
+            steps.pop("release", None)
 
     def extended(self, hold_id: str, asked_s: float, answer: Answer) -> None:
         """Somebody asked for more time."""
@@ -84,18 +100,24 @@ class Witness:
         elif answer.unsure:
             self._lives[hold_id].steps["extend"] = _Step(asked_s)
 
-    def given_back(self, order_id: str, asked_s: float, answer: Answer) -> None:
-        """Somebody asked for the money back; done once an answer shows the order refunded."""
-        if answer.status == 202 or answer.unsure:
-            self._lives[self._hold_of[order_id]].steps["give_back"] = _Step(asked_s)
+    def giving_back(self, order_id: str, asked_s: float) -> None:
+        """Somebody asks for the money back; done once an answer shows the order refunded."""
+        self._lives[self._hold_of[order_id]].steps["give_back"] = _Step(asked_s)
 
-    def ordered(self, hold_id: str, asked_s: float, answer: Answer) -> None:
-        """Somebody asked to make an order of a hold."""
+    def given_back(self, order_id: str, answer: Answer) -> None:
+        """What somebody was told who asked for the money back."""
+        if answer.status != 202 and not answer.unsure:
+            self._lives[self._hold_of[order_id]].steps.pop("give_back", None)
+
+    def ordering(self, hold_id: str, asked_s: float) -> None:
+        """Somebody asks to make an order of a hold."""
+        self._lives[hold_id].steps["claim"] = _Step(asked_s, until_s=asked_s)
+
+    def ordered(self, hold_id: str, answer: Answer) -> None:
+        """What somebody was told who asked to make an order of a hold."""
         if answer.status not in {201, 202} and not answer.unsure:
-            return
-        claim = _Step(asked_s, until_s=self._deadline(answer, "pay_by", asked_s))
-        self._lives[hold_id].steps["claim"] = claim
-        if "order_id" in answer.body:
+            self._lives[hold_id].steps.pop("claim", None)
+        elif "order_id" in answer.body:
             self._hold_of[str(answer.body["order_id"])] = hold_id
             self.seen(str(answer.body["order_id"]), answer)
 
@@ -111,11 +133,16 @@ class Witness:
         steps = self._lives[self._hold_of[order_id]].steps
         if state == "refunded" and "give_back" in steps and steps["give_back"].answered_s is None:
             steps["give_back"].answered_s = self._monotonic_s()
-        if state not in _KEPT:
+        if state not in _KEPT or "claim" not in steps:
             return
         claim = steps["claim"]
         if claim.answered_s is None:
             claim.answered_s = self._monotonic_s()
+        if state == "pending_payment":
+            until_s = self._deadline(answer, "pay_by", claim.asked_s)
+            claim.until_s = until_s if claim.until_s is None else max(claim.until_s, until_s)
+        if (total := answer.body.get("total")) is not None and claim.total_minor is None:
+            claim.total_minor, claim.currency = int(total["amount"]), str(total["currency"])
         if state == "confirmed":
             sale = steps.setdefault("sell", _Step(claim.asked_s))
             if sale.answered_s is None:
@@ -125,9 +152,17 @@ class Witness:
         """Everything so far."""
         told = [
             Operation(
-                what, hold_id, life.seats, step.asked_s, step.answered_s, step.until_s, self._showtime_id
+                what,
+                life.hold_id,
+                life.seats,
+                step.asked_s,
+                step.answered_s,
+                step.until_s,
+                self._showtime_id,
+                step.total_minor,
+                step.currency,
             )
-            for hold_id, life in self._lives.items()
+            for life in self._all
             for what, step in life.steps.items()
         ]
         told += [

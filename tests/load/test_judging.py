@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import base64
 import csv
+import random
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from loadtest.histories import judge as judge_history
+from loadtest.rehearsal.aftermath import Showtimes, bookings_of
 from loadtest.rehearsal.contract import WatchedMap, is_allowed, wrong_hold, wrong_map
 from loadtest.rehearsal.diary import Diary, Entry, read_diaries
 from loadtest.rehearsal.meter import Meter, percentile
@@ -30,9 +34,11 @@ from loadtest.rehearsal.objectives import (
 from loadtest.rehearsal.plan import PARTIES, SCENARIOS, Plan, draw_wants, hall_csv
 from loadtest.rehearsal.possession import Stories
 from loadtest.rehearsal.resources import Sample, memory_growth_percent, why_not_judged
+from loadtest.rehearsal.retelling import retell
 from loadtest.rehearsal.shapes import SHAPES, BadCrowd, Timetable, drawn_minutes, timetable
 from loadtest.rehearsal.verdict import Verdict
-from loadtest.rush import Answer
+from loadtest.rush import Answer, Hall, History, Picture, Sale
+from loadtest.rush import Meter as RushMeter
 from reservation import import_layout
 from runtime.paths import ROOT
 
@@ -40,7 +46,8 @@ SHOWTIME = "sho_0000000000"
 
 
 def held(at_s: float, hold_id: str, *seats: str, until_s: float = 100.0) -> Entry:
-    return Entry(at_s, "held", hold_id, SHOWTIME, seats, until_s=until_s, token_number=0)
+    asked_s = at_s - 0.2
+    return Entry(at_s, "held", hold_id, SHOWTIME, seats, until_s=until_s, token_number=0, asked_s=asked_s)
 
 
 def given_twice(*entries: Entry) -> list[str]:
@@ -137,6 +144,155 @@ def test_a_line_cut_off_by_a_kill_costs_that_line_only(tmp_path: Path) -> None:
     write(file, held(1, "a", "D5"))
     file.write_bytes(file.read_bytes() + b'{"at_s":2,"what":"he')
     assert [entry.hold_id for entry in read_diaries([file])] == ["a"]
+
+
+# What was promised, and what is
+
+BOUGHT = (
+    held(1, "a", "D5"),
+    Entry(2, "ordered", "a", order_id="o", state="pending_payment", until_s=200),
+    Entry(3, "seen", "a", order_id="o", state="confirmed", until_s=200),
+)
+
+
+def missing(now: str, *entries: Entry) -> list[str]:
+    """What a read of the order `o` finds gone, by what its owner wrote."""
+    history = History()
+    history.bookings = bookings_of(Stories.read(entries), SHOWTIME, ["token"])
+    seats = [{"seat": "D5"}]
+    return history.judge({"o": Answer(200, {"state": now, "lines": seats, "tickets": seats})}, {"D5"}).missing
+
+
+@pytest.mark.parametrize("now", ["pending_payment", "cancelled", "expired", "refunded"])
+@pytest.mark.parametrize("seen", ["", "confirmed", "pending_payment", "cancelled", "refunded"])
+def test_a_confirmed_order_that_is_gone_is_lost_also_for_an_owner_who_looked_again(
+    seen: str, now: str
+) -> None:
+    again = (Entry(4, "seen", "a", order_id="o", state=seen, until_s=200),) if seen else ()
+    assert missing(now, *BOUGHT, *again) == [f"o was confirmed and is now {now}"]
+    assert missing("confirmed", *BOUGHT, *again) == []
+
+
+@pytest.mark.parametrize("seen", ["confirmed", "refunded"])
+def test_an_order_that_was_given_back_is_either(seen: str) -> None:
+    returned = (Entry(4, "returned", "a", order_id="o"), Entry(5, "seen", "a", order_id="o", state=seen))
+    assert missing("refunded", *BOUGHT, *returned) == missing("confirmed", *BOUGHT, *returned) == []
+
+
+def test_an_order_that_was_never_confirmed_may_expire() -> None:
+    assert missing("expired", *BOUGHT[:2]) == []
+    assert missing("cancelled", BOUGHT[0], Entry(2, "ordered", "a", order_id="o", state="claiming")) == []
+
+
+# The diaries told again, to the judge of a rush
+
+
+def impossible(*entries: Entry) -> list[str]:
+    witness = retell(SHOWTIME, sorted(entries, key=lambda entry: entry.at_s))
+    found = judge_history(witness.operations())
+    assert (found.undecided, found.operations >= sum(entry.what == "held" for entry in entries)) == ((), True)
+    return [sentence.partition(":")[0] for sentence in found.impossible]
+
+
+LATER = held(50, "b", "D5", until_s=900)
+
+
+def test_one_hold_that_two_people_were_given_is_found_by_no_possession() -> None:
+    twice = (held(1, "a", "D5"), replace(held(2, "a", "D5"), token_number=1))
+    assert given_twice(*twice) == []
+    assert impossible(*twice) == [f"D5 of {SHOWTIME}"]
+    assert impossible(held(1, "a", "D5"), replace(held(2, "b", "D6"), token_number=1)) == []
+
+
+@pytest.mark.parametrize(
+    "innocent",
+    [
+        pytest.param((), id="the hold ran out"),
+        pytest.param((Entry(2, "left", "a"),), id="left"),
+        pytest.param((Entry(2, "gone", "a", state="hold_lost", asked_s=1.9),), id="gone"),
+        pytest.param((Entry(2, "ordering", "a"),), id="nobody heard of the order"),
+        pytest.param(
+            (Entry(2, "ordering", "a"), Entry(3, "ordered", "a", order_id="o", state="claiming")),
+            id="an order on its way",
+        ),
+        pytest.param(
+            (
+                Entry(2, "ordering", "a"),
+                Entry(3, "ordered", "a", order_id="o", state="pending_payment", until_s=40),
+            ),
+            id="the order ran out",
+        ),
+        pytest.param(
+            (
+                Entry(2, "ordering", "a"),
+                Entry(3, "ordered", "a", order_id="o", state="pending_payment", until_s=400),
+                Entry(4, "seen", "a", order_id="o", state="confirmed", until_s=400),
+                Entry(40, "returned", "a", order_id="o"),
+            ),
+            id="given back",
+        ),
+        pytest.param(
+            (
+                Entry(2, "ordering", "a"),
+                Entry(3, "ordered", "a", order_id="o", state="pending_payment", until_s=400),
+                Entry(40, "seen", "a", order_id="o", state="cancelled", until_s=400),
+            ),
+            id="cancelled",
+        ),
+    ],
+)
+def test_what_a_sound_service_does_is_possible_to_both_judges(innocent: tuple[Entry, ...]) -> None:
+    ended_early = bool(innocent) and innocent[0].what in {"left", "gone"}
+    first = held(1, "a", "D5", until_s=100 if ended_early else 40)
+    assert given_twice(first, *innocent, LATER) == impossible(first, *innocent, LATER) == []
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        pytest.param((), id="held"),
+        pytest.param((Entry(2, "kept", "a", until_s=400, asked_s=1.8),), id="extended"),
+        pytest.param(
+            (
+                Entry(2, "ordering", "a"),
+                Entry(3, "ordered", "a", order_id="o", state="claiming"),
+                Entry(4, "seen", "a", order_id="o", state="pending_payment", until_s=400),
+            ),
+            id="ordered by a 202",
+        ),
+        pytest.param((Entry(2, "ordering", "a"), *BOUGHT[1:]), id="bought"),
+        pytest.param((Entry(60, "left", "a"),), id="left too late"),
+    ],
+)
+def test_a_seat_that_is_somebodys_is_impossible_to_both_judges(kept: tuple[Entry, ...]) -> None:
+    first = held(1, "a", "D5", until_s=40 if kept and kept[0].what == "kept" else 100)
+    assert given_twice(first, *kept, LATER) != []
+    assert impossible(first, *kept, LATER) == [f"D5 of {SHOWTIME}"]
+
+
+def test_a_line_about_a_hold_nobody_was_granted_is_told_to_nobody() -> None:
+    assert impossible(Entry(1, "left", "a"), Entry(2, "ordering", "a"), LATER) == []
+
+
+async def test_a_rehearsal_is_judged_by_both_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading orders and the map again is the rush's own code and tested there."""
+
+    class NoService:
+        async def call(self, *_: Any, **__: Any) -> Answer:
+            return Answer(503)
+
+    entries = [held(1, "a", "D5"), replace(held(2, "a", "D5"), token_number=1), held(3, "b", "E5")]
+    showtimes = Showtimes("http://127.0.0.1:9", [SHOWTIME], random.Random(1))
+    monkeypatch.setattr("loadtest.rush.aftermath._MAP_SETTLES_S", 0.0)
+    hall = Hall({"seats": [], "focal_point": [0, 0]})
+    sale = Sale(SHOWTIME, hall, NoService(), RushMeter(), History(), "")  # type: ignore[arg-type]
+    monkeypatch.setattr(showtimes, "_sales", {SHOWTIME: sale})
+    monkeypatch.setattr(showtimes, "_before", {SHOWTIME: Picture(0, b"", b"")})
+    try:
+        found = await showtimes.look_back(Stories.read(entries), ["token"] * 2, entries)
+    finally:
+        await showtimes.close()
+    assert [line.partition(": ")[2].partition(":")[0] for line in found.broken] == [f"D5 of {SHOWTIME}"]
 
 
 # The contract

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from entrypoints.audit import run_audit
+from entrypoints.audit import AuditReport, run_audit
 from entrypoints.chaos.crowd import HALL
 from entrypoints.chaos.faults import Fault, Scene
 from entrypoints.chaos.house import API, GATEWAY, REAPER, WRITER, House, run_house
@@ -129,12 +129,17 @@ class Run:
     restarts: Restarts
     strict: Crowd
     viewers: list[Viewer]
-    audit: Counter[bool]
+    report: AuditReport
 
     @property
     def failed(self) -> dict[str, int]:
         """Requests a correct client is left with."""
         return failed_requests(self.played.by_status, self.played.unserved)
+
+    @property
+    def audit(self) -> Counter[bool]:
+        """How many promises hold, and how many do not, after everybody went home."""
+        return Counter(check.ok for check in self.report.checks)
 
     @property
     def wrong(self) -> list[str]:
@@ -145,6 +150,7 @@ class Run:
             *(f"not judged to the end: {seat}" for seat in verdict.undecided),
             *(f"failed {count} times: {what}" for what, count in self.failed.items()),
             *(f"somebody strict: {failure}" for failure in self.strict.failures),
+            *(f"audit, {check.name}: {check.offender}" for check in self.report.checks if not check.ok),
             *self.restarts.failures,
             *(
                 f"{role} did not finish and was killed, {n} times"
@@ -197,7 +203,7 @@ async def roll(
             keep_in=Path(tempfile.gettempdir()) / "seatrush-rolling-restart",
         )
         report = await run_audit(house.platform)
-    return Run(played, restarts, strict, viewers, Counter(check.ok for check in report.checks))
+    return Run(played, restarts, strict, viewers, report)
 
 
 @asynccontextmanager

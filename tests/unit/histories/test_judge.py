@@ -5,9 +5,14 @@ Method: small histories by hand, each beside one that differs in the one thing t
 
 from __future__ import annotations
 
+import json
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
 from loadtest.histories import Judgement, Operation, judge, load, save
 
@@ -85,6 +90,24 @@ def test_what_was_not_judged_to_the_end_is_said_and_is_no_proof() -> None:
 
 def test_a_history_is_kept_in_a_file_as_it_was(tmp_path: Path) -> None:
     file = tmp_path / "history.ndjson"
-    save([OTHER, CLAIMED, HELD], file)
-    assert load(file) == [HELD, CLAIMED, OTHER]
+    priced = replace(CLAIMED, total_minor=9_980, currency="CNY")
+    save([OTHER, priced, HELD], file)
+    assert load(file) == [HELD, priced, OTHER]
     assert len(file.read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({}, id="an operation"),
+        pytest.param({"what": "haggle"}, id="of a kind nobody knows"),
+        pytest.param({"seats": None}, id="without its seats"),
+        pytest.param({"price": 9_980}, id="that says what nobody compares"),
+    ],
+)
+def test_a_line_that_is_no_operation_is_refused(tmp_path: Path, fields: dict[str, Any]) -> None:
+    file = tmp_path / "history.ndjson"
+    line = {"what": "hold", "hold_id": "hld_1", "seats": ["A1"], "asked_s": 0.0} | fields
+    file.write_text(json.dumps({name: value for name, value in line.items() if value is not None}) + "\n")
+    with pytest.raises(msgspec.DecodeError) if fields else nullcontext():
+        assert load(file) == [Operation("hold", "hld_1", ("A1",), 0.0)]

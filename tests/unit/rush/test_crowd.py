@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -145,6 +146,43 @@ async def test_told_to_stop_the_crowd_goes_home_and_nothing_is_left_held() -> No
     assert sum(report.fans.values()) < 2_000
     assert not office.held
     assert report.orders_confirmed == report.orders_placed
+
+
+class AnswersNoRelease(BoxOffice):
+    """Does what it is asked for; but whoever lets go never hears of it."""
+
+    async def call(self, kind: str, method: str, path: str, **more: Any) -> Answer:
+        answer = await super().call(kind, method, path, **more)
+        if kind == "release":
+            await asyncio.get_running_loop().create_future()
+        return answer
+
+
+class AnswersNoOrder(BoxOffice):
+    """Takes every order, comes to refuse it, and says neither."""
+
+    async def call(self, kind: str, method: str, path: str, **more: Any) -> Answer:
+        answer = await super().call(kind, method, path, **more)
+        if kind == "order":
+            del self.orders[answer.body["order_id"]]
+            await asyncio.get_running_loop().create_future()
+        return answer
+
+
+@pytest.mark.parametrize("oversells", [False, True])
+@pytest.mark.parametrize("kind", [BoxOffice, AnswersNoRelease, AnswersNoOrder])
+async def test_a_fan_who_is_sent_home_while_asking_accuses_nobody(
+    kind: type[BoxOffice], oversells: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The seats may be somebody else's by then. A box office that oversells is found out all the same."""
+    monkeypatch.setattr(crowd_module, "_GRACE_S", 0.05)
+    stop = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.3, stop.set)
+    plan = RushPlan(2_000, pay_rate=0.2, seed=3)
+    report = await rush(kind(HALL, oversells=oversells), plan, stop)
+    assert report.interrupted
+    assert bool(report.verdict.impossible) is oversells
+    assert report.exit_code == (3 if oversells else 130)
 
 
 async def test_a_service_that_serves_nobody_any_more_ends_the_rush(monkeypatch: pytest.MonkeyPatch) -> None:
