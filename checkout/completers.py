@@ -8,6 +8,10 @@ Four of them judge: they end claims, free seats, drive sales to an end, send mon
 was set back knows nothing of what was paid and returned since, and who judges by it ends what was sold. So
 these work for one server by name, when it has everything (`reconciliation/wholeness.py`), and every statement
 they begin with says which: not even who had looked before it was exchanged judges by the next one.
+
+What cannot be done keeps nobody waiting: jobs go on tours through what is open (`checkout/tours.py`). A
+server of seats that does not answer is asked once a partition and round, or its two hundred orders would
+each wait for a deadline.
 """
 
 from __future__ import annotations
@@ -22,11 +26,12 @@ from checkout.payments import PaymentService
 from checkout.ports import Gateway
 from checkout.reconciliation import Wholeness
 from checkout.refunds import RefundService
-from checkout.rows import OrderToFree
-from checkout.store import CheckoutStore
+from checkout.rows import OrderToFree, OrderToSell, StoredEvent
+from checkout.store import AT_A_TIME, CheckoutStore
+from checkout.tours import Tour
 from kernel import limits
-from kernel.errors import SeatRushError
-from kernel.ids import hold_id_of
+from kernel.errors import InventoryRebuilding, SeatRushError, SeatsUnavailable
+from kernel.ids import hold_id_of, partition_of, showtime_of
 from reservation import ReturnableState, SeatInventory
 
 INTERVAL_S: Final = 0.5
@@ -45,6 +50,7 @@ _RETURNABLE: Final[dict[str, frozenset[ReturnableState]]] = {
 }
 
 T = TypeVar("T")
+WaitingOrder = TypeVar("WaitingOrder", OrderToFree, OrderToSell)
 
 _log = logging.getLogger(__name__)
 
@@ -71,10 +77,10 @@ class Completers:
         self._wholeness = wholeness
         #: Paid orders whose sale was put on the log here: when it may be again, and the pause after that.
         self._sold: dict[str, tuple[float, float]] = {}
+        self._freeing, self._acting, self._confirming = Tour(), Tour(), Tour()
 
     async def run(self) -> None:
         """Every job on its own, until cancelled: a gateway that hangs keeps no seat from sale."""
-        self._wholeness.doubt()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._repeat(self._wholeness.look, INTERVAL_S))
             for job in (
@@ -115,8 +121,26 @@ class Completers:
         went_well = await asyncio.gather(*map(take_up, items))
         return [item for item, well in zip(items, went_well, strict=True) if well]
 
+    async def _each_order(
+        self, items: Sequence[WaitingOrder], name: str, work: Callable[[WaitingOrder], Awaitable[object]]
+    ) -> list[WaitingOrder]:
+        """Take up orders, but none of a partition whose server has just not answered for another."""
+        away: set[int] = set()
+
+        async def unless_away(item: WaitingOrder) -> None:
+            partition = partition_of(showtime_of(item.order_id))
+            if partition in away:
+                raise SeatsUnavailable
+            try:
+                await work(item)
+            except SeatsUnavailable:
+                away.add(partition)
+                raise
+
+        return await self._each(items, name, unless_away)
+
     async def run_once(self) -> dict[str, int]:
-        """Every job once; answers how many items each took up."""
+        """Every job once; answers how many items each took up, which is none where nobody is to judge."""
         return {
             "orders_expired": await self.expire_orders(),
             "seats_freed": await self.free_seats(),
@@ -132,28 +156,34 @@ class Completers:
 
     async def free_seats(self) -> int:
         """Put given-up seats back on sale."""
-        given_up = await self._store.orders_to_free(self._wholeness.server)
-        waiting = [order for order in given_up if order.state in _RETURNABLE]
-        freed = await self._each(waiting, "free_seats", self._free)
+        after = self._freeing.after
+        given_up = await self._store.orders_to_free(self._wholeness.server, after, AT_A_TIME)
+        self._freeing.met([order.place for order in given_up], AT_A_TIME)
+        freed = await self._each_order(given_up, "free_seats", self._free)
         if freed:
             await self._store.mark_freed(freed)
         return len(freed)
 
     async def _free(self, order: OrderToFree) -> None:
-        await self._inventory.return_seats(
-            hold_id_of(order.order_id), states=_RETURNABLE[order.state], keep=order.keep
-        )
+        assert order.state in _RETURNABLE, "no other state gives seats up"
+        try:
+            await self._inventory.return_seats(
+                hold_id_of(order.order_id), states=_RETURNABLE[order.state], keep=order.keep
+            )
+        except InventoryRebuilding:
+            if not await self._fulfilment.is_forgotten(order.order_id):
+                raise  # where nobody sells any more, nobody can hold what was given up
 
     async def act_on_events(self) -> int:
         """Take up events that were stored and then left by a crash."""
-        events = await self._store.unprocessed_events()
+        events = await self._store.unprocessed_events(self._acting.after, AT_A_TIME)
+        self._acting.met([event.place for event in events], AT_A_TIME)
         await self._each(events, "act_on_events", self._act_on)
         return len(events)
 
-    async def _act_on(self, stored: tuple[str, str, bytes]) -> None:
-        gateway_name, event_id, body = stored
-        event = self._gateways[gateway_name].read_event(event_id, body)
-        await self._payments.act_on(gateway_name, event)
+    async def _act_on(self, stored: StoredEvent) -> None:
+        event = self._gateways[stored.gateway].read_event(stored.event_id, stored.body)
+        await self._payments.act_on(stored.gateway, event)
 
     async def ask_payments(self) -> int:
         """Ask gateways about payments they have not told us the end of."""
@@ -172,11 +202,17 @@ class Completers:
         patient = [order_id for order_id, (again_at_s, _) in self._sold.items() if now_s < again_at_s]
         if len(patient) >= PATIENT_MAX:
             return 0
-        waiting = await self._store.paid_unconfirmed(CONFIRM_AFTER_S, patient, self._wholeness.server)
-        for order_id in await self._each(waiting, "confirm_paid", self._fulfilment.confirm):
-            _, pause_s = self._sold.get(order_id, (0.0, CONFIRM_AFTER_S))
-            self._sold[order_id] = now_s + pause_s, min(2 * pause_s, CONFIRM_PAUSE_S_MAX)
+        waiting = await self._store.paid_unconfirmed(
+            CONFIRM_AFTER_S, patient, self._wholeness.server, self._confirming.after, AT_A_TIME
+        )
+        self._confirming.met([order.place for order in waiting], AT_A_TIME)
+        for order in await self._each_order(waiting, "confirm_paid", self._confirm):
+            _, pause_s = self._sold.get(order.order_id, (0.0, CONFIRM_AFTER_S))
+            self._sold[order.order_id] = now_s + pause_s, min(2 * pause_s, CONFIRM_PAUSE_S_MAX)
         return len(waiting)
+
+    async def _confirm(self, order: OrderToSell) -> None:
+        await self._fulfilment.confirm(order.order_id)
 
     async def send_refunds(self) -> int:
         """Ask gateways for refunds they have not completed."""

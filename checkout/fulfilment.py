@@ -5,6 +5,11 @@ step may be repeated. When the hold is gone because the deadline was, the same s
 they are still free; if they are not, the order is cancelled and the refund is written in the same
 transaction, so no captured payment is ever without an owner.
 
+A PostgreSQL that was set back to before a showtime was added has its orders by the logs, and never again
+the showtime: its seats are shut for good, and waiting for them would be waiting for ever. So whoever finds
+seats shut looks whether they are anybody's to open, and if not the order is lost, as one that no log has
+(docs/adr/0027).
+
 What is confirmed at first is the claim of that very order, known by its deadline: a hold's key used again
 after the order expired makes the same hold id, and what it holds may be other seats.
 """
@@ -12,6 +17,7 @@ after the order expired makes the same hold id, and what it holds may be other s
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 
 from checkout.domain import Order, refund_id_of
 from checkout.entries import Confirm, encode
@@ -19,18 +25,23 @@ from checkout.rows import PaidOrder
 from checkout.store import CheckoutStore
 from kernel import limits
 from kernel.clock import to_ms
+from kernel.errors import InventoryRebuilding
 from kernel.ids import hold_id_of, showtime_of
 from reservation import Refused, SeatInventory
 
 _log = logging.getLogger(__name__)
 
+#: Whether PostgreSQL has a sale of this showtime, whatever its phase.
+HasSale = Callable[[str], Awaitable[bool]]
+
 
 class Fulfilment:
     """Confirms paid orders."""
 
-    def __init__(self, store: CheckoutStore, inventory: SeatInventory) -> None:
+    def __init__(self, store: CheckoutStore, inventory: SeatInventory, has_sale: HasSale) -> None:
         self._store = store
         self._inventory = inventory
+        self._has_sale = has_sale
 
     async def confirm(self, order_id: str, paid: PaidOrder | None = None) -> bool:
         """Put a paid order's sale on the log. False when it had to be cancelled and refunded.
@@ -38,6 +49,23 @@ class Fulfilment:
         Whoever has this instant made it `paid` says so, and spares the look at it. Raises SeatsUnavailable
         or InventoryRebuilding; the completer tries again.
         """
+        try:
+            return await self._confirm(order_id, paid)
+        except InventoryRebuilding:
+            if not await self.is_forgotten(order_id):
+                raise
+            _log.error("order %s is lost: its showtime is not known any more", order_id)
+            await self.cancel(order_id, "order_lost")
+            return False
+
+    async def is_forgotten(self, order_id: str) -> bool:
+        """Whether its seats, which are shut, are shut for good: nobody knows of the showtime any more.
+
+        Raises PersistenceUnavailable.
+        """
+        return not await self._has_sale(showtime_of(order_id))
+
+    async def _confirm(self, order_id: str, paid: PaidOrder | None) -> bool:
         if paid is not None and await self._confirm_held(paid):
             return True
         order = await self._store.find_order(order_id)
@@ -87,7 +115,7 @@ class Fulfilment:
         )
 
     async def cancel(self, order_id: str, reason: str) -> None:
-        """The seats are somebody else's: cancel, and ask every captured payment back."""
+        """The seats are not to be had: cancel, and ask every captured payment back."""
         async with self._store.transaction() as connection:
             order = await self._store.lock_order(connection, order_id)
             if order is None or order.state != "paid":

@@ -153,11 +153,6 @@ SET gateway_ref = $2::text, redirect_url = $3::text, test_url = $4::text,
     state = CASE WHEN state = 'initiated' THEN 'pending' ELSE state END
 WHERE payment_id = $1::text;
 
--- name: find_payment
--- One attempt.
-SELECT payment_id, order_id, gateway, state, amount, currency, gateway_ref, redirect_url, test_url, charged_back
-FROM checkout.payments WHERE payment_id = $1::text;
-
 -- name: take_captures
 -- Gateways' words of captures, kept, and acted on where nothing is unusual: a new event, its payment pending
 -- and of exactly that sum, its order waiting. Whatever somebody is busy with is passed over, so no batch
@@ -227,10 +222,11 @@ UPDATE checkout.gateway_events SET processed_at = now(), outcome = $3::text
 WHERE gateway = $1::text AND event_id = $2::text;
 
 -- name: unprocessed_events
--- Events a crash left behind.
-SELECT gateway, event_id, body FROM checkout.gateway_events
+-- Events a crash left behind, the next ones after a place.
+SELECT gateway, event_id, body, received_at FROM checkout.gateway_events
 WHERE processed_at IS NULL AND received_at < now() - interval '2 seconds'
-ORDER BY received_at LIMIT 100;
+  AND (received_at, gateway || ' ' || event_id) > ($1::timestamptz, $2::text)
+ORDER BY received_at, gateway || ' ' || event_id LIMIT $3::int;
 
 -- name: lock_payment
 -- A payment, kept from changing until this transaction ends.
@@ -310,11 +306,6 @@ WITH returned AS (
 )
 UPDATE checkout.orders SET seats_given_up_at = now(), seats_freed_at = NULL WHERE order_id = $1::text;
 
--- name: find_refund
--- One refund.
-SELECT refund_id, order_id, payment_id, state, reason, amount, currency
-FROM checkout.refunds WHERE refund_id = $1::text;
-
 -- name: lock_refund
 -- A refund, kept from changing until this transaction ends.
 SELECT r.refund_id, r.order_id, r.payment_id, r.state, r.reason, r.amount, r.currency, p.gateway
@@ -353,7 +344,8 @@ FROM due WHERE o.order_id = due.order_id
 RETURNING o.order_id;
 
 -- name: orders_to_free
--- Orders whose seats Redis still has to put back on sale, and what others own of them by now.
+-- Orders whose seats Redis still has to put back on sale, the next ones after a place, and what others own of them by
+-- now.
 SELECT o.order_id, o.state, o.seats_given_up_at,
        (SELECT coalesce(array_agg(other.seat_index), '{}')
         FROM checkout.order_lines l
@@ -364,7 +356,8 @@ SELECT o.order_id, o.state, o.seats_given_up_at,
 FROM checkout.orders o
 WHERE o.seats_given_up_at IS NOT NULL AND o.seats_freed_at IS NULL
   AND $1::text IN ('', (SELECT checkout.this_server()))
-ORDER BY o.seats_given_up_at LIMIT 200;
+  AND (o.seats_given_up_at, o.order_id) > ($2::timestamptz, $3::text)
+ORDER BY o.seats_given_up_at, o.order_id LIMIT $4::int;
 
 -- name: mark_freed
 -- Redis has put the seats back on sale that these orders gave up then, and not some they gave up since.
@@ -373,11 +366,12 @@ FROM unnest($1::text[], $2::timestamptz[]) AS done (order_id, given_up_at)
 WHERE o.order_id = done.order_id AND o.seats_given_up_at = done.given_up_at;
 
 -- name: paid_unconfirmed
--- Paid orders whose sale has not come back from the log, but for those that are waited for.
-SELECT order_id FROM checkout.orders
+-- Paid orders whose sale has not come back from the log, the next ones after a place, but for those waited for.
+SELECT order_id, paid_at FROM checkout.orders
 WHERE state = 'paid' AND paid_at < now() - make_interval(secs => $1::float8) AND order_id <> ALL ($2::text[])
   AND $3::text IN ('', (SELECT checkout.this_server()))
-ORDER BY paid_at LIMIT 200;
+  AND (paid_at, order_id) > ($4::timestamptz, $5::text)
+ORDER BY paid_at, order_id LIMIT $6::int;
 
 -- name: payments_to_ask
 -- Open payments whose gateway has not told us the end; asked with gaps that grow to a minute.

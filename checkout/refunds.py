@@ -5,6 +5,10 @@ the ledger owes the money. From then on everything is repetition: the gateway is
 refund's id as its key, until it has paid; the seats are put on sale by the completer. A refund that
 fails stays open and is asked again with growing gaps: it is never silently closed. While a bank has the money
 (`checkout.chargebacks`) none is asked for, and those there are wait.
+
+A caller may be told that nobody knows (503) while his refund is still being committed, and ask once more.
+What his second request then finds is his own: it is not refused for it, but told to come back for the first
+one's answer.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from checkout.ports import Gateway, GatewayRefund
 from checkout.rows import RefundToSend
 from checkout.store import CheckoutStore
 from kernel.clock import Clock
-from kernel.errors import NotFound, ValidationFailed
+from kernel.errors import NotFound, RequestInProgress, ValidationFailed
 from kernel.money import Money, total
 from runtime.postgres import Connection, attempt
 
@@ -84,8 +88,23 @@ class RefundService:
     ) -> Refund:
         """Ask for a whole order's money back. `render` gives the answer kept for a repeat.
 
-        Raises what `quote` raises.
+        Raises what `quote` raises; and RequestInProgress when this very request was committed meanwhile.
         """
+        try:
+            return await self._request(account_id, order_id, ticket_ids, request, render)
+        except errors.AlreadyRefunded:
+            if await self._store.find_request_key(account_id, request.key) is None:
+                raise
+            raise RequestInProgress(retry_after_s=1.0) from None
+
+    async def _request(
+        self,
+        account_id: str,
+        order_id: str,
+        ticket_ids: Sequence[str] | None,
+        request: RequestKey,
+        render: Callable[[Refund], bytes],
+    ) -> Refund:
         quote = await self.quote(account_id, order_id, ticket_ids)
 
         async def note() -> Refund:

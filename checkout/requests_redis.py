@@ -19,6 +19,7 @@ from typing import Final
 import orjson
 
 from checkout.domain import RequestKey, digest_of
+from checkout.schemas import location_in
 from checkout.store import CheckoutStore
 from kernel import limits
 from kernel.errors import IdempotencyKeyReused, Overloaded, RequestInProgress, SeatsUnavailable
@@ -78,7 +79,9 @@ class RequestGuard:
         if kept.fingerprint != started.fingerprint.hex():
             await self.abandon(started)
             raise IdempotencyKeyReused()
-        headers = {"Content-Type": _JSON if kept.status < 400 else _PROBLEM}
+        headers = {"Content-Type": _PROBLEM}
+        if kept.status < 400:
+            headers = {"Content-Type": _JSON, "Location": location_in(kept.body)}
         await self._remember(started, kept.status, headers, kept.body)
         return Replay(kept.status, headers, kept.body)
 

@@ -18,6 +18,7 @@ from checkout.schemas import (
     RefundRequest,
     TicketAnswer,
     WebhookAnswer,
+    location_of,
     order_bytes,
     payment_bytes,
     read_cursor,
@@ -60,7 +61,7 @@ def operations(
     )
     async def place_order(call: Call[OrderRequest]) -> Answer:
         placed = await orders.place(call.account_id, call.body.hold_id, _request_of(call), order_bytes)
-        location = f"/api/v1/orders/{placed.order.order_id}"
+        location = location_of(placed.order.order_id)
         if not placed.committed:
             return accepted(
                 ClaimingAnswer(order_id=placed.order.order_id, state="claiming"), location=location
@@ -115,7 +116,7 @@ def operations(
         payment = await payments.open(
             call.account_id, order_id, asked.gateway, asked.return_url, _request_of(call), payment_bytes
         )
-        return created(PaymentAnswer.of(payment), location=f"/api/v1/orders/{order_id}")
+        return created(PaymentAnswer.of(payment), location=location_of(order_id))
 
     @operations.post(
         "/api/v1/webhooks/{gateway}",
@@ -162,7 +163,7 @@ def operations(
         refund = await refunds.request(
             call.account_id, order_id, call.body.ticket_ids, _request_of(call), refund_bytes
         )
-        return accepted(RefundAnswer.of(refund), location=f"/api/v1/orders/{order_id}")
+        return accepted(RefundAnswer.of(refund), location=location_of(order_id))
 
     @operations.get(
         "/api/v1/tickets/{ticket_id}",

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from checkout.domain import Order, OrderLine, Payment, Refund, RefundLine, Ticket, is_disputed
+from checkout.tours import Place
 from kernel.money import Money
 from runtime.postgres import Record
 
@@ -61,6 +62,39 @@ class OrderToFree:
     state: str
     given_up_at: datetime
     keep: tuple[int, ...]
+
+    @property
+    def place(self) -> Place:
+        """Where it stands among those that wait."""
+        return self.given_up_at, self.order_id
+
+
+@dataclass(frozen=True, slots=True)
+class OrderToSell:
+    """A paid order whose sale is not written."""
+
+    order_id: str
+    paid_at: datetime
+
+    @property
+    def place(self) -> Place:
+        """Where it stands among those that wait."""
+        return self.paid_at, self.order_id
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """A gateway's word that was kept and not acted on."""
+
+    gateway: str
+    event_id: str
+    body: bytes
+    received_at: datetime
+
+    @property
+    def place(self) -> Place:
+        """Where it stands among those that wait."""
+        return self.received_at, f"{self.gateway} {self.event_id}"
 
 
 @dataclass(frozen=True, slots=True)

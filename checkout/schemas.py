@@ -284,13 +284,32 @@ class WebhookAnswer(Record):
     received: bool = True
 
 
+class _Named(msgspec.Struct):
+    """What every answer that is kept says."""
+
+    order_id: str
+
+
 _encode = msgspec.json.encode
+_read_name: Final = msgspec.json.Decoder(_Named).decode
 _BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
+def location_of(order_id: str) -> str:
+    """Where an order is looked at: whatever was done about it is answered with this `Location`."""
+    return f"/api/v1/orders/{order_id}"
+
+
+def location_in(answer: bytes) -> str:
+    """The `Location` of an answer that was kept."""
+    return location_of(_read_name(answer).order_id)
+
+
 def order_bytes(order: Order) -> bytes:
-    """The answer of `POST /orders`, as it is kept for a repeat."""
+    """The answer of `POST /orders`, as it is kept for a repeat: an order, or that it is on its way."""
+    if order.state == "claiming":
+        return _encode(ClaimingAnswer(order_id=order.order_id, state="claiming"))
     return _encode(OrderAnswer.of(order))
 
 

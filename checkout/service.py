@@ -67,7 +67,7 @@ class OrderService:
     async def place(
         self, account_id: str, hold_id: str, request: RequestKey, render: Callable[[Order], bytes]
     ) -> Placed:
-        """Claim a hold's seats for an order. `render` gives the answer kept for a repeat.
+        """Claim a hold's seats for an order. `render` gives the answer that is kept for a repeat.
 
         Raises NotFound, HoldExpired and HoldLost. When PostgreSQL refused the claim, SeatTaken, or
         IdempotencyKeyReused for a hold whose key had become an order before.
@@ -75,7 +75,7 @@ class OrderService:
         hold = await self._reservation.find_hold(account_id, hold_id)
         order_id = order_id_of(hold_id)
         if hold.state != "held":
-            return await self._placed_before(account_id, hold)
+            return await self._placed_before(account_id, hold, request, render)
         now = from_ms(await self._now_ms(hold.showtime.showtime_id))
         order = await self._order_of(account_id, order_id, hold, now + self._claim_ttl)
         expected = self._commits.expect(order_id, order.pay_by)
@@ -94,9 +94,8 @@ class OrderService:
         finally:
             expected.cancel()
         if not fresh:
-            return await self._placed_before(
-                account_id, await self._reservation.find_hold(account_id, hold_id)
-            )
+            hold = await self._reservation.find_hold(account_id, hold_id)
+            return await self._placed_before(account_id, hold, request, render)
         if outcome == "refused":
             raise await self._why_refused(order_id, order.pay_by)
         return Placed(order, committed=outcome == "committed")
@@ -143,8 +142,14 @@ class OrderService:
             lines=lines,
         )
 
-    async def _placed_before(self, account_id: str, hold: Hold) -> Placed:
-        """The same hold again: the same order, as it is by now."""
+    async def _placed_before(
+        self, account_id: str, hold: Hold, request: RequestKey, render: Callable[[Order], bytes]
+    ) -> Placed:
+        """The same hold again: the same order, as it is by now.
+
+        The key of the request that claimed it is written with the order, and this may be another one. When
+        the hold is gone, what this one was answered could not be found out by looking: so it is kept.
+        """
         order_id = order_id_of(hold.hold_id)
         pay_by = from_ms(hold.expires_at_ms) if hold.state == "claimed" else None
         expected = self._commits.expect(order_id, pay_by)
@@ -154,7 +159,11 @@ class OrderService:
             expected.cancel()
         if outcome == "refused":
             raise await self._why_refused(order_id, pay_by)
-        return Placed(await self.find(account_id, order_id), committed=outcome is not None)
+        order = await self.find(account_id, order_id)
+        if outcome is None:
+            order = replace(order, state="claiming")
+        await self._store.keep_request_key(request, 201 if outcome else 202, render(order))
+        return Placed(order, committed=outcome is not None)
 
     async def _why_refused(self, order_id: str, pay_by: datetime | None) -> SeatRushError:
         """An order of that name with another deadline is an older one; its hold's key was used again.

@@ -10,21 +10,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
+from typing import Final
 
 from checkout.domain import Order, Payment, Refund, RequestKey, Ticket
 from checkout.rows import (
     Capture,
     LockedOrder,
     OrderToFree,
+    OrderToSell,
     PaidOrder,
     PayableOrder,
     RefundToSend,
     StoredAnswer,
+    StoredEvent,
     locked_order_of,
     order_of,
     payment_of,
     refund_of,
 )
+from checkout.tours import BEGINNING, Place
 from kernel.clock import to_ms
 from kernel.ids import hold_id_of
 from kernel.money import Money
@@ -34,6 +38,9 @@ from runtime.postgres import Connection, Database, rows_changed
 from runtime.queries import load_queries
 
 _SQL = load_queries(__file__)
+
+#: Items of a completer's job in one look.
+AT_A_TIME: Final = 200
 
 
 class CheckoutStore:
@@ -180,10 +187,6 @@ class CheckoutStore:
         """Keep the gateway's session of an attempt nobody waits for any more."""
         await self._database.execute(_SQL["reopen_payment"], payment_id, gateway_ref, redirect_url, test_url)
 
-    async def find_payment(self, payment_id: str) -> Payment | None:
-        row = await self._database.fetchrow(_SQL["find_payment"], payment_id)
-        return None if row is None else payment_of(row)
-
     async def lock_payment(self, connection: Connection, payment_id: str) -> Payment | None:
         row = await connection.fetchrow(_SQL["lock_payment"], payment_id)
         return None if row is None else payment_of(row)
@@ -259,9 +262,12 @@ class CheckoutStore:
     async def close_event(self, connection: Connection, gateway: str, event_id: str, outcome: str) -> None:
         await connection.execute(_SQL["close_event"], gateway, event_id, outcome)
 
-    async def unprocessed_events(self) -> list[tuple[str, str, bytes]]:
-        rows = await self._database.fetch(_SQL["unprocessed_events"])
-        return [(row["gateway"], row["event_id"], row["body"]) for row in rows]
+    async def unprocessed_events(
+        self, after: Place = BEGINNING, at_a_time: int = AT_A_TIME
+    ) -> list[StoredEvent]:
+        """Events nobody has acted on, some of them, the oldest first."""
+        rows = await self._database.fetch(_SQL["unprocessed_events"], *after, at_a_time)
+        return [StoredEvent(row["gateway"], row["event_id"], row["body"], row["received_at"]) for row in rows]
 
     # Money.
 
@@ -323,10 +329,6 @@ class CheckoutStore:
         """How many tickets of an order open a door."""
         return int(await connection.fetchval(_SQL["issued_tickets"], order_id))
 
-    async def find_refund(self, refund_id: str) -> Refund | None:
-        row = await self._database.fetchrow(_SQL["find_refund"], refund_id)
-        return None if row is None else refund_of(row)
-
     async def lock_refund(self, connection: Connection, refund_id: str) -> tuple[Refund, str] | None:
         """A refund and its gateway's name."""
         row = await connection.fetchrow(_SQL["lock_refund"], refund_id)
@@ -351,8 +353,11 @@ class CheckoutStore:
         """End claims past their deadline; answers their ids."""
         return [row["order_id"] for row in await self._database.fetch(_SQL["expire_orders"], server)]
 
-    async def orders_to_free(self, server: str = "") -> list[OrderToFree]:
-        rows = await self._database.fetch(_SQL["orders_to_free"], server)
+    async def orders_to_free(
+        self, server: str = "", after: Place = BEGINNING, at_a_time: int = AT_A_TIME
+    ) -> list[OrderToFree]:
+        """Orders whose seats are not back on sale, some of them, the oldest first."""
+        rows = await self._database.fetch(_SQL["orders_to_free"], server, *after, at_a_time)
         return [
             OrderToFree(row["order_id"], row["state"], row["seats_given_up_at"], tuple(row["keep"]))
             for row in rows
@@ -365,11 +370,17 @@ class CheckoutStore:
         )
 
     async def paid_unconfirmed(
-        self, older_than_s: float, but_not: Sequence[str] = (), server: str = ""
-    ) -> list[str]:
+        self,
+        older_than_s: float,
+        but_not: Sequence[str] = (),
+        server: str = "",
+        after: Place = BEGINNING,
+        at_a_time: int = AT_A_TIME,
+    ) -> list[OrderToSell]:
         """Paid orders whose sale has not come back from the log, some of them, the oldest first."""
-        rows = await self._database.fetch(_SQL["paid_unconfirmed"], older_than_s, list(but_not), server)
-        return [row["order_id"] for row in rows]
+        words = (older_than_s, list(but_not), server, *after, at_a_time)
+        rows = await self._database.fetch(_SQL["paid_unconfirmed"], *words)
+        return [OrderToSell(row["order_id"], row["paid_at"]) for row in rows]
 
     async def oldest_open(self) -> dict[str, float]:
         """Age in seconds of the oldest open item of each kind; 0 where nothing is open."""
@@ -413,8 +424,13 @@ class CheckoutStore:
 
     async def positions(self) -> dict[int, str]:
         """How far PostgreSQL has each partition's log."""
-        rows = await self._database.fetch(_SQL["positions"])
-        return {row["partition"]: row["log_id"] for row in rows}
+        return await positions_in(self._database)
+
+
+async def positions_in(database: Database) -> dict[int, str]:
+    """How far this PostgreSQL has each partition's log; asked by those who write it, too."""
+    rows = await database.fetch(_SQL["positions"])
+    return {row["partition"]: row["log_id"] for row in rows}
 
 
 def _columns(rows: Sequence[Sequence[object]]) -> list[tuple[object, ...]]:

@@ -307,19 +307,31 @@ def rebuild(as_json: Json = False) -> None:
 
 @app.command()
 def reconcile(as_json: Json = False) -> None:
-    """Finish what was left half done: expired claims, unconfirmed payments, unsent refunds, unfreed seats."""
+    """Finish what was left half done: expired claims, unconfirmed payments, unsent refunds, unfreed seats.
 
-    async def inside(platform: Platform) -> dict[str, Any]:
+    The order writer's process does so all the time, and it alone compares gateways' books with ours. Until it
+    has, PostgreSQL may have forgotten what was paid: nothing is judged by it here, and the exit code is 69.
+    """
+
+    async def inside(platform: Platform) -> tuple[bool, dict[str, dict[str, Any]]]:
+        is_whole = await platform.wholeness.adopt()
         done = await platform.completers.run_once()
         await platform.sales.open_behind()
-        return {"done": done, "oldest_open_s": await platform.checkout_store.oldest_open()}
+        return is_whole, {"done": done, "oldest_open_s": await platform.checkout_store.oldest_open()}
 
-    found = with_platform(inside)
+    is_whole, found = with_platform(inside)
     if as_json:
-        print_json(found)
-        return
-    for group, items in found.items():
-        out.print(f"[bold]{group}[/]  " + "  ".join(f"{name} {value}" for name, value in items.items()))
+        print_json({"whole": is_whole, **found})
+    else:
+        for group, items in found.items():
+            out.print(f"[bold]{group}[/]  " + "  ".join(f"{name} {value}" for name, value in items.items()))
+    if not is_whole:
+        fail(
+            "nobody has said yet that this PostgreSQL is whole: the order writer's process does, when it has "
+            "gone through the logs and the gateways' books. No claim was ended, no seat freed, no sale "
+            "driven and no money sent back",
+            DOWN,
+        )
 
 
 @app.command()

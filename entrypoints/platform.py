@@ -228,7 +228,10 @@ class Platform:
 
     @cached_property
     def fulfilment(self) -> checkout.Fulfilment:
-        return checkout.Fulfilment(self.checkout_store, self.inventory)
+        async def has_sale(showtime_id: str) -> bool:
+            return bool(await self.reservation_store.find_sales([showtime_id]))
+
+        return checkout.Fulfilment(self.checkout_store, self.inventory, has_sale)
 
     @cached_property
     def refunds(self) -> checkout.RefundService:

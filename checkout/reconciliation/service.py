@@ -81,17 +81,21 @@ class Reconciliation:
         self._refunds = refunds
 
     async def is_whole(self, server: str) -> bool:
-        """Whether every gateway's books were compared to their end with what this server has."""
-        places = [await self._books.place(name) for name in self._gateways]
-        return all(place.whole_for == server for place in places)
+        """Whether every gateway's books were compared to their end with what this server has.
 
-    async def compare(self) -> int:
+        Who knows of no gateway cannot say so.
+        """
+        places = [await self._books.place(name) for name in self._gateways]
+        return bool(places) and all(place.whole_for == server for place in places)
+
+    async def compare(self, server: str | None = None) -> int:
         """Go through what moved at every gateway since the last time; answers how much of it was missing.
 
-        May end anywhere and be begun again. One gateway that is away keeps nobody from the others' books.
-        Raises GatewayUnavailable, PersistenceUnavailable, SeatsUnavailable.
+        Missing on this server, if one is named, or on the one that answers. May end anywhere and be begun
+        again. One gateway that is away keeps nobody from the others' books. Raises GatewayUnavailable,
+        PersistenceUnavailable, SeatsUnavailable.
         """
-        server, missing, trouble = await self._books.this_server(), 0, None
+        server, missing, trouble = server or await self._books.this_server(), 0, None
         for gateway in self._gateways.values():
             try:
                 missing += await self._compare_with(gateway, server)

@@ -9,6 +9,9 @@ A server is known by when it was started and which database it is, so one that w
 at as well; that takes a moment. What has been compared is kept in PostgreSQL itself (`whole_for`), so a
 gateway that is away holds nothing up when we are restarted, only when PostgreSQL was: then, whether it forgot
 anything nobody else can say.
+
+Whoever comes by for a moment (`seatrush reconcile`) waits for nobody and makes nothing whole: he judges by
+a server that somebody else has made whole before (`adopt`), or by none.
 """
 
 from __future__ import annotations
@@ -23,8 +26,8 @@ from checkout.store import CheckoutStore
 from kernel.clock import Clock
 
 COMPARE_INTERVAL_S: Final = 60.0
-_ANY: Final = ""
-_NONE: Final = "none"
+_ANYBODY: Final = ""
+_NOBODY: Final = "none"
 
 
 class Wholeness:
@@ -45,15 +48,21 @@ class Wholeness:
         self._clock = clock
         self._compared_at_s = 0.0
         #: The name of the server that may be judged by.
-        self.server: str = _ANY
+        self.server: str = _NOBODY
 
     def trust(self) -> None:
-        """Judge by whoever answers: for who turns the wheels by hand, and knows what he does."""
-        self.server = _ANY
+        """Judge by whoever answers: for tests, which turn the wheels by hand and know what there is."""
+        self.server = _ANYBODY
 
-    def doubt(self) -> None:
-        """Judge by nobody before the next look."""
-        self.server = _NONE
+    async def adopt(self) -> bool:
+        """Judge by who answers now, if that server is whole already. False, and by nobody, when it is not.
+
+        Raises PersistenceUnavailable.
+        """
+        server = await self._books.this_server()
+        is_whole = await self._reconciliation.is_whole(server)
+        self.server = server if is_whole else _NOBODY
+        return is_whole
 
     async def look(self) -> None:
         """Find out who answers, make it whole when that is another one, and compare books once a minute.
@@ -64,11 +73,12 @@ class Wholeness:
         if server != self.server:
             await until_written(self._store, self._log)
             if not await self._reconciliation.is_whole(server):
-                await self._compare()
+                await self._compare(server)
             self.server = server
         elif self._clock.monotonic_s() - self._compared_at_s >= COMPARE_INTERVAL_S:
-            await self._compare()
+            await self._compare(server)
 
-    async def _compare(self) -> None:
+    async def _compare(self, server: str) -> None:
+        """With the server that was given its logs, and with none that has come in its place since."""
         self._compared_at_s = self._clock.monotonic_s()
-        await self._reconciliation.compare()
+        await self._reconciliation.compare(server)

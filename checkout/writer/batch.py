@@ -43,7 +43,9 @@ class Batch:
 
     claims: dict[str, Claim] = field(default_factory=dict)
     repeats: list[Claim] = field(default_factory=list)
+    #: Orders whose sale is in the batch, and the entry of each.
     confirms: list[str] = field(default_factory=list)
+    sales: list[LogEntry] = field(default_factory=list)
     positions: dict[int, str] = field(default_factory=dict)
     #: The least epoch among the claims of each partition.
     oldest: dict[int, int] = field(default_factory=dict)
@@ -66,8 +68,10 @@ class Batch:
             known = self.positions.get(entry.partition)
             if known is None or log_position(entry.log_id) > log_position(known):
                 self.positions[entry.partition] = entry.log_id
+            if isinstance(item.message, Confirm):
+                self.confirms.append(item.message.order_id)
+                self.sales.append(entry)
         messages = [item.message for item in items]
-        self.confirms += [message.order_id for message in messages if isinstance(message, Confirm)]
         self._lay_out([claim for claim in messages if isinstance(claim, Claim) and self._is_first(claim)])
 
     def _is_first(self, claim: Claim) -> bool:

@@ -142,7 +142,7 @@ class OrderWriter:
 
     async def _write_or_halve(self, items: Sequence[Item], batch: Batch, outcome: _Outcome) -> None:
         try:
-            refused = await in_any_weather(lambda: self._store.write(batch))
+            aside = await in_any_weather(lambda: self._store.write(batch))
         except (EntryRefused, *DATA_ERRORS) as error:
             if len(items) == 1:
                 await self._put_aside(items[0].entry, items[0].message, _reason(error), outcome)
@@ -155,10 +155,14 @@ class OrderWriter:
             outcome.done.append(item.entry)
             if isinstance(item.message, Claim):
                 order_id = item.message.order_id
-                (outcome.refused if order_id in refused else outcome.committed).append(order_id)
+                (outcome.refused if order_id in aside.refused else outcome.committed).append(order_id)
                 self.counts.claims += 1
+            elif item.message.order_id in aside.unpaid:
+                self.counts.put_aside += 1
             else:
                 self.counts.confirms += 1
+        if aside.unpaid:
+            _log.error("sales put aside, since the payments of their orders are lost: %d", len(aside.unpaid))
 
     async def _put_aside(
         self, entry: LogEntry, message: Entry | None, reason: str, outcome: _Outcome

@@ -54,9 +54,7 @@ WITH fresh AS (
 )
 SELECT 1 / ((NOT $26::boolean OR (cardinality(written.claims) = cardinality($1::text[])
                                   AND cardinality(written.confirms) = cardinality($23::text[])))
-            AND ($29::text = '' OR $29::text = (
-                 SELECT oid || ' ' || extract(epoch FROM pg_postmaster_start_time())
-                 FROM pg_database WHERE datname = current_database()))
+            AND ($29::text = '' OR $29::text = (SELECT checkout.this_server()))
             AND NOT EXISTS (
                  SELECT FROM unnest($27::smallint[], $28::bigint[]) AS oldest (partition, epoch)
                  WHERE oldest.epoch < (SELECT epochs FROM checkout.claim_fence FOR SHARE)[oldest.partition + 1]))::int
@@ -65,17 +63,13 @@ SELECT 1 / ((NOT $26::boolean OR (cardinality(written.claims) = cardinality($1::
 FROM (SELECT ARRAY(SELECT order_id FROM fresh) AS claims, ARRAY(SELECT order_id FROM confirmed) AS confirms) AS written;
 
 -- name: this_server
--- Which PostgreSQL this is: whoever puts older data in the place of newer ones starts a server or makes a database.
-SELECT oid || ' ' || extract(epoch FROM pg_postmaster_start_time()) AS server
-FROM pg_database WHERE datname = current_database();
+-- Which PostgreSQL this is.
+SELECT checkout.this_server();
 
 -- name: lock_fence
 -- The epoch a claim must have at least, by partition, kept from rising until this transaction ends; what it says
 -- of claims that are excepted is looked up by the next statement, which sees what was committed with it.
-SELECT epochs,
-       (SELECT oid || ' ' || extract(epoch FROM pg_postmaster_start_time())
-        FROM pg_database WHERE datname = current_database()) AS server
-FROM checkout.claim_fence FOR SHARE;
+SELECT epochs, checkout.this_server() AS server FROM checkout.claim_fence FOR SHARE;
 
 -- name: late_claims
 -- Of claims that are behind the fence, each with its epoch, those that are no news (an order was made of them
@@ -107,10 +101,6 @@ ON CONFLICT (partition) DO UPDATE SET log_id = excluded.log_id, written_at = now
 WHERE string_to_array(excluded.log_id, '-')::bigint[]
     > string_to_array(checkout.writer_positions.log_id, '-')::bigint[];
 
--- name: positions
--- How far PostgreSQL has each log.
-SELECT partition, log_id FROM checkout.writer_positions;
-
 -- name: put_aside
 -- An entry that can never be written, with its reason.
 INSERT INTO checkout.dead_letters (partition, log_id, kind, data, reason)
@@ -131,9 +121,27 @@ RETURNING order_id;
 INSERT INTO checkout.order_lines (order_id, seat_index, label, area_id, amount)
 SELECT * FROM unnest($1::text[], $2::int[], $3::text[], $4::text[], $5::bigint[]);
 
+-- name: put_unpaid_aside
+-- Sales of orders that wait for their payment, all of a batch. A sale is only ever put on the log of an order that was
+-- paid; one that waits for its payment has lost that with a PostgreSQL that was set back. It does not end for want of
+-- it: the money is at the gateway, and a person finds the entry among those put aside.
+WITH unpaid AS (
+  UPDATE checkout.orders SET end_reason = 'payment_lost'
+  WHERE order_id = ANY ($1::text[]) AND state = (SELECT 'pending_payment')
+  RETURNING order_id
+), aside AS (
+  INSERT INTO checkout.dead_letters (partition, log_id, kind, data, reason)
+  SELECT partition, log_id, 'confirm', data, 'invalid_state'
+  FROM unnest($1::text[], $2::smallint[], $3::text[], $4::bytea[]) AS sale (order_id, partition, log_id, data)
+  JOIN unpaid USING (order_id)
+  ON CONFLICT DO NOTHING
+)
+SELECT order_id FROM unpaid;
+
 -- name: mark_unfulfillable
--- A sale PostgreSQL refused: its order is cancelled and refunded by the completer. A sale is only ever put on the
--- log of an order that was paid; one that waits for its payment has lost that with a PostgreSQL that was set back. It
--- does not end for want of it: the money is at the gateway, and a person finds the entry among those put aside.
+-- A sale PostgreSQL refused: its order is cancelled and refunded by the completer. Not one that was refused because the
+-- order was not paid: that was judged before, and what is paid by now has its sale put on the log again. One that
+-- waits for its payment does not end for want of it (`put_unpaid_aside`).
 UPDATE checkout.orders SET end_reason = CASE state WHEN 'paid' THEN $2::text ELSE 'payment_lost' END
-WHERE order_id = $1::text AND (state = (SELECT 'paid') OR state = (SELECT 'pending_payment'));
+WHERE order_id = $1::text
+  AND (state = (SELECT 'pending_payment') OR state = (SELECT 'paid') AND $2::text <> 'invalid_state');

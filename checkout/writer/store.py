@@ -18,16 +18,22 @@ anew, and keeps it where it is until it has committed. It costs no trip: the las
 does not like is the judge's again. A claim of an epoch that is over becomes an order only when the rebuild
 waited for it.
 
+A sale of an order that waits for its payment is nothing to refuse a batch for. After a PostgreSQL was set
+back it is every sale there was since, so all of a batch are put aside by one statement, and the rest of it
+stays.
+
 However many orders a batch carries, it costs a fixed number of round trips and one fsync.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from checkout.entries import Claim, Confirm
+from checkout.store import positions_in
 from checkout.writer.batch import Batch
 from kernel.clock import from_ms
 from kernel.ids import partition_of
@@ -54,6 +60,7 @@ _ORDERS: Final = (
     "total",
     "pay_by",
 )
+_SALES: Final = ("order_id", "partition", "log_id", "data")
 _LINES: Final = ("order_id", "seat_index", "label", "area_id", "amount")
 _SEATS: Final = ("order_id", "showtime_id", "seat_index", "state")
 _ANSWERS: Final = ("account_id", "key", "fingerprint", "status", "body")
@@ -66,6 +73,15 @@ class EntryRefused(ValueError):
         super().__init__(f"{order_id}: {reason}")
         self.order_id = order_id
         self.reason = reason
+
+
+class Aside(NamedTuple):
+    """Orders of a committed batch about which it said something else than was asked."""
+
+    #: Claims that had been refused before.
+    refused: AbstractSet[str] = frozenset()
+    #: Sales that are put aside: their orders wait for a payment that was made and is lost.
+    unpaid: AbstractSet[str] = frozenset()
 
 
 class ServerChanged(Exception):
@@ -85,8 +101,8 @@ class WriterStore:
         """Write from now on to the PostgreSQL that answers now, and to no other."""
         self._server = str(await self._database.fetchval(_SQL["this_server"]))
 
-    async def write(self, batch: Batch) -> set[str]:
-        """Commit a batch, all of it or nothing; answers its claims that had been refused before.
+    async def write(self, batch: Batch) -> Aside:
+        """Commit a batch, all of it or nothing; answers what of it did not become what it said.
 
         Raises EntryRefused, or one of runtime.postgres.DATA_ERRORS, when an entry cannot be written;
         ServerChanged; kernel PersistenceUnavailable when PostgreSQL cannot be reached (the outcome is then
@@ -94,7 +110,7 @@ class WriterStore:
         """
         if len(batch.orders) < self._copy_orders_min:
             if not batch.repeats and await self._write_at_once(batch):
-                return set()
+                return Aside()
         else:
             try:
                 return await self._write(batch, self._copy_claims)
@@ -115,9 +131,10 @@ class WriterStore:
 
     async def _write(
         self, batch: Batch, write_claims: Callable[[Connection, Batch], Awaitable[Written]]
-    ) -> set[str]:
+    ) -> Aside:
         """Claims first, then what may depend on them; whatever was no news is looked at."""
-        refused: set[str] = set()
+        refused: AbstractSet[str] = frozenset()
+        unpaid: AbstractSet[str] = frozenset()
         async with self._database.transaction() as connection:
             known, oldest = await write_claims(connection, batch)
             if known:
@@ -126,8 +143,9 @@ class WriterStore:
             done = await self._write_some(connection, rest)
             left = set(batch.confirms).difference(done["confirms"])
             if left:
-                await self._check_unconfirmed(connection, left)
-        return refused
+                unpaid = await self._put_unpaid_aside(connection, batch, left)
+                await self._check_unconfirmed(connection, left - unpaid)
+        return Aside(refused, unpaid)
 
     async def _write_some(self, connection: Connection, batch: Batch) -> Record:
         """Write what is news of a batch; answers the order ids of the `claims` and `confirms` that were."""
@@ -137,8 +155,7 @@ class WriterStore:
 
     async def positions(self) -> dict[int, str]:
         """How far PostgreSQL has each partition's log."""
-        rows = await self._database.fetch(_SQL["positions"])
-        return {row["partition"]: row["log_id"] for row in rows}
+        return await positions_in(self._database)
 
     async def _copy_claims(self, connection: Connection, batch: Batch) -> Written:
         """Write claims that are all news; whether they are late is for the last statement to say.
@@ -198,13 +215,32 @@ class WriterStore:
                 raise EntryRefused(claim.order_id, "hold_key_reused")
         return {row["order_id"] for row in rows if row["state"] == "cancelled"}
 
-    async def _check_unconfirmed(self, connection: Connection, order_ids: set[str]) -> None:
-        """A confirmation that moved nothing is a repeat, or it should never have been written."""
+    async def _put_unpaid_aside(
+        self, connection: Connection, batch: Batch, left: AbstractSet[str]
+    ) -> AbstractSet[str]:
+        """Of sales that moved nothing those whose orders wait for their payment: all of them at once."""
+        sales = [
+            (order_id, entry.partition, entry.log_id, entry.data)
+            for order_id, entry in zip(batch.confirms, batch.sales, strict=True)
+            if order_id in left
+        ]
+        rows = await connection.fetch(_SQL["put_unpaid_aside"], *_columns(sales, _SALES))
+        return {row["order_id"] for row in rows}
+
+    async def _check_unconfirmed(self, connection: Connection, order_ids: AbstractSet[str]) -> None:
+        """A sale that moved nothing is a repeat, or its order was paid since, or it should not be on a log.
+
+        Raises EntryRefused.
+        """
+        if not order_ids:
+            return
         rows = await connection.fetch(_SQL["order_states"], sorted(order_ids))
         states = {row["order_id"]: row["state"] for row in rows}
         for order_id in sorted(order_ids):
-            if states.get(order_id) not in {"confirmed", "refunded", "cancelled"}:
+            if states.get(order_id) not in {"paid", "confirmed", "refunded", "cancelled"}:
                 raise EntryRefused(order_id, "invalid_state")
+        if paid := [order_id for order_id in sorted(order_ids) if states[order_id] == "paid"]:
+            await self._write_some(connection, Batch(confirms=paid))
 
     async def refuse(
         self,
@@ -216,7 +252,8 @@ class WriterStore:
         """Put one entry aside with its reason (`message` is None when it cannot be read).
 
         A refused claim ends as a cancelled order; a refused sale leaves its order to be cancelled and
-        refunded. `aside` is partition, log id, kind and the entry's bytes. Raises ServerChanged.
+        refunded, unless it was refused because the order was not paid: it may be by now. `aside` is
+        partition, log id, kind and the entry's bytes. Raises ServerChanged.
         """
         async with self._database.transaction() as connection:
             await self._lock_fence(connection)

@@ -14,7 +14,6 @@ from typing import Any
 
 from checkout import OrderLog, OrderWriter, WriterStore
 from checkout.domain import RequestKey
-from checkout.errors import AlreadyRefunded
 from checkout.schemas import order_bytes, payment_bytes, refund_bytes
 from entrypoints.platform import Platform
 from kernel.errors import (
@@ -22,6 +21,7 @@ from kernel.errors import (
     NotFound,
     Overloaded,
     PersistenceUnavailable,
+    RequestInProgress,
     SeatsUnavailable,
 )
 from reservation.errors import HoldExpired, HoldNotExtendable
@@ -170,7 +170,7 @@ async def _receive(platform: Platform, scene: Scene) -> None:
 
 
 async def _ask_back(platform: Platform, scene: Scene) -> None:
-    with suppress(AlreadyRefunded):  # what a repeat hears, where nobody kept the first answer
+    with suppress(RequestInProgress):  # what a repeat hears, where nobody gave it the first answer
         await platform.refunds.request(scene.fan, scene.order_id, None, scene.request, refund_bytes)
 
 

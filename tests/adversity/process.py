@@ -82,6 +82,7 @@ async def process_of(shop: Shop) -> AsyncIterator[Process]:
             platform_for(shop.platform.settings, Addresses(redis_way.url, database_url, None))
         )
         platform.gateways = shop.platform.gateways
+        platform.wholeness.trust()
         stack.push_async_callback(platform.maps.close)
         await platform.epoch.refresh()
         platform.commits.start()

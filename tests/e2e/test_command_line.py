@@ -248,7 +248,8 @@ async def test_a_rebuild_changes_no_seat(service: Service) -> None:
 
 async def test_reconciling_says_what_was_done_and_how_old_the_oldest_is(service: Service) -> None:
     said = await verb_json(service, "reconcile")
-    assert said.keys() == {"done", "oldest_open_s"}
+    assert said.keys() == {"whole", "done", "oldest_open_s"}
+    assert said["whole"] is True, "the completers have looked at it"
     assert all(isinstance(count, int) for count in said["done"].values())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from tests.mutants.completing import COMPLETING
 from tests.mutants.mutant import Mutant
 
 _CHECKOUT: Final = "integration/checkout/"
@@ -182,7 +183,7 @@ _GATE: Final = (
     Mutant(
         "a rebuild leaves the old gate open while it asks for the owners",
         "reservation/rebuild.py",
-        "        await self._shut(epochs, {sale.showtime_id for sale in sales})\n",
+        "        await self._shut_showtimes(epochs, {sale.showtime_id for sale in sales})\n",
         "",
         (f"{_STEPS}test_an_order_made_after_the_owners_were_asked_for_is_refused_and_not_forgotten",),
     ),
@@ -354,9 +355,9 @@ _ORDERS: Final = (
     Mutant(
         "weather counts as a poisoned entry",
         "checkout/writer/loop.py",
-        "refused = await in_any_weather(lambda: self._store.write(batch))\n"
+        "aside = await in_any_weather(lambda: self._store.write(batch))\n"
         "        except (EntryRefused, *DATA_ERRORS) as error:",
-        "refused = await self._store.write(batch)\n        except Exception as error:",
+        "aside = await self._store.write(batch)\n        except Exception as error:",
         (f"{_WRITER}test_while_postgres_is_away_everything_waits_and_nothing_is_put_aside",),
     ),
     Mutant(
@@ -417,15 +418,15 @@ _FORGOTTEN: Final = (
     Mutant(
         "nobody compares the gateways' books with ours",
         "checkout/reconciliation/wholeness.py",
-        "        await self._reconciliation.compare()\n",
+        "        await self._reconciliation.compare(server)\n",
         "",
         (f"{_RECONCILED}test_everybody_who_paid_has_his_ticket_or_his_money_again",),
     ),
     Mutant(
         "completers judge by whatever PostgreSQL answers",
-        "checkout/completers.py",
-        "        self._wholeness.doubt()\n",
-        "",
+        "checkout/reconciliation/wholeness.py",
+        "self.server: str = _NOBODY",
+        "self.server: str = _ANYBODY",
         (f"{_RECONCILED}test_nobody_ends_an_order_before_the_logs_were_given_again",),
     ),
     Mutant(
@@ -878,7 +879,7 @@ _BANKS: Final = (
         "a refund does not wait for whoever has its payment in hand",
         "checkout/refunds.py",
         "await self._store.lock_payment(connection, payments[0].payment_id)",
-        "await self._store.find_payment(payments[0].payment_id)",
+        "payments[0]",
         (f"{_CHARGEBACKS}test_a_refund_that_waits_for_a_chargeback_to_be_written_is_refused",),
     ),
     Mutant(
@@ -919,4 +920,5 @@ GUARDS: Final = (
     *_LOG,
     *_STOPS,
     *_BANKS,
+    *COMPLETING,
 )

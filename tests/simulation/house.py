@@ -137,6 +137,7 @@ def knobs(world: World) -> Iterator[None]:
     # Mostly longer than they ship: who looks twice as often as there is something to see plays half as much.
     small += [
         (import_module("checkout.completers"), "INTERVAL_S", dice.choice([0.5, 2.0, 2.0])),
+        (import_module("checkout.completers"), "AT_A_TIME", dice.choice([1, 3, 200])),
         (import_module("reservation.reaper"), "ROUND_S", dice.choice([0.5, 1.0, 2.0])),
         (import_module("reservation.epoch"), "FOLLOW_INTERVAL_S", dice.choice([1.0, 3.0])),
     ]
@@ -180,7 +181,9 @@ class Role:
         self.writer = OrderWriter(
             self.log, WriterStore(database, copy_orders_min=house.copy_orders_min), clock
         )
-        fulfilment = Fulfilment(store, self.inventory)
+
+        async def has_sale(showtime_id: str) -> bool:
+            return bool(await seat_store.find_sales([showtime_id]))
 
         async def starts_at(showtime_id: str) -> datetime | None:
             return world.now + timedelta(days=7)
@@ -208,6 +211,7 @@ class Role:
             now_ms,
             claim_ttl_ms=house.claim_ttl_ms,
         )
+        fulfilment = Fulfilment(store, self.inventory, has_sale)
         self.refunds = RefundService(store, gateways, starts_at, clock)
         self.payments = PaymentService(
             store, gateways, fulfilment, self.refunds.settle, self.orders.find, clock

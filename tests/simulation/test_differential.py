@@ -31,6 +31,7 @@ from checkout.entries import Claim, Confirm
 from checkout.log_entries import LogEntry
 from checkout.ports import Movement
 from checkout.rows import Capture
+from checkout.tours import Tour
 from checkout.writer.batch import Batch, Item
 from checkout.writer.store import EntryRefused
 from kernel.clock import to_ms
@@ -239,6 +240,15 @@ class Script:
             await side.store.close_books({PARTITION: epoch, (PARTITION + 1) % 64: 5}, awaited)
 
         dice_kind = dice.choice(["claim", "sale"])
+        at_a_time = dice.choice([1, 2, 200])
+
+        async def stretches(look: Callable[..., Awaitable[list[Any]]], *words: Any) -> list[Any]:
+            """All there are, in their order, as a tour meets them."""
+            tour, met = Tour(), []
+            while len(items := await look(*words, tour.after, at_a_time)) == at_a_time:
+                met += items
+                tour.met([item.place for item in items], at_a_time)
+            return met + items
 
         async def add_payment(side: Side) -> Any:
             return await side.store.add_payment_at_once(f"pay_{number}", order_id, account_id, "paper")
@@ -315,7 +325,7 @@ class Script:
             return taken, back, payment, missing
 
         async def free(side: Side) -> Any:
-            waiting = sorted(await side.store.orders_to_free(), key=lambda one: one.order_id)
+            waiting = await stretches(side.store.orders_to_free, "")
             await side.store.mark_freed(waiting[:2])
             return sorted((one.order_id, one.state, sorted(one.keep)) for one in waiting)
 
@@ -349,13 +359,11 @@ class Script:
                 await side.store.order_states([order_id, "ord_none"]),
                 await side.store.known_orders([order_id, "ord_none"]),
                 await side.store.find_request_key("acc_a", f"order {order_id}"),
-                await side.store.find_payment(payment_id),
-                await side.store.find_refund(refund_id),
                 await side.store.positions(),
                 sorted(await side.store.owners([SHOWTIME]), key=lambda one: one.hold_id)
                 and sorted((o.hold_id, o.state, o.seats) for o in await side.store.owners([SHOWTIME])),
-                sorted(await side.store.paid_unconfirmed(5.0)),
-                sorted(await side.store.unprocessed_events()),
+                await stretches(side.store.paid_unconfirmed, 5.0, (), ""),
+                await stretches(side.store.unprocessed_events),
                 await follow(side),
             ]
 

@@ -77,7 +77,10 @@ class RunningPlatform:
         return await add_showtime(self.platform, imported, **{"orphan_rule": "off", **terms})
 
     def start(self, *names: str) -> None:
-        """Let these roles work."""
+        """Let these roles work, as in a process that begins."""
+        if "completers" in names and "completers" not in self.roles:
+            for part in ("wholeness", "completers"):  # it has looked at no server yet
+                self.platform.__dict__.pop(part, None)
         works: dict[str, Coroutine[Any, Any, None]] = {
             "writer": self.platform.order_writer.run(),
             "completers": self.platform.completers.run(),
@@ -145,6 +148,7 @@ async def run_platform(
         stack.push_async_callback(redis.aclose)
         running = RunningPlatform(platform, port, session, redis)
         following = asyncio.create_task(platform.epoch.follow())
+        platform.wholeness.trust()  # where no completers run, their wheels are turned by hand
         try:
             running.start(*roles)
             yield running

@@ -16,7 +16,7 @@ from checkout import OrderService
 from checkout.domain import digest_of
 from checkout.schemas import order_bytes
 from kernel import limits
-from kernel.errors import SeatsUnavailable
+from kernel.errors import InventoryRebuilding, SeatsUnavailable
 from kernel.ids import partition_of, showtime_of
 from tests.support.shop import Shop, until
 
@@ -112,8 +112,8 @@ async def overtaken(shop: Shop) -> tuple[str, str, asyncio.Task[int], asyncio.Ev
     reached, go_on = asyncio.Event(), asyncio.Event()
     orders_to_free = shop.store.orders_to_free
 
-    async def then_wait(server: str) -> Any:
-        found = await orders_to_free(server)
+    async def then_wait(*words: Any) -> Any:
+        found = await orders_to_free(*words)
         reached.set()
         await go_on.wait()
         return found
@@ -231,7 +231,7 @@ async def test_one_showtime_that_cannot_be_freed_keeps_no_other_waiting(
 
     async def broken(hold_id: str, **named: Any) -> bool:
         if showtime_of(hold_id) == stuck:
-            raise SeatsUnavailable
+            raise InventoryRebuilding
         return await return_seats(hold_id, **named)
 
     with monkeypatch.context() as patch:

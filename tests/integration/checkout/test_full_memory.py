@@ -80,12 +80,14 @@ async def test_a_rebuild_opens_the_gate_with_memory_full(full: Shop) -> None:
 
 async def test_a_repeat_is_answered_from_postgresql_while_redis_can_remember_nothing(full: Shop) -> None:
     guard, fan = full.platform.guard, full.fan()
-    await full.store.keep_request_key(RequestKey(fan, digest_of("kept"), ONE.hex()), 201, b"yes")
+    await full.store.keep_request_key(
+        RequestKey(fan, digest_of("kept"), ONE.hex()), 201, b'{"order_id":"ord_1"}'
+    )
     await fill(full)
 
     repeated = await guard.begin(fan, "kept", ONE, "place_order")
     assert isinstance(repeated, Replay)
-    assert (repeated.status, repeated.body) == (201, b"yes")
+    assert (repeated.status, repeated.body) == (201, b'{"order_id":"ord_1"}')
 
     begun = await guard.begin(fan, "new", ONE, "place_order")
     assert isinstance(begun, Started)

@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 import pytest
 import pytest_asyncio
+from aiohttp import web
 
 from checkout.gateways import SigningKeys, sign
+from entrypoints.serving import build
 from kernel.ids import hold_id_of
 from runtime import keys
+from runtime.http import Runner
 from tests.support.engines import DatabaseMaker
 from tests.support.platform import RunningPlatform, migrated, run_platform
 from tests.support.service import Answer, Fan
@@ -281,6 +286,49 @@ async def test_a_claim_the_arbiter_refuses_is_a_409_and_the_order_says_why(
         assert again.headers["Idempotent-Replayed"] == "true"
         (order,) = (await fan.call("GET", "/orders")).body["data"]
     assert (order["state"], order["end_reason"]) == ("cancelled", "seat_taken")
+
+
+@asynccontextmanager
+async def another_worker(running: RunningPlatform) -> AsyncIterator[RunningPlatform]:
+    """One that has answered nobody yet."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    api = Runner(build(running.platform))
+    await api.setup()
+    try:
+        await web.SockSite(api, listener).start()
+        yield replace(running, port=listener.getsockname()[1])
+    finally:
+        await api.cleanup()
+
+
+async def test_an_answer_out_of_postgresql_is_the_first_answer(
+    running: RunningPlatform, shop: Shop, fan: Fan
+) -> None:
+    """Days later, in another worker: what is to be repeated, and where to look at it."""
+    showtime_id = await running.add_showtime()
+    async with at_work(shop):
+        hold = (await fan.hold(showtime_id, "D5")).body["hold_id"]
+        placed = await fan.order(hold, key="order")
+        order_id = placed.body["order_id"]
+        opened = await fan.open_payment(order_id, key="pay")
+        await running.decide(opened.body["next"]["test"]["url"], "approve")
+        await fan.order_in(order_id, "confirmed")
+        given_back = await fan.call("POST", f"/orders/{order_id}/refunds", key="back")
+        await until(lambda: refund_is(fan, order_id, "completed"))
+    await running.redis.delete(*[key async for key in running.redis.scan_iter("req:*")])
+    async with another_worker(running) as elsewhere:
+        there = Fan(elsewhere, fan.account_id, fan.token)  # type: ignore[arg-type]
+        again = [
+            await there.order(hold, key="order"),
+            await there.open_payment(order_id, key="pay"),
+            await there.call("POST", f"/orders/{order_id}/refunds", key="back"),
+        ]
+    names = ("Content-Type", "Location")
+    for first, repeat in zip((placed, opened, given_back), again, strict=True):
+        assert first.headers["Location"] == f"/api/v1/orders/{order_id}"
+        assert repeat.headers["Idempotent-Replayed"] == "true"
+        assert (repeat.status, repeat.body) == (first.status, first.body)
+        assert [repeat.headers.get(name) for name in names] == [first.headers[name] for name in names]
 
 
 @pytest.mark.parametrize("place", [b"1:ord_\0", b"1:", b"x", b"\xff", b"1:'; --", b"9" * 40 + b":ord_1"])

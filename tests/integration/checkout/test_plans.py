@@ -35,11 +35,9 @@ STATEMENTS = {
 READ_ALL = {
     "positions",
     "owners",
-    "orders_to_free",
     "payments_to_ask",
     "refunds_to_send",
     "oldest_open",
-    "writer: positions",
     "drop_old_fences",
 }
 #: One row, or as many as a server has databases: nothing to look up.

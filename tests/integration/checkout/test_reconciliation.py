@@ -18,12 +18,13 @@ from typing import Any
 
 import pytest
 
-from checkout import Reconciliation, Wholeness, set_back
+from checkout import Reconciliation, set_back
 from checkout.completers import CONFIRM_AFTER_S
 from checkout.domain import Order, refund_id_of
 from checkout.errors import GatewayUnavailable
 from checkout.ports import GatewayRefund
 from entrypoints.audit import Patience, run_audit
+from entrypoints.platform import Platform
 from kernel.errors import PersistenceUnavailable, SeatRushError
 from kernel.ids import PARTITIONS, new_id
 from kernel.money import Money
@@ -33,9 +34,17 @@ from tests.support.past import Past
 from tests.support.shop import PRICE, Shop, until
 
 
+def begins_anew(platform: Platform) -> None:
+    """A process has looked at no server yet."""
+    for part in ("wholeness", "completers"):
+        platform.__dict__.pop(part, None)
+
+
 @asynccontextmanager
 async def at_work(shop: Shop, *names: str) -> AsyncIterator[None]:
-    """The roles of an order writer's process, or some of them."""
+    """The roles of an order writer's process that begins, or some of them."""
+    if not names or "completers" in names:
+        begins_anew(shop.platform)
     works = {"writer": shop.writer().run, "completers": shop.platform.completers.run}
     running = [asyncio.create_task(works[name]()) for name in names or works]
     try:
@@ -182,7 +191,7 @@ async def test_without_the_comparison_people_have_paid_for_nothing(
     """The control: the logs are given again, payments are asked about, and the rest nobody knows of."""
     shop = evening
 
-    async def nothing(_: Reconciliation) -> int:
+    async def nothing(_: Reconciliation, __: str) -> int:
         return 0
 
     orders = await an_evening(shop, past)
@@ -345,7 +354,7 @@ async def test_whoever_judges_by_any_server_ends_what_was_sold(
     """The control: the writer is only a little slower, and the seats are anybody's."""
     shop = evening
     order_id = await a_sale_past_its_deadline(shop, past)
-    monkeypatch.setattr(Wholeness, "doubt", lambda _: None)
+    monkeypatch.setattr("checkout.reconciliation.wholeness._NOBODY", "")
     async with at_work(shop, "completers"):
         await rounds_of_expiry(shop, 3, monkeypatch)
     assert await shop.state(order_id) == "expired"
@@ -515,6 +524,7 @@ async def test_one_gateway_that_is_away_keeps_nobody_from_the_others_books(eveni
     shop.gateway.capture(await shop.open_payment(fan, order_id))
     away = replace(shop.gateway, name="away", away=True)
     shop.platform.gateways = {away.name: away, shop.gateway.name: shop.gateway}
+    del shop.platform.reconciliation
     with pytest.raises(SeatRushError):
         await shop.reconcile()
     await shop.write()

@@ -17,7 +17,7 @@ import pytest
 from checkout import errors
 from checkout.domain import digest_of, refund_id_of
 from checkout.entries import Confirm
-from kernel.errors import NotFound, ValidationFailed
+from kernel.errors import NotFound, RequestInProgress, ValidationFailed
 from kernel.ids import is_id
 from kernel.money import Money
 from tests.support.shop import PRICE, Shop, against_the_rules, feed
@@ -31,10 +31,7 @@ async def bought(shop: Shop, *numbers: int) -> tuple[str, str, str]:
 
 
 async def refund_state(shop: Shop, refund_id: str) -> str:
-    refund = await shop.store.find_refund(refund_id)
-    assert refund is not None
-    state: str = refund.state
-    return state
+    return str(await shop.one("SELECT state FROM checkout.refunds WHERE refund_id = $1", refund_id))
 
 
 # How much
@@ -181,6 +178,83 @@ async def test_twenty_requests_at_once_make_one_refund(shop: Shop) -> None:
     payment_id = order.payments[0].payment_id
     assert shop.gateway.sessions[payment_id].refunded == 2 * PRICE
     await shop.sound()
+
+
+async def asked_twice_while_the_first_commits(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, *, comes: str, key: str = "same"
+) -> None:
+    """A refund is being committed when its caller, who was told that nobody knows, asks once more.
+
+    The second request waits for the first one's transaction, or looks at the order when that is over.
+    """
+    fan, _, order_id = await bought(shop)
+    keep, quote = shop.store.keep_request_key, shop.platform.refunds.quote
+    written, go_on, looking = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def then_hang(*words: Any) -> None:
+        await keep(*words)
+        written.set()
+        await go_on.wait()
+
+    async def look(*words: Any) -> Any:
+        if comes == "when it is over":
+            go_on.set()
+            await first
+        quoted = await quote(*words)
+        looking.set()
+        return quoted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shop.store, "keep_request_key", then_hang)
+        first = asyncio.create_task(shop.ask_back(fan, order_id, key="same"))
+        await written.wait()
+        patch.setattr(shop.store, "keep_request_key", keep)
+        patch.setattr(shop.platform.refunds, "quote", look)
+        second = asyncio.create_task(shop.ask_back(fan, order_id, key=key))
+        if comes == "while it is written":
+            await looking.wait()
+            go_on.set()
+        refund = await first
+        try:
+            await second
+        finally:
+            order = await shop.find(order_id)
+            assert [one.refund_id for one in order.refunds] == [refund.refund_id]
+
+
+COMES = pytest.mark.parametrize("comes", ["while it is written", "when it is over"])
+
+
+@COMES
+async def test_whoever_meets_his_own_refund_is_not_refused_for_it(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, comes: str
+) -> None:
+    with pytest.raises(RequestInProgress) as told:
+        await asked_twice_while_the_first_commits(shop, monkeypatch, comes=comes)
+    assert told.value.retry_after_s
+    await shop.settle()
+    await shop.sound()
+
+
+@COMES
+async def test_whoever_meets_anothers_refund_is_refused(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, comes: str
+) -> None:
+    with pytest.raises(errors.AlreadyRefunded):
+        await asked_twice_while_the_first_commits(shop, monkeypatch, comes=comes, key="another")
+
+
+async def test_who_does_not_look_for_his_key_is_refused_for_his_own_refund(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control."""
+
+    async def unknown(*_: Any) -> None:
+        """There is no such key."""
+
+    monkeypatch.setattr(shop.store, "find_request_key", unknown)
+    with pytest.raises(errors.AlreadyRefunded):
+        await asked_twice_while_the_first_commits(shop, monkeypatch, comes="while it is written")
 
 
 async def test_without_the_unique_index_the_money_would_be_owed_more_than_once(shop: Shop) -> None:

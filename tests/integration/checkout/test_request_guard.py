@@ -13,10 +13,13 @@ import pytest
 
 from checkout import RequestGuard
 from checkout.domain import RequestKey, digest_of
+from checkout.schemas import order_bytes
+from checkout.service import Placed
 from kernel import limits
 from kernel.errors import (
     IdempotencyKeyReused,
     InventoryRebuilding,
+    NotFound,
     PersistenceUnavailable,
     RequestInProgress,
     SeatsUnavailable,
@@ -29,12 +32,18 @@ from tests.support.shop import Shop
 ONE, OTHER = b"\x01" * 16, b"\x02" * 16
 JSON = {"Content-Type": "application/json"}
 PROBLEM = {"Content-Type": "application/problem+json"}
+KEPT = b'{"order_id":"ord_1"}'
 ORDER = "place_order"
 
 
 @pytest.fixture
 def guard(shop: Shop) -> RequestGuard:
     return shop.platform.guard
+
+
+def of_order(order_id: str) -> dict[str, str]:
+    """What the first answer about an order says, and any other."""
+    return {**JSON, "Location": f"/api/v1/orders/{order_id}"}
 
 
 async def forgotten(shop: Shop) -> None:
@@ -156,12 +165,12 @@ async def test_an_orders_answer_outlives_redis(shop: Shop, guard: RequestGuard) 
     started = await guard.begin(fan, "order", ONE, ORDER)
     assert isinstance(started, Started)
     request = RequestKey(fan, digest_of("order"), ONE.hex())
-    placed = await shop.writing(
-        shop.platform.orders.place(fan, hold_id, request, lambda order: order.order_id.encode())
-    )
+    placed = await shop.writing(shop.platform.orders.place(fan, hold_id, request, order_bytes))
     order_id = placed.order.order_id  # and here the process died
     await forgotten(shop)
-    assert await guard.begin(fan, "order", ONE, ORDER) == Replay(201, JSON, order_id.encode())
+    assert await guard.begin(fan, "order", ONE, ORDER) == Replay(
+        201, of_order(order_id), order_bytes(placed.order)
+    )
     with pytest.raises(IdempotencyKeyReused):
         await guard.begin(fan, "order", OTHER, ORDER)
 
@@ -175,7 +184,7 @@ async def test_a_refunds_answer_outlives_redis(shop: Shop, guard: RequestGuard) 
     await forgotten(shop)
     replay = await guard.begin(fan, "back", b"\0", "request_refund")
     assert isinstance(replay, Replay)
-    assert (replay.status, replay.headers) == (202, JSON)
+    assert (replay.status, replay.headers) == (202, of_order(order_id))
     assert refund.refund_id.encode() in replay.body
 
 
@@ -186,7 +195,7 @@ async def test_a_payments_answer_outlives_redis(shop: Shop, guard: RequestGuard)
     await forgotten(shop)
     replay = await guard.begin(fan, "pay", b"\0", "open_payment")
     assert isinstance(replay, Replay)
-    assert replay.status == 201
+    assert (replay.status, replay.headers) == (201, of_order(order_id))
     assert payment_id.encode() in replay.body
 
 
@@ -194,14 +203,62 @@ async def test_what_was_replayed_from_postgres_is_remembered_again(
     shop: Shop, guard: RequestGuard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fan = shop.fan()
-    await shop.store.keep_request_key(RequestKey(fan, digest_of("key"), ONE.hex()), 201, b"kept")
-    assert await guard.begin(fan, "key", ONE, ORDER) == Replay(201, JSON, b"kept")
+    await shop.store.keep_request_key(RequestKey(fan, digest_of("key"), ONE.hex()), 201, KEPT)
+    assert await guard.begin(fan, "key", ONE, ORDER) == Replay(201, of_order("ord_1"), KEPT)
 
     async def never(*_: Any) -> Any:
         raise AssertionError("PostgreSQL is asked once")
 
     monkeypatch.setattr(shop.store, "find_request_key", never)
-    assert await guard.begin(fan, "key", ONE, ORDER) == Replay(201, JSON, b"kept")
+    assert await guard.begin(fan, "key", ONE, ORDER) == Replay(201, of_order("ord_1"), KEPT)
+
+
+# Another key for what was done before
+
+
+async def a_second_key(shop: Shop, guard: RequestGuard, *, is_written: bool) -> tuple[str, str, Placed]:
+    """Its fan, the hold, and what it was answered: days ago, and the hold is gone by now."""
+    fan, showtime_id = shop.fan(), await shop.showtime()
+    hold_id = await shop.hold(fan, showtime_id, "C1")
+    place = shop.place if is_written else shop.place_unwritten
+    await place(fan, hold_id, key="first")
+    started = await guard.begin(fan, "second", b"\0", ORDER)
+    assert isinstance(started, Started)
+    placed = await place(fan, hold_id, key="second")
+    await shop.write()
+    await shop.tidy()
+    assert not await shop.taken(showtime_id)
+    await forgotten(shop)
+    return fan, hold_id, placed
+
+
+@pytest.mark.parametrize("is_written", [True, False], ids=["201", "202"])
+async def test_a_second_key_for_a_hold_is_answered_the_same_when_the_hold_is_gone(
+    shop: Shop, guard: RequestGuard, is_written: bool
+) -> None:
+    fan, _, placed = await a_second_key(shop, guard, is_written=is_written)
+    assert placed.committed is is_written
+    replay = await guard.begin(fan, "second", b"\0", ORDER)
+    assert isinstance(replay, Replay)
+    assert (replay.status, replay.headers) == (201 if is_written else 202, of_order(placed.order.order_id))
+    assert replay.body == order_bytes(placed.order)
+
+
+async def test_kept_by_redis_alone_a_second_key_is_told_that_there_is_no_such_hold(
+    shop: Shop, guard: RequestGuard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control."""
+
+    async def nothing(*_: Any) -> None:
+        """Is not kept."""
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shop.store, "keep_request_key", nothing)
+        fan, hold_id, placed = await a_second_key(shop, guard, is_written=True)
+    assert placed.committed
+    assert isinstance(await guard.begin(fan, "second", b"\0", ORDER), Started)
+    with pytest.raises(NotFound):
+        await shop.place_unwritten(fan, hold_id, key="second")
 
 
 # When a process died
@@ -273,10 +330,10 @@ async def test_the_first_answer_stays(shop: Shop, guard: RequestGuard) -> None:
     fan = shop.fan()
     started = await guard.begin(fan, "key", ONE, ORDER)
     assert isinstance(started, Started)
-    await shop.store.keep_request_key(RequestKey(fan, digest_of("key"), ONE.hex()), 201, b"done")
+    await shop.store.keep_request_key(RequestKey(fan, digest_of("key"), ONE.hex()), 201, KEPT)
     await guard.finish(started, 409, PROBLEM, b"too late")
     await forgotten(shop)
-    assert await guard.begin(fan, "key", ONE, ORDER) == Replay(201, JSON, b"done")
+    assert await guard.begin(fan, "key", ONE, ORDER) == Replay(201, of_order("ord_1"), KEPT)
 
 
 # While something is away

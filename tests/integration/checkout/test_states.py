@@ -19,8 +19,11 @@ import pytest
 from checkout import CheckoutStore, WriterStore
 from checkout.chargebacks import store as chargebacks
 from checkout.domain import Payment, RequestKey
+from checkout.entries import Confirm
+from checkout.log_entries import LogEntry
 from checkout.rows import Capture
-from checkout.writer.store import Batch, EntryRefused
+from checkout.writer.batch import Batch, Item
+from checkout.writer.store import EntryRefused
 from kernel import states
 from kernel.ids import new_hold_id, new_id, new_showtime_id, order_id_of
 from kernel.money import Money
@@ -135,7 +138,8 @@ async def world(shop: Shop) -> AsyncIterator[World]:
 
 
 async def confirm(world: World) -> None:
-    await world.writer.write(Batch(confirms=[world.order_id]))
+    sale = Confirm(order_id=world.order_id, showtime_id=world.showtime_id)
+    await world.writer.write(Batch.of([Item(LogEntry(0, "1-0", b""), sale)]))
 
 
 ORDER_PUSHES: dict[str, Push] = {
@@ -409,7 +413,7 @@ async def test_the_database_refuses_what_no_table_knows(shop: Shop, statement: s
 async def test_money_of_a_refund_is_what_the_payment_was(shop: Shop) -> None:
     async with world(shop) as made:
         await made.build("confirmed", "captured", None)
-        payment = await made.store.find_payment(made.payment_id)
+        payment = await made.store.lock_payment(made.one, made.payment_id)
         assert payment is not None
         assert payment.amount == Money(PRICE, "CNY")
         assert await made.store.add_refund(made.one, made.refund_id, payment, "asked")

@@ -22,7 +22,7 @@ from checkout.log_entries import LogEntry
 from checkout.writer.batch import Batch, Item
 from checkout.writer.counts import WriterCounts
 from checkout.writer.intake import Intake
-from checkout.writer.store import COPY_ORDERS_MIN, EntryRefused
+from checkout.writer.store import COPY_ORDERS_MIN, Aside, EntryRefused
 from kernel import limits
 from kernel.ids import PARTITIONS, new_showtime_id, partition_of
 from reservation import log_key
@@ -142,7 +142,7 @@ async def test_a_large_batch_with_repeats_in_it_writes_what_is_news_and_nothing_
     known, news = claims[:COPY_ORDERS_MIN], claims[COPY_ORDERS_MIN:]
     await store.write(batch_of(known))
     stamps = await database.fetch("SELECT order_id, created_at FROM checkout.orders ORDER BY 1")
-    assert await store.write(batch_of(claims)) == set()
+    assert await store.write(batch_of(claims)) == Aside()
     assert await database.fetchval("SELECT count(*) FROM checkout.orders") == len(claims)
     assert await database.fetchval("SELECT count(*) FROM checkout.seat_claims") == 2 * len(claims)
     again = await database.fetch(
@@ -150,7 +150,7 @@ async def test_a_large_batch_with_repeats_in_it_writes_what_is_news_and_nothing_
         [claim.order_id for claim in known],
     )
     assert again == stamps
-    assert await store.write(batch_of([*known, *news])) == set()
+    assert await store.write(batch_of([*known, *news])) == Aside()
     assert await database.fetchval("SELECT count(*) FROM checkout.orders") == len(claims)
     await database.close()
 
@@ -179,7 +179,7 @@ async def test_one_order_claimed_twice_in_a_batch_keeps_the_first_and_refuses_th
     with pytest.raises(EntryRefused, match="hold_key_reused"):
         await store.write(batch_of([first, other]))
     assert await database.fetchval("SELECT count(*) FROM checkout.orders") == 0
-    assert await store.write(batch_of([first, first])) == set()
+    assert await store.write(batch_of([first, first])) == Aside()
     assert await database.fetchval("SELECT count(*) FROM checkout.order_lines") == 1
     await database.close()
 
@@ -195,7 +195,7 @@ async def test_one_taken_seat_in_a_large_batch_costs_one_order_and_few_transacti
     writer = shop.writer()
     write = writer._store.write
 
-    async def count(batch: Batch) -> set[str]:
+    async def count(batch: Batch) -> Aside:
         written.append(len(batch.orders))
         return await write(batch)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from runtime.queries import Queries
@@ -21,6 +22,16 @@ def means(queries: Queries, name: str, phase: str = "read") -> Callable[[Handler
         return handler
 
     return keep
+
+
+def next_of(rows: Iterable[Row], names: tuple[str, ...], since: datetime, name: str, count: int) -> list[Row]:
+    """The first rows behind a place: an instant, and what its columns are called put together."""
+
+    def place(row: Row) -> tuple[datetime, str]:
+        instant, *words = (row[column] for column in names)
+        return instant, " ".join(words)
+
+    return sorted((row for row in rows if place(row) > (since, name)), key=place)[:count]
 
 
 def rows_of(columns: Sequence[Sequence[Any]], names: str) -> list[Row]:

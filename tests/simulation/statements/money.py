@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tests.simulation.postgres import Row, View
-from tests.simulation.statements.meaning import SERVER, means, rows_of
+from tests.simulation.statements.meaning import SERVER, means, next_of, rows_of
 from tests.simulation.statements.moves import begin_payment, post, release_claims_of
 from tests.simulation.statements.orders import ORDERS
 
@@ -69,12 +69,6 @@ def reopen_payment(
     v: View, payment_id: str, gateway_ref: str, redirect_url: str, test_url: str | None
 ) -> int:
     return _reopen(v, payment_id, gateway_ref, redirect_url, test_url)
-
-
-@means(ORDERS, "find_payment")
-def find_payment(v: View, payment_id: str) -> list[Row]:
-    row = v.get("payments", payment_id)
-    return [] if row is None else [row]
 
 
 @means(ORDERS, "lock_payment", "capture")
@@ -161,10 +155,10 @@ def close_event(v: View, gateway: str, event_id: str, outcome: str) -> int:
 
 
 @means(ORDERS, "unprocessed_events")
-def unprocessed_events(v: View) -> list[Row]:
+def unprocessed_events(v: View, *where: Any) -> list[Row]:
     since = v.now - timedelta(seconds=2)
     rows = [r for r in v.all("gateway_events") if r["processed_at"] is None and r["received_at"] < since]
-    return sorted(rows, key=lambda row: row["received_at"])[:100]
+    return next_of(rows, ("received_at", "gateway", "event_id"), *where)
 
 
 @means(ORDERS, "capture_payment", "capture")
@@ -291,12 +285,6 @@ def give_up_sold(v: View, order_id: str) -> int:
 @means(ORDERS, "issued_tickets", "refund")
 def issued_tickets(v: View, order_id: str) -> list[Row]:
     return [{"count": sum(ticket["state"] == "issued" for ticket in v.of_order("tickets", order_id))}]
-
-
-@means(ORDERS, "find_refund")
-def find_refund(v: View, refund_id: str) -> list[Row]:
-    row = v.get("refunds", refund_id)
-    return [] if row is None else [row]
 
 
 @means(ORDERS, "lock_refund", "refund")

@@ -9,7 +9,7 @@ from typing import Any, Final
 import checkout.store
 from runtime.queries import load_queries
 from tests.simulation.postgres import Row, View
-from tests.simulation.statements.meaning import SERVER, means, rows_of
+from tests.simulation.statements.meaning import SERVER, means, next_of, rows_of
 from tests.simulation.statements.moves import is_owned, release_claims_of
 
 ORDERS: Final = load_queries(checkout.store.__file__)
@@ -158,12 +158,12 @@ def expire_orders(v: View, server: str) -> list[Row]:
 
 
 @means(ORDERS, "orders_to_free", "free")
-def orders_to_free(v: View, server: str) -> list[Row]:
+def orders_to_free(v: View, server: str, *where: Any) -> list[Row]:
     if server not in ("", SERVER):
         return []
     waiting = [o for o in v.all("orders") if o["seats_given_up_at"] and not o["seats_freed_at"]]
     rows = []
-    for order in sorted(waiting, key=lambda one: one["seats_given_up_at"])[:200]:
+    for order in next_of(waiting, ("seats_given_up_at", "order_id"), *where):
         seats = {line["seat_index"] for line in v.of_order("order_lines", order["order_id"])}
         keep = [
             claim["seat_index"]
@@ -189,10 +189,12 @@ def mark_freed(v: View, order_ids: Sequence[str], given_up_at: Sequence[datetime
 
 
 @means(ORDERS, "paid_unconfirmed")
-def paid_unconfirmed(v: View, older_than_s: float, but_not: Sequence[str], server: str) -> list[Row]:
+def paid_unconfirmed(
+    v: View, older_than_s: float, but_not: Sequence[str], server: str, *where: Any
+) -> list[Row]:
     if server not in ("", SERVER):
         return []
     before = v.now - timedelta(seconds=older_than_s)
     rows = [o for o in v.all("orders") if o["state"] == "paid" and o["paid_at"] < before]
     rows = [row for row in rows if row["order_id"] not in but_not]
-    return sorted(rows, key=lambda row: row["paid_at"])[:200]
+    return next_of(rows, ("paid_at", "order_id"), *where)

@@ -66,7 +66,7 @@ def _move_positions(v: View, partitions: Sequence[int], log_ids: Sequence[str]) 
 
 @means(WRITER, "this_server", "write")
 def this_server(v: View) -> list[Row]:
-    return [{"server": SERVER}]
+    return [{"this_server": SERVER}]
 
 
 @means(WRITER, "lock_fence", "write")
@@ -109,7 +109,6 @@ def move_positions(v: View, partitions: Sequence[int], log_ids: Sequence[str]) -
     return _move_positions(v, partitions, log_ids)
 
 
-@means(WRITER, "positions", "write")
 @means(ORDERS, "positions", "rebuild")
 def positions(v: View) -> list[Row]:
     return list(v.all("writer_positions"))
@@ -137,10 +136,24 @@ def insert_lines(v: View, *columns: Any) -> int:
     return len(lines)
 
 
+@means(WRITER, "put_unpaid_aside", "write")
+def put_unpaid_aside(v: View, *columns: Any) -> list[Row]:
+    sales = rows_of(columns, "order_id partition log_id data")
+    named = [v.locked("orders", order_id) or {} for order_id in dict.fromkeys(columns[0])]
+    waiting = [order for order in named if order.get("state") == "pending_payment"]
+    unpaid = {order["order_id"]: v.change("orders", order, end_reason="payment_lost") for order in waiting}
+    for sale in sales:
+        if unpaid.get(sale.pop("order_id")):
+            v.add("dead_letters", {**sale, "kind": "confirm", "reason": "invalid_state"})
+    return [{"order_id": order_id} for order_id in unpaid]
+
+
 @means(WRITER, "mark_unfulfillable", "write")
 def mark_unfulfillable(v: View, order_id: str, reason: str) -> int:
     order = v.locked("orders", order_id)
     if order is None or order["state"] not in {"paid", "pending_payment"}:
+        return 0
+    if order["state"] == "paid" and reason == "invalid_state":
         return 0
     v.change("orders", order, end_reason=reason if order["state"] == "paid" else "payment_lost")
     return 1
