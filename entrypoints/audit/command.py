@@ -1,7 +1,8 @@
 """`seatrush audit`: prove the promises on live data.
 
 A table for people, a document for programs, and an exit code for both: 0 when every promise holds, 3 when
-one is broken. An engine that is down breaks no promise; it is exit code 69, as everywhere.
+one is broken. An engine that is down breaks no promise; it is exit code 69, as everywhere. So is a history
+that could not be judged to the end.
 
 `--stop-sales` pauses the sale of every showtime whose seats or buyers a promise is broken for (`stopping`).
 `--every` looks again and again until it is told to end (`watch`), and its exit code then speaks for all that
@@ -33,6 +34,7 @@ from runtime.logs import configure_logs
 
 USAGE: Final = 2
 BROKEN: Final = 3
+UNDECIDED: Final = 69
 
 _SAID: Final[Mapping[Outcome, str]] = {
     "paused": "is paused now",
@@ -97,11 +99,13 @@ def register(app: typer.Typer, with_platform: WithPlatform) -> None:
         if every_s is None:
             report, done = with_platform(once)
             show(report, done, as_json=as_json)
-            ok = report.ok
+            ok, undecided = report.ok, report.undecided
         else:
-            ok = with_platform(lambda platform: again(platform, every_s))
+            ok, undecided = with_platform(lambda platform: again(platform, every_s)), []
         if not ok:
             raise typer.Exit(BROKEN)
+        if undecided:
+            raise typer.Exit(UNDECIDED)
 
 
 def _read(file: Path) -> list[Operation]:
@@ -132,7 +136,11 @@ def show(report: AuditReport, stops: Sequence[Stop] | None, *, as_json: bool, a_
     for check in broken:
         out.print(f"[bold red]{check.name}[/]")
         out.print(f"  {check.offender}", markup=False, highlight=False, soft_wrap=True)
-    out.print("every promise is kept" if report.ok else f"{len(broken)} of {len(report.checks)} are broken")
+    for sentence in report.undecided:
+        line = f"not judged to the end: {sentence}"
+        out.print(line, style="bold", markup=False, highlight=False, soft_wrap=True)
+    kept = "nothing is found broken" if report.undecided else "every promise is kept"
+    out.print(kept if report.ok else f"{len(broken)} of {len(report.checks)} are broken")
     for stop in stops or ():
         words = _SAID[stop.outcome] + ("" if stop.detail is None else f": {stop.detail}")
         line = f"the sale of {stop.showtime_id} {words} ({', '.join(stop.checks)})"

@@ -18,6 +18,7 @@ CHECKS: Final = (
     "confirmed_orders_have_tickets",
     "nobody_exceeds_the_limit",
     "seat_maps_agree",
+    "seats_off_sale_have_a_reason",
     "holds_end",
     "ledger_balances",
     "money_has_a_home",
@@ -63,10 +64,11 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """All of them."""
+    """All of them. `undecided` is what of a history was not judged to the end: neither kept nor broken."""
 
     ok: bool
     checks: list[CheckResult]
+    undecided: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,8 @@ class Patience:
     log_s: float = 120.0
     #: Captured money without tickets or a settled refund, and a gateway's word nobody acted on.
     money_s: float = 120.0
+    #: A payment or refund whose end is the gateway's to tell: we ask for it, once a minute at the least.
+    asked_s: float = 120.0
     #: What a gateway knows and we do not: a lost webhook is found by asking, at least once a minute.
     news_s: float = 120.0
     #: A rebuild under way: a map takes milliseconds, ten thousand of them half a minute.
@@ -116,13 +120,14 @@ class Seen:
     """What one look found; `unnamed` counts offenders beyond those that became a sentence.
 
     `proven_at` has check and showtime of what a statement of PostgreSQL has proven: all of them, since it
-    makes only so many sentences.
+    makes only so many sentences. `undecided` was not judged to the end.
     """
 
     counted: Counter[str] = field(default_factory=Counter)
     suspects: set[Suspect] = field(default_factory=set)
     unnamed: Counter[str] = field(default_factory=Counter)
     proven_at: set[tuple[str, str]] = field(default_factory=set)
+    undecided: list[str] = field(default_factory=list)
 
     def suspect(self, check: str, subject: str, sentence: str, showtime_id: str | None = None) -> None:
         self.suspects.add(Suspect(check, subject, sentence, showtime_id))
@@ -133,6 +138,7 @@ class Seen:
         self.suspects |= other.suspects
         self.unnamed.update(other.unnamed)
         self.proven_at |= other.proven_at
+        self.undecided += other.undecided
 
 
 class Look(Protocol):
@@ -158,4 +164,4 @@ def report_of(seen: Iterable[Seen], names: Sequence[str] = CHECKS) -> AuditRepor
             one.showtime_id for one in total.suspects if one.check == name and one.showtime_id is not None
         }
         checks.append(CheckResult(name, offender is None, total.counted[name], offender, sorted(showtimes)))
-    return AuditReport(all(check.ok for check in checks), checks)
+    return AuditReport(all(check.ok for check in checks), checks, total.undecided)

@@ -22,6 +22,7 @@ from entrypoints.audit.records import SQL
 from entrypoints.audit.sources import Sources
 from kernel.ids import PARTITIONS, partition_of
 from runtime.postgres import Record
+from runtime.redis_link import ResponseError
 
 CHECK: Final = "order_log_is_written"
 #: A position may be ahead of the server's clock by what two clocks may differ.
@@ -49,7 +50,10 @@ class LogLook:
         for partition in self._partitions:
             if subjects is None or str(partition) in subjects:
                 watch = _PartitionWatch(partition, self._patience, epochs[partition]["up_s"], seen)
-                await self._look_at(watch, positions.get(partition), epochs[partition])
+                try:
+                    await self._look_at(watch, positions.get(partition), epochs[partition])
+                except (ResponseError, ValueError) as error:
+                    watch.cannot_be_read(error)
         rows = await self._database.fetch(SQL["positions_with_instants"])
         for row in rows:
             self._must_not_go_back(row["partition"], position_of(row["log_id"]), positions, seen)
@@ -100,6 +104,10 @@ class _PartitionWatch:
 
     def _say(self, sentence: str) -> None:
         self._seen.suspect(CHECK, str(self.partition), f"partition {self.partition:02d}: {sentence}")
+
+    def cannot_be_read(self, error: Exception) -> None:
+        """There is something else in the log's place; the other partitions are looked at."""
+        self._say(f"the log cannot be read: {error}")
 
     def count(self, entries: int) -> None:
         self._seen.counted[CHECK] += entries

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from checkout import GROUP
 from reservation import log_key
-from runtime.redis_link import ScriptRunner
+from runtime.redis_link import ResponseError, ScriptRunner
 
 Position = tuple[int, int]
 _PAGE: Final = 1_000
@@ -47,11 +47,14 @@ def text_of(position: Position) -> str:
 
 
 async def log_state(server: ScriptRunner, partition: int) -> LogState:
-    """Raises SeatsUnavailable."""
+    """Raises SeatsUnavailable, and ResponseError for what is no log."""
     key = log_key(partition)
     (seconds, microseconds), exists, stream, groups = await server.look(
         key, ("TIME",), ("EXISTS", key), ("XINFO", "STREAM", key), ("XINFO", "GROUPS", key)
     )
+    for reply in (stream, groups) if exists else ():
+        if isinstance(reply, ResponseError):
+            raise reply
     group = _ours(groups) if exists else None
     pending = await _pending(server, key) if group is not None and group[b"pending"] else frozenset()
     return LogState(

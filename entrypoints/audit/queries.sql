@@ -2,6 +2,8 @@
 -- at (null: all) and answers one row: how many things were looked at, how many break the promise, a hundred of them
 -- as sentences, and all their showtimes where that stops sales. Where a unique index makes the same promise, keys are
 -- glued to '' so that no index answers for the rows. While PostgreSQL is away no age counts: pg_postmaster_start_time.
+-- What is not among others is asked for by NOT EXISTS: NOT IN reads all of them again for each row once they are too
+-- many for work_mem.
 
 -- name: no_seat_has_two_owners
 -- Live claims and live tickets by seat, counted past the unique indexes.
@@ -69,7 +71,7 @@ SELECT (SELECT count(*) FROM chosen) AS counted, count(*) AS offenders, array_ag
 FROM offenders WHERE sentence IS NOT NULL;
 
 -- name: confirmed_orders_have_tickets
--- One live ticket for each sold seat, and no live ticket without a sold seat and captured money.
+-- One live ticket for each sold seat, which says that seat; no live ticket without a sold seat and captured money.
 WITH sold AS (
   SELECT order_id, showtime_id, seat_index FROM checkout.seat_claims
   WHERE state = 'sold' AND ($1::text IS NULL OR showtime_id = $1::text)
@@ -85,12 +87,19 @@ WITH sold AS (
   SELECT format('ticket %s is another person''s than order %s', t.ticket_id, o.order_id), o.showtime_id
   FROM live t JOIN checkout.orders o USING (order_id) WHERE t.account_id <> o.account_id
   UNION ALL
+  SELECT format('ticket %s says seat %s and was bought for seat %s', t.ticket_id, t.label, l.label), t.showtime_id
+  FROM live t JOIN checkout.order_lines l USING (order_id, seat_index) WHERE t.label <> l.label
+  UNION ALL
+  SELECT format('tickets %s and %s say seat %s of %s and are for two seats', min(ticket_id), max(ticket_id), label,
+                showtime_id), showtime_id
+  FROM live GROUP BY showtime_id, label HAVING min(seat_index) <> max(seat_index)
+  UNION ALL
   SELECT format('order %s has tickets and no captured money', o.order_id), o.showtime_id
   FROM checkout.orders o
-  WHERE o.total > 0 AND o.order_id IN (SELECT order_id FROM live)
-    AND o.order_id NOT IN (
-      SELECT p.order_id FROM checkout.payments p LEFT JOIN checkout.refunds r USING (payment_id)
-      WHERE p.state = 'captured' AND r.payment_id IS NULL)
+  WHERE o.total > 0 AND EXISTS (SELECT FROM live t WHERE t.order_id = o.order_id)
+    AND NOT EXISTS (
+      SELECT FROM checkout.payments p LEFT JOIN checkout.refunds r USING (payment_id)
+      WHERE p.order_id = o.order_id AND p.state = 'captured' AND r.payment_id IS NULL)
 )
 SELECT (SELECT count(*) FROM sold) + (SELECT count(*) FROM live) AS counted, count(*) AS offenders,
        array_agg(DISTINCT showtime_id) AS showtimes, (array_agg(sentence ORDER BY sentence))[1:100] AS sentences
@@ -133,13 +142,40 @@ SELECT (SELECT count(*) FROM open) AS counted, count(*) AS offenders,
        (array_agg(sentence ORDER BY sentence))[1:100] AS sentences
 FROM offenders;
 
--- name: arrows_are_guarded
--- The guards that refuse every move against the arrows are there and on.
-SELECT count(*) AS counted, count(*) FILTER (WHERE g.oid IS NULL) AS offenders,
-       array_agg(format('nothing guards the arrows of checkout.%s', name)) FILTER (WHERE g.oid IS NULL) AS sentences
-FROM unnest(ARRAY['orders', 'payments', 'refunds', 'chargebacks', 'tickets', 'seat_claims']) AS name
-LEFT JOIN pg_trigger g ON g.tgrelid = to_regclass('checkout.' || name) AND g.tgname = name || '_along_arrows'
-  AND g.tgenabled IN ('O', 'A');
+-- name: guards_are_there
+-- What refuses the moves nobody may make is there, on, and as the migrations made it: the arrows of states, the ledger
+-- that only grows and balances, the indexes that give a seat one owner. A body is known by its digest.
+WITH bodies (function, digest) AS (VALUES
+  ('no_such_arrow', '693dee261798c63cb75f5c75dd267fcb'),
+  ('ledger_is_append_only', 'c2b619eedd609aa5dd19a1b124503d4d'),
+  ('ledger_must_balance', '609aa5db3518b3910cc773e30eff8391')
+), calls ("table", trigger, function, sentence) AS (
+  SELECT name, name || '_along_arrows', 'no_such_arrow', 'nothing guards the arrows of checkout.' || name
+  FROM unnest(ARRAY['orders', 'payments', 'refunds', 'chargebacks', 'tickets', 'seat_claims']) AS name
+  UNION ALL VALUES
+  ('ledger_entries', 'ledger_entries_append_only', 'ledger_is_append_only', 'nothing keeps the ledger from being changed'),
+  ('ledger_entries', 'ledger_entries_balance', 'ledger_must_balance', 'nothing keeps the ledger in balance')
+), arbiters ("table", index, condition) AS (VALUES
+  ('seat_claims', 'seat_claims_one_owner', 'owned'),
+  ('tickets', 'tickets_one_per_seat', '(state <> ''void''::text)')
+), guards AS (
+  SELECT sentence, g.oid IS NOT NULL AS is_there
+  FROM calls LEFT JOIN pg_trigger g ON g.tgrelid = to_regclass('checkout.' || "table") AND g.tgname = trigger
+    AND g.tgenabled IN ('O', 'A') AND g.tgfoid = to_regproc('checkout.' || function)
+  UNION ALL
+  SELECT format('function checkout.%s is not what the migrations made', function), p.oid IS NOT NULL
+  FROM bodies LEFT JOIN pg_proc p ON p.oid = to_regproc('checkout.' || function) AND md5(p.prosrc) = digest
+  UNION ALL
+  SELECT format('nothing keeps a seat of checkout.%s to one owner: index %s', "table", index), i.indexrelid IS NOT NULL
+  FROM arbiters LEFT JOIN pg_index i ON i.indexrelid = to_regclass('checkout.' || index)
+    AND i.indrelid = to_regclass('checkout.' || "table") AND i.indisunique AND i.indisvalid AND i.indisready
+    AND i.indnkeyatts = 2 AND pg_get_expr(i.indpred, i.indrelid) = condition
+    AND pg_get_indexdef(i.indexrelid, 1, true) = 'showtime_id'
+    AND pg_get_indexdef(i.indexrelid, 2, true) = 'seat_index'
+)
+SELECT count(*) AS counted, count(*) FILTER (WHERE NOT is_there) AS offenders,
+       array_agg(sentence ORDER BY sentence) FILTER (WHERE NOT is_there) AS sentences
+FROM guards;
 
 -- name: states_are_legal
 -- Only states of the tables, and only combinations the arrows between them can make.
@@ -187,8 +223,8 @@ WITH orders AS (
   FROM payments WHERE state = 'captured' AND order_state IN ('pending_payment', 'expired')
   UNION ALL
   SELECT format('order %s is paid and no payment of it is captured', order_id)
-  FROM orders WHERE state = 'paid' AND total > 0
-    AND order_id NOT IN (SELECT order_id FROM payments WHERE state = 'captured')
+  FROM orders o WHERE state = 'paid' AND total > 0
+    AND NOT EXISTS (SELECT FROM payments p WHERE p.order_id = o.order_id AND p.state = 'captured')
   UNION ALL
   SELECT format('refund %s is of payment %s, which is %s for order %s', refund_id, payment_id, payment_state,
                 paid_order_id)
@@ -312,8 +348,15 @@ GROUP BY c.showtime_id, c.order_id, o.account_id, o.state;
 
 -- name: standing_of_orders
 -- Where some orders stand with their seats.
-SELECT order_id, state, seats_given_up_at IS NOT NULL AND seats_freed_at IS NOT NULL AS freed
-FROM checkout.orders WHERE order_id = ANY ($1::text[]);
+SELECT o.order_id, o.showtime_id, o.state, o.seats_given_up_at IS NOT NULL AND o.seats_freed_at IS NOT NULL AS freed,
+       (SELECT array_agg(l.label ORDER BY l.seat_index) FROM checkout.order_lines l WHERE l.order_id = o.order_id)
+         AS labels
+FROM checkout.orders o WHERE o.order_id = ANY ($1::text[]);
+
+-- name: showtimes_of_paid_orders
+-- Showtimes whose partition must have been there for a sale to be made.
+SELECT DISTINCT showtime_id FROM checkout.orders
+WHERE state = 'paid' AND ($1::text IS NULL OR showtime_id = $1::text);
 
 -- name: positions_with_instants
 -- How far PostgreSQL has each log, and since when.

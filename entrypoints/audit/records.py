@@ -51,7 +51,7 @@ async def prove_records(database: Database, showtime_id: str | None) -> Seen:
         for statement, check in _PROOFS.items():
             await _prove(connection, seen, check, statement, showtime_id)
         await _prove_fence(connection, seen, showtime_id)
-        await _prove(connection, seen, "states_are_legal", "arrows_are_guarded")
+        await _prove(connection, seen, "states_are_legal", "guards_are_there")
         words = [list(table) for table in _WORDS]
         await _prove(connection, seen, "states_are_legal", "states_are_legal", showtime_id, *words)
         words = [list(states.CHARGEBACK)]
@@ -64,10 +64,10 @@ class RecordsLook:
 
     def __init__(self, sources: Sources, showtime_id: str | None, patience: Patience) -> None:
         self._database = sources.database
+        self._showtime_id = showtime_id
         self._patience = patience
         self._timed: Mapping[str, tuple[str, tuple[object, ...]]] = {
             "possessions_end": ("holds_end", (showtime_id, patience.claim_s, patience.freeing_s)),
-            money.TIMED: ("money_has_a_home", (showtime_id, patience.money_s)),
             "one_effect_per_event": ("one_effect_per_event", (patience.money_s,)),
         }
 
@@ -78,9 +78,27 @@ class RecordsLook:
             for statement, (check, arguments) in self._timed.items():
                 if subjects is None or statement in subjects:
                     await _prove(connection, seen, check, statement, *arguments)
+            if subjects is None or money.TIMED in subjects:
+                await self._find_homes(connection, seen)
             if subjects is None or _DEAD_LETTERS in subjects:
                 await self._account_for_dead_letters(connection, seen)
         return seen
+
+    async def _find_homes(self, connection: Connection, seen: Seen) -> None:
+        """A sale can be made since its partition is there; which that is follows from the showtime."""
+        rows = await connection.fetch(SQL["showtimes_of_paid_orders"], self._showtime_id)
+        showtime_ids = [row["showtime_id"] for row in rows]
+        await _prove(
+            connection,
+            seen,
+            "money_has_a_home",
+            money.TIMED,
+            self._showtime_id,
+            self._patience.money_s,
+            self._patience.asked_s,
+            showtime_ids,
+            [partition_of(one) for one in showtime_ids],
+        )
 
     async def _account_for_dead_letters(self, connection: Connection, seen: Seen) -> None:
         """An entry put aside is accounted for when its order came to an end all the same."""

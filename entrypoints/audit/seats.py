@@ -22,13 +22,19 @@ from entrypoints.audit.entries import Claim, read_entry
 from entrypoints.audit.findings import Patience, Seen
 from entrypoints.audit.possession import Books, Owner, Standing, judge, unowned_claims
 from entrypoints.audit.records import SQL
-from entrypoints.audit.showtimes_redis import Picture, partitions_of, pictures_of, servers_of
+from entrypoints.audit.showtimes_redis import (
+    Picture,
+    Unreadable,
+    partitions_of,
+    pictures_of,
+    servers_of,
+)
 from entrypoints.audit.sources import Sources
 from kernel.clock import to_ms
 from kernel.ids import hold_id_of, order_id_of, partition_of, showtime_of
 from reservation import Terms
 from runtime.postgres import Record
-from runtime.redis_link import Server
+from runtime.redis_link import ResponseError, Server
 
 #: Seats looked at in one portion, so that memory follows the largest hall and not the number of halls.
 PORTION_SEATS: Final = 50_000
@@ -109,12 +115,19 @@ class SeatsLook:
             )
             owned = await connection.fetch(SQL["owners_of_sales"], list(showtime_ids))
         owners = _owners(owned)
-        pictures = await pictures_of(self._server, showtime_ids)
+        taken = await pictures_of(self._server, showtime_ids)
+        pictures: dict[str, Picture] = {}
         open_sales = []
         for sale in sales:
-            partition = partition_of(sale["showtime_id"])
-            is_open = self._is_open(sale, pictures[sale["showtime_id"]], epochs[partition], seen)
+            showtime_id = sale["showtime_id"]
+            partition, picture = partition_of(showtime_id), taken[showtime_id]
+            is_open = self._is_open(sale, picture, epochs[partition], seen)
             if is_open and servers[partition].is_the_same_as(epochs[partition].server):
+                if isinstance(picture, Unreadable):
+                    sentence = f"{showtime_id}: the map cannot be read: {picture.why}"
+                    seen.suspect("seat_maps_agree", showtime_id, sentence, showtime_id)
+                    continue
+                pictures[showtime_id] = picture
                 open_sales.append(sale)
         unowned = [
             order_id_of(hold_id)
@@ -134,7 +147,7 @@ class SeatsLook:
             judge(pictures[showtime_id], books, self._patience, seen)
             await asyncio.sleep(0)  # a stadium takes a while, and others wait for their replies
 
-    def _is_open(self, sale: Record, picture: Picture, epoch: _Epoch, seen: Seen) -> bool:
+    def _is_open(self, sale: Record, picture: Picture | Unreadable, epoch: _Epoch, seen: Seen) -> bool:
         """Whether this map can be judged; if not, whether it should be."""
         showtime_id, check = sale["showtime_id"], "epochs_agree"
         seen.counted[check] += 1
@@ -149,7 +162,7 @@ class SeatsLook:
             return False
         if sale["opened_epoch"] > int(epoch.number):
             say(f"{showtime_id} is of epoch {sale['opened_epoch']}, which has not been")
-        if picture.epoch == epoch.number:
+        if picture.epoch == epoch.number or (isinstance(picture, Unreadable) and picture.epoch is None):
             return True
         if not epoch.is_fresh:
             found = "has no seat map" if picture.epoch is None else f"is of epoch {picture.epoch}"
@@ -167,10 +180,12 @@ class SeatsLook:
         unknown = [order_id for order_id in order_ids if hold_id_of(order_id) not in standings]
         on_the_way: set[str] = set()
         for partition in sorted({partition_of(showtime_of(order_id)) for order_id in unknown}):
-            for entry in await self._log.read_unsettled(partition, positions.get(partition, "0-0")):
-                message = read_entry(entry.data)
-                if isinstance(message, Claim):
-                    on_the_way.add(message.order_id)
+            try:
+                entries = await self._log.read_unsettled(partition, positions.get(partition, "0-0"))
+            except (ResponseError, ValueError):
+                continue  # what is no log has nobody's entry; that it is none is said by `LogLook`
+            messages = [read_entry(entry.data) for entry in entries]
+            on_the_way |= {message.order_id for message in messages if isinstance(message, Claim)}
         return standings, on_the_way
 
 

@@ -10,11 +10,14 @@ again.
 Not every broken promise stops a sale, only what a check in `STOPPING` says of a showtime. The others would
 take a house off sale, and help nobody:
 
+* `seats_off_sale_have_a_reason`: nobody has that seat and nobody gets it. A process that ends while it blocks
+  house seats leaves one behind, which is the lawful side of that doubt; a pause would take the others along.
 * `holds_end`, `order_log_is_written`, `dead_letters_are_accounted_for`: what is late keeps seats off sale
   that could be on it. Where an entry was lost with its seats, `seat_maps_agree` says so, and where.
 * `ledger_balances`, `money_has_a_home`, `gateway_books_agree`, `one_effect_per_event`: books and gateways are
   the same for every showtime. Which of them a wrong line belongs to says nothing about the next one.
-* `states_are_legal`: seats and tickets that do not fit their order are found by the first three checks.
+* `states_are_legal`: seats and tickets that do not fit their order are found by the first three checks. A
+  guard that is gone is every showtime's, and what went past it is found where it went.
 * `epochs_agree`: a map of another epoch, or on another server, is shut to everybody, and open again when the
   reaper has made it anew; a pause would outlast the cure. What an order past the fence did to a map is seen
   on the map.

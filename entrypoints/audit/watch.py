@@ -2,11 +2,13 @@
 
 A round is an audit and, where asked for, the stop of what it found. Rounds never overlap, and between two of
 them lies the interval at the least. A house so large that a round takes long is left in peace for four times
-as long as it took, so that looking never costs more than a fifth of the time, whatever the interval says.
+as long as it took, so that looking never costs more than a fifth of the time, whatever the interval says. So
+it is after a round that was not finished: what was too much once is not asked for again at once.
 
 A broken round does not end the watch: other showtimes may break later, and those that are to be stopped are
 stopped in every round, not only in the first. What was found is told when it is other than what was told
-last, not every minute. An engine that is away breaks nothing: it is told once and asked again soon.
+last, not every minute. An engine that is away breaks nothing: it is told once and asked again soon. One that
+is there and did not answer everything in time is told each time: until somebody sees to it, nobody looks.
 
 Refused: ending at the first finding and leaving the rest to whoever starts us again, since the next showtime
 would sell on until then; and acting on a finding only once, because a sale that was opened again before its
@@ -21,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from entrypoints.audit.findings import AuditReport, Patience
+from entrypoints.audit.records import SQL
 from entrypoints.audit.run import run_audit
 from entrypoints.audit.stopping import Outcome, Stop, stop_sales
 from entrypoints.platform import Platform
@@ -81,20 +84,22 @@ class Watch:
         while True:
             began_s = clock.monotonic_s()
             looked = await self.round()
-            if looked:
-                await asyncio.sleep(self.rest_s(clock.monotonic_s() - began_s))
-            else:
-                await asyncio.sleep(min(self._every_s, ASK_AGAIN_S))
+            await asyncio.sleep(self.rest_s(clock.monotonic_s() - began_s, looked=looked))
 
-    def rest_s(self, took_s: float) -> float:
-        """How long nothing is looked at after a round that took so long."""
-        return max(self._every_s, RESTS_FOR_A_ROUND * took_s)
+    def rest_s(self, took_s: float, *, looked: bool = True) -> float:
+        """How long nothing is looked at after a round that took so long, to its end or not."""
+        least_s = self._every_s if looked else min(self._every_s, ASK_AGAIN_S)
+        return max(least_s, RESTS_FOR_A_ROUND * took_s)
 
     async def round(self) -> bool:
-        """Look once, stop what must not go on, tell what is new; False when an engine was away."""
+        """Look once, stop what must not go on, tell what is new; False when it could not be finished."""
         try:
             report = await run_audit(self._platform, showtime_id=self._showtime_id, patience=self._patience)
         except (PersistenceUnavailable, SeatsUnavailable, Overloaded) as error:
+            if isinstance(error, PersistenceUnavailable) and await self._answers():
+                _log.error("a round was not finished, so nobody knows whether promises are kept: %s", error)
+                self._is_away = False
+                return False
             if not self._is_away:
                 _log.warning("nothing can be looked at, and nothing is held against anybody: %s", error)
             self._is_away = True
@@ -102,6 +107,14 @@ class Watch:
         self._is_away = False
         self._rounds += 1
         self._note(report, await stop_sales(self._platform, report) if self._stops else None)
+        return True
+
+    async def _answers(self) -> bool:
+        """Whether PostgreSQL is there for a small question."""
+        try:
+            await self._platform.database.fetch(SQL["epochs_now"], 0.0)
+        except PersistenceUnavailable:
+            return False
         return True
 
     def _note(self, report: AuditReport, stops: Sequence[Stop] | None) -> None:

@@ -25,7 +25,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from entrypoints.audit import AuditReport, Patience, run_audit
-from entrypoints.audit.findings import CHECKS_OF_A_HISTORY
 from entrypoints.chaos.crowd import unlawful
 from entrypoints.chaos.faults import Losses
 from entrypoints.chaos.house import House
@@ -51,7 +50,6 @@ _IMPATIENT: Final = Patience(
     rebuild_s=5.0,
     opening_s=5.0,
 )
-_ONE_AT_A_TIME: Final = CHECKS_OF_A_HISTORY[1]
 _BOOKS: Final = "gateway_books_agree"
 #: Captured without tickets or refund; moved at the gateway and unknown here; heard of and not acted on.
 _MONEY: Final = frozenset({"money_has_a_home", _BOOKS, "one_effect_per_event"})
@@ -158,8 +156,9 @@ async def judge(
             verdict.broken.append(f"{found.unread} orders or maps of {sale.showtime_id} cannot be read")
         told += sale.history.witness.operations()
     verdict.operations = len(told)
-    offences = _offences(await run_audit(house.platform, told=told), bool(verdict.undecided))
-    verdict.broken += [one.sentence for one in offences]
+    report = await run_audit(house.platform, told=told)
+    verdict.broken += [one.sentence for one in _offences(report)]
+    verdict.undecided += [sentence for sentence in report.undecided if sentence not in verdict.undecided]
     verdict.broken += unlawful(meter.by_status)
     return told
 
@@ -169,19 +168,19 @@ async def _findings(house: House) -> list[_Finding]:
         report = await run_audit(house.platform, patience=_IMPATIENT)
     except (PersistenceUnavailable, SeatsUnavailable) as error:
         return [_Finding("", f"a store cannot be read: {error}")]
-    found = _offences(report, has_undecided=False)
+    found = _offences(report)
     # The audit holds nothing against anybody when it cannot read the books; here somebody has paid.
     if not any(check.name == _BOOKS and check.counted for check in report.checks):
         found.append(_Finding(_BOOKS, "the gateway's books cannot be read"))
     return found
 
 
-def _offences(report: AuditReport, has_undecided: bool) -> list[_Finding]:
-    """What an audit holds against the house; a history that was not judged to the end is told elsewhere."""
+def _offences(report: AuditReport) -> list[_Finding]:
+    """What an audit holds against the house."""
     return [
         _Finding(check.name, f"audit, {check.name}: {check.offender}")
         for check in report.checks
-        if not check.ok and not (has_undecided and check.name == _ONE_AT_A_TIME)
+        if not check.ok
     ]
 
 

@@ -197,7 +197,7 @@ async def test_a_refund_the_gateway_refuses_for_a_bank_waits_and_is_paid_when_we
     await scene.compare()
     await scene.sql("UPDATE checkout.refunds SET requested_at = now() - interval '90 days', asked_at = NULL")
     assert await running.platform.completers.send_refunds() == 0
-    assert await broken(running, money_s=1.0) == {}, "it waits for as long as a bank takes"
+    assert await broken(running, money_s=1.0, asked_s=1.0) == {}, "it waits for as long as a bank takes"
     await scene.bank("chargeback-reversal", "never")
     await scene.compare()
     assert await broken(running, money_s=60.0) == {}, "it has only now become possible"
@@ -372,10 +372,10 @@ async def test_a_refund_that_could_be_paid_again_and_is_not_is_found(running: Ru
     await scene.sql("UPDATE checkout.refunds SET requested_at = now() - interval '90 days'")
     await scene.bank("chargeback")
     await scene.heard(True)
-    assert await broken(running, money_s=1.0) == {}
+    assert await broken(running, money_s=1.0, asked_s=1.0) == {}
     await scene.bank("chargeback-reversal")
     await scene.heard(False)
     await scene.sql("UPDATE checkout.chargebacks SET reversed_at = now() - interval '10 minutes'")
-    found = await broken(running, money_s=1.0)
+    found = await broken(running, asked_s=1.0)
     assert found.keys() == {"money_has_a_home"}
-    assert f"of order {scene.order_id} is requested since" in found["money_has_a_home"]
+    assert f"of order {scene.order_id} is requested and nobody asks for it" in found["money_has_a_home"]

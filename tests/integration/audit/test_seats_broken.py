@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import pytest
 
-from kernel.ids import new_hold_id, order_id_of
-from reservation import keys_of
+from entrypoints.audit import run_audit
+from entrypoints.audit.stopping import stop_sales
+from kernel.ids import HOLD_RANDOM_LENGTH, PARTITIONS, new_hold_id, order_id_of, partition_of
+from reservation import epoch_key, keys_of, log_key, showtimes_key
 from reservation.packing import pack_numbers
-from tests.integration.audit.scenes import Sold, broken, expired, sell_again_for_nothing, sold
+from tests.integration.audit.scenes import QUICK, Sold, broken, expired, sell_again_for_nothing, sold
 from tests.support.inventories import tail_of
 from tests.support.platform import RunningPlatform
 from tests.support.shop import against_the_rules
@@ -33,7 +35,7 @@ async def scene(running: RunningPlatform) -> Sold:
 async def test_a_seat_sold_twice_is_found_without_the_unique_index(scene: Sold) -> None:
     other = await sell_again_for_nothing(scene)
     found = await broken(scene.running)
-    assert found.keys() == {"no_seat_has_two_owners"}
+    assert found.keys() == {"no_seat_has_two_owners", "states_are_legal"}, "and that nothing keeps it so"
     offender = found["no_seat_has_two_owners"]
     assert "seat 0 of " + scene.showtime_id in offender
     assert scene.order_id in offender
@@ -59,7 +61,7 @@ async def test_two_live_tickets_for_a_seat_are_found(scene: Sold) -> None:
         " label, state FROM checkout.tickets WHERE seat_index = 0"
     )
     found = await broken(scene.running)
-    assert found.keys() == {"no_seat_has_two_owners"}
+    assert found.keys() == {"no_seat_has_two_owners", "states_are_legal"}, "and that nothing keeps it so"
     assert "has 2 live tickets" in found["no_seat_has_two_owners"]
 
 
@@ -116,6 +118,31 @@ async def test_a_sold_seat_without_its_ticket_is_found(scene: Sold) -> None:
             f"seat 1 of {scene.showtime_id} is sold to order {scene.order_id} and has no ticket"
         )
     }
+
+
+async def test_two_tickets_for_one_chair_are_found(scene: Sold) -> None:
+    """Two seats, and both tickets say the same one; so do their lines."""
+    await scene.sql("UPDATE checkout.order_lines SET label = 'A1'")
+    await scene.sql("UPDATE checkout.tickets SET label = 'A1'")
+    found = await broken(scene.running)
+    assert found.keys() == {"confirmed_orders_have_tickets"}
+    assert (
+        f"say seat A1 of {scene.showtime_id} and are for two seats" in found["confirmed_orders_have_tickets"]
+    )
+
+
+async def test_a_ticket_that_says_another_seat_than_was_bought_is_found(scene: Sold) -> None:
+    await scene.sql("UPDATE checkout.tickets SET label = 'H9' WHERE seat_index = 1")
+    found = await broken(scene.running)
+    assert found.keys() == {"confirmed_orders_have_tickets"}
+    assert found["confirmed_orders_have_tickets"].endswith("says seat H9 and was bought for seat A2")
+
+
+async def test_the_same_chair_in_another_hall_is_another_chair(scene: Sold) -> None:
+    scene.running.start("writer", "completers")
+    await scene.fan.buy(await scene.running.add_showtime(), "A1", "A2")
+    await scene.running.stop()
+    assert await broken(scene.running) == {}
 
 
 async def test_a_ticket_for_a_seat_nobody_bought_is_found(scene: Sold) -> None:
@@ -255,9 +282,13 @@ async def test_a_seat_that_stayed_blocked_is_found(scene: Sold) -> None:
     await scene.running.platform.sales.block(scene.showtime_id, ["E1"])
     assert await broken(scene.running) == {}
     await scene.sql("DELETE FROM reservation.blocked_seats")
-    found = await broken(scene.running)
-    assert found.keys() == {"seat_maps_agree"}
-    assert f"seat {FREE} is blocked on the map and no house seat" in found["seat_maps_agree"]
+    assert await broken(scene.running) == {
+        "seats_off_sale_have_a_reason": (
+            f"{scene.showtime_id}: seat {FREE} is blocked on the map and no house seat"
+        )
+    }
+    await scene.running.platform.sales.unblock(scene.showtime_id, ["E1"])
+    assert await broken(scene.running) == {}
 
 
 async def test_a_showtime_the_reaper_does_not_know_is_found(scene: Sold) -> None:
@@ -314,3 +345,90 @@ async def test_seats_nobody_puts_back_on_sale_are_found(running: RunningPlatform
     found = await broken(running, freeing_s=1.0)
     assert found.keys() == {"holds_end"}
     assert f"order {scene.order_id} gave its seats up" in found["holds_end"]
+
+
+# What no script of ours ever wrote
+
+
+async def _spoil(scene: Sold, showtime_id: str, what: str) -> None:
+    keys = keys_of(showtime_id)
+    match what:
+        case "a record cut short":
+            await scene.redis.hset(keys.showtime, "0" * HOLD_RANDOM_LENGTH, b"h")
+        case "fewer seats than it says":
+            cut = packed("h", 2_000_000_000_000, [1, 2], "")[:-2]
+            await scene.redis.hset(keys.showtime, "0" * HOLD_RANDOM_LENGTH, cut)
+        case "a state that is none":
+            odd = packed("q", 2_000_000_000_000, [1], "acc_1")
+            await scene.redis.hset(keys.showtime, "0" * HOLD_RANDOM_LENGTH, odd)
+        case "a buyer who is no text":
+            odd = packed("h", 2_000_000_000_000, [1], "") + b"\xff\xfe"
+            await scene.redis.hset(keys.showtime, "0" * HOLD_RANDOM_LENGTH, odd)
+        case "a counter that is no number":
+            await scene.redis.hset(keys.showtime, "acc_1", b"two")
+        case "terms that are no text":
+            await scene.redis.hset(keys.showtime, "phase", b"\xff\xfe")
+        case "an end that is no instant":
+            await scene.redis.zadd(keys.expiry, {"0" * HOLD_RANDOM_LENGTH: float("inf")})
+        case "a list for a plane":
+            await scene.redis.delete(keys.taken)
+            await scene.redis.lpush(keys.taken, "x")
+        case "a word for the ends":
+            await scene.redis.set(keys.expiry, "x")
+        case "a word for the hash":
+            await scene.redis.delete(keys.showtime)
+            await scene.redis.set(keys.showtime, "x")
+
+
+UNREADABLE = {
+    "a record cut short": f"the record of {'0' * HOLD_RANDOM_LENGTH}: index out of range",
+    "fewer seats than it says": f"the record of {'0' * HOLD_RANDOM_LENGTH}: unpack_from requires",
+    "a state that is none": f"the record of {'0' * HOLD_RANDOM_LENGTH}: no hold is 'q'",
+    "a buyer who is no text": f"the record of {'0' * HOLD_RANDOM_LENGTH}: 'utf-8' codec",
+    "a counter that is no number": "the counter of acc_1: invalid literal",
+    "terms that are no text": "the word phase: 'utf-8' codec",
+    "an end that is no instant": f"the end of {'0' * HOLD_RANDOM_LENGTH}: cannot convert",
+    "a list for a plane": "the plane taken: WRONGTYPE",
+    "a word for the ends": "the list of ends: WRONGTYPE",
+    "a word for the hash": "the hash: WRONGTYPE",
+}
+
+
+@pytest.mark.parametrize("what", UNREADABLE)
+async def test_what_nobody_can_read_is_found_and_hides_nothing_elsewhere(scene: Sold, what: str) -> None:
+    other = await scene.running.add_showtime()
+    await _spoil(scene, other, what)
+    await scene.redis.setbit(scene.keys.taken, 0, 0)  # and elsewhere a sold seat is offered
+    report = await run_audit(scene.running.platform, patience=QUICK)
+    (check,) = [one for one in report.checks if not one.ok]
+    assert (check.name, check.showtimes) == ("seat_maps_agree", sorted([scene.showtime_id, other]))
+    only = (await broken(scene.running, other))["seat_maps_agree"]
+    assert only.startswith(f"{other}: the map cannot be read: {UNREADABLE[what]}"), only
+    stops = await stop_sales(scene.running.platform, report)
+    phases = await scene.value("SELECT array_agg(DISTINCT phase) FROM reservation.inventories")
+    assert {stop.showtime_id for stop in stops} == {scene.showtime_id, other}
+    assert phases == ["paused"]
+
+
+async def test_an_unreadable_map_of_another_epoch_is_shut_and_about_to_be_made_anew(scene: Sold) -> None:
+    await _spoil(scene, scene.showtime_id, "a counter that is no number")
+    await scene.redis.hset(scene.keys.showtime, "epoch", 41)
+    assert await broken(scene.running) == {}
+
+
+@pytest.mark.parametrize("which", ["the log", "the epoch", "the reaper's list"])
+async def test_what_nobody_can_read_of_a_partition_hides_nothing_elsewhere(scene: Sold, which: str) -> None:
+    partition = (partition_of(scene.showtime_id) + 1) % PARTITIONS
+    key = {
+        "the log": log_key(partition),
+        "the epoch": epoch_key(partition),
+        "the reaper's list": showtimes_key(partition),
+    }[which]
+    await scene.redis.setbit(scene.keys.taken, 0, 0)
+    await scene.redis.delete(key)
+    await scene.redis.hset(key, "x", "y")
+    found = await broken(scene.running, rebuild_s=0.0)
+    said = {"the log": "order_log_is_written", "the epoch": "epochs_agree"}.get(which)
+    assert found.keys() == {"seat_maps_agree"} | ({said} if said else set())
+    if said:
+        assert found[said].startswith(f"partition {partition:02d}")

@@ -109,9 +109,9 @@ async def test_time_without_postgresql_is_held_against_nobody(running: RunningPl
     )
     await scene.sql("UPDATE checkout.refunds SET requested_at = now() - interval '1 hour'")
     up_s = await scene.value("SELECT extract(epoch FROM now() - pg_postmaster_start_time())::float8")
-    ages = dict.fromkeys(("claim_s", "freeing_s", "money_s", "log_s", "news_s"), up_s + 60.0)
+    ages = dict.fromkeys(("claim_s", "freeing_s", "money_s", "asked_s", "log_s", "news_s"), up_s + 60.0)
     assert await broken(running, **ages) == {}
-    assert (await broken(running, freeing_s=1.0, money_s=1.0)).keys() == {"holds_end", "money_has_a_home"}
+    assert (await broken(running, freeing_s=1.0, asked_s=1.0)).keys() == {"holds_end", "money_has_a_home"}
 
 
 async def test_a_hold_just_past_its_time_is_lawful(running: RunningPlatform) -> None:

@@ -18,11 +18,14 @@ from entrypoints.audit import AuditReport, run_audit
 from entrypoints.audit.findings import CHECKS, STOPPING
 from entrypoints.audit.stopping import Stop, stop_sales, to_stop
 from entrypoints.platform import Addresses, Platform, platform_for
+from kernel.ids import new_hold_id
 from loadtest.histories import Operation
 from reservation import keys_of
+from reservation.packing import pack_numbers
 from tests.integration.audit.scenes import QUICK, Sold, sell_again_for_nothing, sold
 from tests.support.contract import refused
 from tests.support.engines import DatabaseMaker, temporary_data_dir, valkey_engine
+from tests.support.inventories import tail_of
 from tests.support.platform import RunningPlatform, migrated, run_platform
 
 PATIENCE = replace(QUICK, money_s=1.0)
@@ -90,6 +93,20 @@ async def test_what_was_held_before_becomes_an_order_and_a_ticket(scene: Sold) -
     await scene.fan.order_in(order.body["order_id"], "confirmed")
 
 
+async def test_a_house_seat_half_blocked_by_a_crash_is_named_and_nobody_elses_seat_goes_off_sale(
+    scene: Sold,
+) -> None:
+    await block_half(scene)
+    report = await found(scene)
+    (check,) = [one for one in report.checks if not one.ok]
+    assert (check.name, check.showtimes) == ("seats_off_sale_have_a_reason", [scene.showtime_id])
+    assert await stopped(scene, report) == []
+    refused(await scene.fan.hold(scene.showtime_id, "E1"), 409, "seat_taken")
+    assert (await scene.fan.hold(scene.showtime_id, "C1")).status == 201
+    await scene.running.platform.sales.unblock(scene.showtime_id, ["E1"])
+    assert (await found(scene)).ok
+
+
 # Which promises stop a sale
 
 
@@ -102,8 +119,21 @@ async def forget_an_end(scene: Sold) -> None:
     await scene.redis.delete(scene.keys.expiry)
 
 
+async def hold_a_sold_seat(scene: Sold) -> None:
+    """A second hold of a seat on the map, whole in every other way."""
+    later_ms, tail = 2_000_000_000_000, tail_of(new_hold_id(scene.showtime_id))
+    packed = b"h" + later_ms.to_bytes(6) + (1).to_bytes(6) + b"\x01" + pack_numbers([1]) + b"acc_other"
+    await scene.redis.hset(scene.keys.showtime, mapping={tail: packed, "acc_other": 1})
+    await scene.redis.zadd(scene.keys.expiry, {tail: later_ms})
+
+
+async def block_half(scene: Sold) -> None:
+    """Whoever kept a house seat from sale ended before PostgreSQL knew it."""
+    await scene.running.platform.inventory.block(scene.showtime_id, [40])
+
+
 HARMS: dict[str, Harm] = {
-    "no_seat_has_two_owners": sell_again_for_nothing,
+    "no_seat_has_two_owners": hold_a_sold_seat,
     "every_order_has_all_its_seats": sql("UPDATE checkout.order_lines SET amount = amount + 1"),
     "confirmed_orders_have_tickets": sql("DELETE FROM checkout.tickets WHERE seat_index = 1"),
     "nobody_exceeds_the_limit": lambda scene: scene.redis.hincrby(
@@ -111,6 +141,7 @@ HARMS: dict[str, Harm] = {
     ),
     "seat_maps_agree": take_bit,
     "terms_agree": lambda scene: scene.redis.hset(scene.keys.showtime, "buyer_seats_max", 77),
+    "seats_off_sale_have_a_reason": block_half,
     "holds_end": forget_an_end,
     "ledger_balances": sql(
         "INSERT INTO checkout.ledger_entries (transaction_id, line, account, amount, currency, order_id)"
@@ -120,7 +151,7 @@ HARMS: dict[str, Harm] = {
     "money_has_a_home": sql(
         "INSERT INTO checkout.payments"
         " (payment_id, order_id, gateway, state, amount, currency, created_at)"
-        " SELECT 'pay_lost', order_id, 'other', 'unknown', 1, 'CNY', now() - interval '1 hour'"
+        " SELECT 'pay_lost', order_id, 'other', 'unknown', total, 'CNY', now() - interval '1 hour'"
         " FROM checkout.orders"
     ),
     "states_are_legal": sql("UPDATE checkout.orders SET seats_freed_at = now()"),

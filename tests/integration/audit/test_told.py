@@ -15,9 +15,10 @@ import pytest
 from typer.testing import CliRunner
 
 from entrypoints.audit import run_audit
+from entrypoints.audit import told as told_module
 from entrypoints.audit.findings import CHECKS, CHECKS_OF_A_HISTORY
 from entrypoints.cli import app
-from loadtest.histories import Operation
+from loadtest.histories import Judgement, Operation
 from tests.integration.audit.scenes import QUICK, Sold, sold
 from tests.support.platform import RunningPlatform
 
@@ -70,6 +71,47 @@ async def test_an_order_that_was_told_to_be_confirmed_and_is_not_is_found(told: 
     )
     broken = await told.broken()
     assert broken[KEPT] == f"order {told.scene.order_id} was told to be confirmed and is cancelled"
+
+
+@pytest.mark.parametrize("which", [slice(2), slice(2, 3)], ids=["claim", "sell"])
+@pytest.mark.parametrize("seats", [("H1", "H2", "H3"), ("A1",), ("A1", "A2", "A3")])
+async def test_an_order_with_other_seats_than_were_told_is_found(
+    told: Told, which: slice, seats: tuple[str, ...]
+) -> None:
+    told.operations = [msgspec.structs.replace(one, seats=seats) for one in told.operations[which]]
+    assert await told.broken() == {
+        KEPT: f"order {told.scene.order_id} was told to have {', '.join(seats)} and has A1, A2"
+    }
+
+
+async def test_an_order_at_another_showtime_than_was_told_is_found(told: Told) -> None:
+    there = [msgspec.structs.replace(one, showtime_id="sho_other") for one in told.operations]
+    here = [msgspec.structs.replace(one, showtime_id=told.scene.showtime_id) for one in told.operations]
+    told.operations = there
+    assert await told.broken() == {
+        KEPT: f"order {told.scene.order_id} was told to have A1, A2 of sho_other"
+        f" and has A1, A2 of {told.scene.showtime_id}"
+    }
+    told.operations = here
+    assert await told.broken() == {}
+
+
+async def test_what_was_given_back_had_the_seats_that_were_told(told: Told) -> None:
+    scene = told.scene
+    scene.running.start("writer", "completers")
+    assert (await scene.fan.call("POST", f"/orders/{scene.order_id}/refunds", {})).status == 202
+    await scene.fan.order_in(scene.order_id, "refunded")
+    await scene.running.seats_left(scene.showtime_id, 80)
+    await scene.running.stop()
+    assert await told.broken() == {}
+
+
+async def test_a_history_that_was_not_judged_to_the_end_is_neither_kept_nor_broken(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(told_module, "judge", lambda told: Judgement(1, 1, (), ("A1: gave up",)))
+    report = await run_audit(told.scene.running.platform, patience=QUICK, told=told.operations)
+    assert (report.ok, report.undecided) == (True, ["A1: gave up"])
 
 
 async def test_what_nobody_was_told_is_looked_for_nowhere(told: Told) -> None:

@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from entrypoints.audit import AuditReport
+from entrypoints.audit import AuditReport, sources
 from entrypoints.audit.stopping import Stop
-from entrypoints.audit.watch import RESTS_FOR_A_ROUND, Watch
+from entrypoints.audit.watch import ASK_AGAIN_S, RESTS_FOR_A_ROUND, Watch
 from kernel.errors import NotFound
-from kernel.ids import new_showtime_id
+from kernel.ids import HOLD_RANDOM_LENGTH, new_showtime_id
 from reservation import keys_of
 from tests.integration.audit.scenes import QUICK, Sold, sold
 from tests.support.contract import refused
@@ -213,6 +213,51 @@ async def test_looking_never_costs_more_than_a_fifth_of_the_time(
         assert rest_s >= 60.0
         assert took_s <= (took_s + rest_s) / (1 + RESTS_FOR_A_ROUND) + 1e-9
     assert watch.rest_s(0.1) == 60.0
+    assert watch.rest_s(0.1, looked=False) == ASK_AGAIN_S, "an engine that is away is asked again soon"
+    assert watch.rest_s(120.0, looked=False) == RESTS_FOR_A_ROUND * 120.0, "one that could not answer is not"
+
+
+async def test_a_round_that_was_not_finished_is_told_apart_from_an_engine_that_is_away_and_rests_as_long(
+    scene: Sold, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL is there, and one question takes longer than anybody waits: orders are locked."""
+    monkeypatch.setattr(sources, "_REPLY_TIMEOUT_S", 0.3)
+    watched, rests = Watched(scene, caplog), list[float]()
+
+    def rest_s(took_s: float, *, looked: bool) -> float:
+        rests.append(Watch.rest_s(watched.watch, took_s, looked=looked))
+        if len(rests) == 2:
+            raise asyncio.CancelledError
+        return 0.0
+
+    monkeypatch.setattr(watched.watch, "rest_s", rest_s)
+    async with scene.running.platform.database.transaction() as connection:
+        await connection.execute("LOCK TABLE checkout.orders IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(asyncio.CancelledError):
+            await watched.watch.run()
+    said = [(record.levelname, record.message) for record in caplog.records]
+    assert [level for level, _ in said] == ["ERROR", "ERROR"], "nobody looks: that is told each time"
+    assert all(message.startswith("a round was not finished") for _, message in said)
+    assert min(rests) >= RESTS_FOR_A_ROUND * 0.3
+    assert (watched.readings()["audit_rounds"], watched.told) == (0, [])
+    monkeypatch.undo()
+    ((level, _),) = await watched.round()
+    assert level == "INFO"
+
+
+@pytest.mark.parametrize("field", ["0" * HOLD_RANDOM_LENGTH, "acc_1"], ids=["record", "counter"])
+async def test_one_unreadable_showtime_does_not_silence_the_watch(
+    scene: Sold, caplog: pytest.LogCaptureFixture, field: str
+) -> None:
+    watched, other = Watched(scene, caplog), await scene.running.add_showtime()
+    await scene.redis.hset(keys_of(other).showtime, field, b"h")
+    await spoil(scene)
+    await watched.round()
+    ((_, stops),) = watched.told
+    assert {stop.showtime_id: stop.outcome for stop in stops or ()} == {
+        scene.showtime_id: "paused",
+        other: "paused",
+    }
 
 
 async def test_a_showtime_that_was_never_on_sale_ends_the_watch(running: RunningPlatform) -> None:

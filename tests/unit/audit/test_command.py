@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,9 +75,17 @@ def test_programs_get_a_document(report: AuditReport, code: int) -> None:
     document = json.loads(text)
     assert document["ok"] == (code == 0)
     first = document["checks"][0]
-    assert list(document) == ["ok", "checks"]
+    assert list(document) == ["ok", "checks", "undecided"]
     assert list(first) == ["name", "ok", "counted", "offender", "showtimes"]
     assert first["counted"] == 40_000
+
+
+def test_a_history_that_was_not_judged_to_the_end_ends_with_69_and_is_named() -> None:
+    code, text = run(replace(GOOD, undecided=["A1: gave up"]))
+    assert code == 69
+    assert "not judged to the end: A1: gave up" in text
+    assert "every promise is kept" not in text
+    assert run(replace(BAD, undecided=["A1: gave up"]))[0] == 3, "what is broken comes first"
 
 
 def test_programs_are_told_which_sales_were_stopped_and_what_was_in_the_way() -> None:

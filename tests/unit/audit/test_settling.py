@@ -139,3 +139,10 @@ def test_memory_follows_the_largest_hall_and_not_the_number_of_halls() -> None:
         assert len(portion) <= PORTION_SHOWTIMES
         assert len(portion) == 1 or sum(sizes[showtime] for showtime in portion) <= PORTION_SEATS
     assert list(portions([], {})) == []
+
+
+def test_what_was_not_judged_to_the_end_stands_beside_the_verdict() -> None:
+    seen = Seen()
+    seen.undecided.append("A1: gave up")
+    report = report_of([Seen(), seen])
+    assert (report.ok, report.undecided) == (True, ["A1: gave up"])
