@@ -99,9 +99,7 @@ async def migrate(url: str, migrations: Sequence[Migration] | None = None) -> li
         if not await _is_to_do(connection, todo):
             return ran
         await _bootstrap(connection)
-        for migration in todo:
-            if await _in_several_tries(connection, migration, todo):
-                ran.append(migration.name)
+        ran += [one.name for one in todo if await _in_several_tries(connection, one, todo)]
     finally:
         await connection.close()
     return ran
@@ -120,7 +118,7 @@ async def _known(connection: asyncpg.Connection) -> dict[int, str]:
 async def _in_several_tries(
     connection: asyncpg.Connection, migration: Migration, todo: Sequence[Migration]
 ) -> bool:
-    """Run one, unless it ran; a lock that is not had is asked for again, so that others get theirs between."""
+    """Run one, unless it ran; a lock that is not had is asked for again: others get theirs in between."""
     for left in reversed(range(LOCK_TRIES)):
         try:
             return await _run(connection, migration, todo)

@@ -227,8 +227,8 @@ def _forget_stranger(pid_file: Path, ours: frozenset[str]) -> None:
     """Remove a pid file whose pid has gone to somebody else.
 
     PostgreSQL itself sees through the pid of a dead process, but not through one that was handed out
-    again, as happens at each start of a container. Nobody who works in this folder was found; but where we may
-    not look where another user's processes work, as root in a container may not, it may be the one.
+    again, as happens at each start of a container. Nobody who works in this folder was found; but whoever may
+    not look where another user's processes work, as root in a container, would not have found him.
 
     Raises EngineError.
     """
@@ -239,8 +239,8 @@ def _forget_stranger(pid_file: Path, ours: frozenset[str]) -> None:
                 process.cwd()
             except psutil.AccessDenied:
                 raise EngineError(
-                    f"process {process.pid} may be the PostgreSQL of {pid_file.parent}, and we may not look where "
-                    f"it works; if it is, end it: kill -INT {process.pid}"
+                    f"process {process.pid} may be the PostgreSQL of {pid_file.parent}, and we may not look "
+                    f"where it works; if it is, end it: kill -INT {process.pid}"
                 ) from None
         pid_file.unlink()
 

@@ -173,7 +173,7 @@ async def _primaries(client: Redis, url: str) -> tuple[str, ...]:
     return tuple(places)
 
 
-#: Whatever the server, the way to it, or the client says no with: also that no host of the address takes writes.
+#: What the server, the way to it, or the client says no with: also that no host of the address takes writes.
 _NO_ANSWER: Final = (
     OSError,
     asyncpg.PostgresError,
