@@ -14,11 +14,9 @@ streams, go aiohttp's way, whose private parts used for this are few: the waiter
 parsed messages, and the flags of reading and closing. One request at a time: what arrives behind it is
 kept until its answer is out, so answers leave in the order of the questions.
 
-Overload is met here too. Under it, what a refusal costs decides how much is left for the others, so a
-request is turned away between the parser and everything else: no token and no body looked at. Then its
-connection is not read for a moment: a client that asks again without waiting would otherwise be refused as
-often as it can ask. What is not whole yet goes the long way to the same answer, so that the parser and we
-never disagree about where a message ends.
+Nothing is upgraded. A request that asks for it is answered as any other, and is the last of its connection:
+behind it another protocol may begin, and aiohttp's parser would throw away what came with it and read what
+comes next as a request, however that began. Overload is met here too (`shedding`).
 
 Draining is the other end. aiohttp's own shutdown closes idle connections at once and answers what is under
 way as if the connection stayed, so clients meet resets. Here every answer from then on says that it is the
@@ -34,11 +32,9 @@ import random
 from functools import partial
 from typing import Any, Final, cast
 
-from aiohttp import HttpVersion11, StreamReader, web
+from aiohttp import StreamReader, web
 from aiohttp.http import RawRequestMessage
 
-from kernel.errors import Overloaded
-from runtime.http import problems
 from runtime.http.admission import Admission
 from runtime.http.context import request_id
 from runtime.http.endpoint import refuse
@@ -53,9 +49,9 @@ from runtime.http.messages import (
     refusal_of,
 )
 from runtime.http.metrics import RequestObserver
-from runtime.http.pace import PacedHandler
-from runtime.http.places import PROBES, Places, Surplus
-from runtime.http.rendering import Ready, render
+from runtime.http.places import Place, Places, Surplus
+from runtime.http.rendering import Ready
+from runtime.http.shedding import SheddingHandler
 from runtime.http.switchboard import Switchboard
 from runtime.http.turns import Turns
 from runtime.peers import NOBODY, Peer
@@ -70,12 +66,8 @@ _REQUESTS_BEFORE_TURNS: Final = 2
 _GIVEN_BYTES_MAX: Final = 128 * 1024  # of one request in pieces: more than the largest we take
 _EARLY_BYTES_MAX: Final = 64 * 1024  # of requests sent before the last answer; then TCP holds them back
 
-#: How long a connection is not read after a refusal for want of time.
-SHED_PAUSE_S: Final = (0.4, 0.8)  # below the least Retry-After: it meets only who does not keep to it
-
-#: What messages that are no HTTP are counted under, and what is turned away.
+#: What messages that are no HTTP are counted under.
 UNREADABLE: Final = "unreadable"
-SHED: Final = "shed"
 
 #: Limits of every connection, however the application is run.
 CONNECTION_OPTIONS: Final[dict[str, Any]] = {
@@ -88,31 +80,28 @@ CONNECTION_OPTIONS: Final[dict[str, Any]] = {
     "max_line_size": REQUEST_LINE_BYTES_MAX,
 }
 
-_TOO_BUSY: Final = Overloaded("This process has more to do than it can.")
 _jitter: Final = random.Random()  # noqa: S311 (spreads a crowd, protects nothing)
 
 
-class Protocol(PacedHandler):
+class Protocol(SheddingHandler):
     """One connection."""
 
     __slots__ = (
-        "_admission",
         "_answering",
         "_body_of",
         "_counted",
-        "_draining",
         "_early",
         "_given",
-        "_has_place",
         "_header_deadline_s",
         "_header_timer",
         "_in_a_message",
-        "_observer",
-        "_pause_timer",
+        "_is_surplus",
+        "_last_body",
         "_places",
         "_switchboard",
         "_turns",
         "peer",
+        "place",
     )
 
     def __init__(
@@ -127,18 +116,24 @@ class Protocol(PacedHandler):
         header_deadline_s: float,
         draining: bool,
     ) -> None:
-        super().__init__(manager, loop=loop, cut=places.cut, **CONNECTION_OPTIONS)
+        super().__init__(
+            manager,
+            loop=loop,
+            cut=places.cut,
+            admission=admission,
+            observer=observer,
+            **CONNECTION_OPTIONS,
+        )
         self._switchboard = switchboard
-        self._observer = observer
-        self._admission = admission
         self._places = places
-        self._has_place = False
+        #: None: it has none, or a live view has it now.
+        self.place: Place | None = None
+        self._is_surplus = False
         #: Who is at the other end.
         self.peer: Peer = NOBODY
         self._header_deadline_s = header_deadline_s
         #: Runs while a head is awaited that has begun, or that must come first of all.
         self._header_timer: asyncio.TimerHandle | None = None
-        self._pause_timer: asyncio.TimerHandle | None = None
         #: The latest bytes came out of turn and ended before a request's head did.
         self._in_a_message = False
         #: What the parser was given since it surely stood between two requests, how many messages it had
@@ -146,19 +141,20 @@ class Protocol(PacedHandler):
         self._given: bytes | None = b""
         self._counted = 0
         self._body_of: Any = None
+        #: The body of a request to upgrade, behind which nothing is read any more.
+        self._last_body: Any = None
         self._turns: Turns[Ready] | None = None
         #: The request whose answer has to wait, and what arrived behind it.
         self._answering: Request | None = None
         self._early = b""
-        self._draining = False
         if draining:
             self.drain()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)
         self.peer = self._places.proxies.peer(transport.get_extra_info("peername"))
-        self._has_place = self._places.take(self)
-        if self._has_place:
+        self.place = self._places.take(self)
+        if self.place is not None:
             self._begin(transport)
         elif self._places.may_wait():
             transport.set_protocol(Surplus(transport, self._places, partial(self._serve_once, transport)))
@@ -170,7 +166,8 @@ class Protocol(PacedHandler):
         self._await_head()
 
     def _serve_once(self, transport: asyncio.Transport, data: bytes) -> None:
-        """Answer a request that is served without a place."""
+        """Answer a probe, which is served without a place."""
+        self._is_surplus = True
         transport.set_protocol(self)
         self._begin(transport)
         self.drain()
@@ -182,11 +179,11 @@ class Protocol(PacedHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_header_timer()
-        if self._has_place:
-            self._places.leave(self)
-        if self._pause_timer is not None:
-            self._pause_timer.cancel()
-        self._body_of = None  # it knows us: a circle for the collector
+        if self.place is not None:
+            self.place.leave()
+        elif self._is_surplus:
+            self._places.surplus_left()
+        self._body_of = self._last_body = None  # they know us: a circle for the collector
         super().connection_lost(exc)
         if self._turns is not None and self._answering is None:
             self._turns.close()
@@ -217,13 +214,11 @@ class Protocol(PacedHandler):
                 self._turns = Turns(self._loop, done=self._finish, lost=self.force_close)
         count = self._request_count
         if waiter is None or not idle or self._messages:
-            super().data_received(data)
+            self._parse(data)
             self._follow(data)
-            if self._request_count != count:
-                self._admission.arrived()
         else:
             self._waiter = None  # the parser's part only: nobody is woken yet
-            super().data_received(data)
+            self._parse(data)
             self._waiter = waiter
             self._follow(data)
             if self._messages:
@@ -234,6 +229,20 @@ class Protocol(PacedHandler):
             self._in_a_message = idle and self._request_count == count
             if self._in_a_message and self._header_timer is None:
                 self._await_head()
+
+    def _parse(self, data: bytes) -> None:
+        """Let aiohttp's parser read on, to the end of a request to upgrade and no further."""
+        if self._last_body is not None and self._last_body.is_eof():
+            return
+        count = self._request_count
+        super().data_received(data)
+        if self._request_count != count:
+            message, payload = self._messages[-1]  # the parser stops at it
+            if isinstance(message, RawRequestMessage) and message.upgrade:
+                self._messages[-1] = (as_last(message), payload)
+                self._last_body = payload
+        if self._last_body is not None:
+            self._message_tail = b""  # of a websocket, which aiohttp would read when it was refused
 
     def _await_head(self) -> None:
         seconds = self._header_deadline_s * (1.0 + _jitter.uniform(0.0, HEADER_DEADLINE_SPREAD))
@@ -269,15 +278,6 @@ class Protocol(PacedHandler):
                 self._given = self._body_of = None
         else:
             self._given = self._body_of = None
-
-    def _take_up(self, waiter: asyncio.Future[None]) -> None:
-        """Refuse what has just been read, or leave it to aiohttp."""
-        if self._admission.is_full():
-            self._turn_away()
-        else:
-            self._admission.arrived()
-        if self._messages and not waiter.done():
-            waiter.set_result(None)
 
     # What is plain
 
@@ -324,16 +324,6 @@ class Protocol(PacedHandler):
         if self._early:
             self._loop.call_soon(self._read_early)
 
-    def _send(self, response: Ready) -> None:
-        assert self.transport is not None
-        self.transport.write(response.message)
-        if response.shared:
-            self.transport.write(response.shared)
-        if response.keep_alive:
-            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        else:
-            self.force_close()
-
     def _keep_early(self, data: bytes) -> None:
         """What comes before its turn waits, and so does whoever sends too much of it."""
         self._early += data
@@ -344,56 +334,8 @@ class Protocol(PacedHandler):
 
     def _read_early(self) -> None:
         early, self._early = self._early, b""
-        self._read_again()
+        self._read_on()
         self.data_received(early)
-
-    # Overload
-
-    def _turn_away(self) -> None:
-        """Refuse the requests that have just been read, from the first one on."""
-        while self._messages and self.transport is not None:
-            message, payload = self._messages[0]
-            if not isinstance(message, RawRequestMessage) or message.path.partition("?")[0] in PROBES:
-                return
-            if not payload.is_eof() or self._reading_paused or message.upgrade:
-                self._request_handler = self._refuse_the_long_way
-                return
-            self._messages.popleft()
-            assert self._parser is not None
-            self._parser.message_consumed()
-            self._refuse_unread(message)
-        if self._buffer_paused and self.transport is not None:  # there were more than the queue takes
-            self._resume_reading_if_drained()
-            if self._pause_timer is not None:
-                self._pause_transport_reading()
-
-    def _refuse_unread(self, message: RawRequestMessage) -> None:
-        assert self.transport is not None
-        keep_alive = not (message.should_close or self._draining) and message.version == HttpVersion11
-        unread = Request(message.method, message.path, {}, keep_alive=keep_alive)
-        name = request_id(None)
-        answered = problems.answer(_TOO_BUSY, instance=unread.path, request_id=name)
-        response = render(answered, unread, problems.MEDIA_TYPE, name)
-        self._send(response)
-        self._count_shed()
-        if keep_alive and self._pause_timer is None:
-            self._pause_transport_reading()
-            self._pause_timer = self._loop.call_later(_jitter.uniform(*SHED_PAUSE_S), self._read_again)
-
-    async def _refuse_the_long_way(self, request: web.BaseRequest) -> Any:
-        if self._manager is not None:  # the client may have gone meanwhile
-            self._request_handler = self._manager.request_handler
-        self._count_shed()
-        return refuse(_TOO_BUSY, Request.of(request), request_id(None), SHED, self._observer)
-
-    def _count_shed(self) -> None:
-        self._admission.turned_away()
-        self._observer.observe(SHED, _TOO_BUSY.code.http_status, 0.0)
-
-    def _read_again(self) -> None:
-        self._pause_timer = None
-        if not (self._reading_paused or self._buffer_paused):
-            self._resume_transport_reading()
 
     # The end
 
@@ -420,9 +362,9 @@ class Protocol(PacedHandler):
     def close_if_idle(self) -> None:
         """Close the connection, unless something of a request has arrived."""
         waiter = self._waiter
-        idle = waiter is not None and not waiter.done()
-        idle = idle and not (self._in_a_message or self._given or self._early) and self._answering is None
-        if idle and self.transport is not None and not has_unread(self.transport):
+        idle = waiter is not None and not waiter.done() and self._answering is None
+        something = self._in_a_message or self._given or self._early or self._messages or self._holds
+        if idle and not something and self.transport is not None and not has_unread(self.transport):
             self.force_close()
 
     def handle_error(

@@ -53,11 +53,18 @@ class PacedHandler(web.RequestHandler):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._end_stretch()
+        # Said with some kilobytes still waiting: nothing more on a connection that goes on, the end of one
+        # that is closed.
+        if self.transport is not None and not self.transport.is_closing():
+            self._end_stretch()
 
     def force_close(self) -> None:
         self._begin_stretch()  # a transport that is closed stays until all of it was taken
         super().force_close()
+
+    async def start(self) -> None:
+        await super().start()
+        self._begin_stretch()  # it closes the transport itself, behind the last answer
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._end_stretch()

@@ -8,7 +8,8 @@ is the price that is being avoided.
 When its head is out, a stream takes the connection over: from then on the connection's protocol is the
 `EventStream` itself, and everything that read the request (parser, request, task, coroutines: ten kilobytes)
 is told that its connection is gone, and goes. So thousands of viewers are little more than their sockets,
-and one who leaves is forgotten at once.
+and one who leaves is forgotten at once. What stays is the place, which the stream has now and leaves when its
+connection is lost. How many streams there may be is said there, too (`places`).
 
 The write goes to the socket itself when nothing waits in front of it. A transport would put the bytes on
 a list, and make the same system call at the end of the turn; that detour costs a tenth of a delivery. It
@@ -34,18 +35,18 @@ import random
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import HttpVersion11, web
 from multidict import CIMultiDict
 
 from kernel.errors import Overloaded
 from runtime.http.answers import Stream
+from runtime.http.places import Place
 
 HEARTBEAT_S: Final = 15
 BUFFER_BYTES_MAX: Final = 64 * 1024  # waiting in the process: three snapshots of a hall of 60,000
 KERNEL_BYTES: Final = 64 * 1024  # waiting in the kernel, which would by itself take megabytes of old news
-STREAMS_MAX: Final = 20_000  # per process; about 8 KiB each
 
 _RETRY_MS: Final = (500, 5_000)  # spread over which viewers come back after a restart
 _RETRY_FRAMES: Final = 64
@@ -87,12 +88,28 @@ def _come_back() -> Frame:
 class EventStream(asyncio.Protocol):
     """One viewer. `lost` is called once, when its connection is gone."""
 
-    __slots__ = ("_buffer_bytes_max", "_descriptor", "_stuck_beats", "_transport", "chunked", "lost")
+    __slots__ = (
+        "_buffer_bytes_max",
+        "_descriptor",
+        "_place",
+        "_stuck_beats",
+        "_transport",
+        "chunked",
+        "lost",
+    )
 
-    def __init__(self, transport: asyncio.Transport, *, chunked: bool, buffer_bytes_max: int) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        *,
+        chunked: bool,
+        buffer_bytes_max: int,
+        place: Place | None = None,
+    ) -> None:
         self.chunked = chunked
         self.lost: Callable[[], None] | None = None
         self._transport = transport
+        self._place = place
         self._buffer_bytes_max = buffer_bytes_max
         self._stuck_beats = 0
         self._descriptor = _INDIRECT
@@ -103,6 +120,8 @@ class EventStream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._descriptor = _INDIRECT
+        if self._place is not None:
+            self._place.leave()
         lost, self.lost = self.lost, None
         if lost is not None:
             lost()
@@ -193,28 +212,27 @@ class Audience:
             viewer.send(whole())
 
 
+def _place_of(request: web.BaseRequest) -> Place | None:
+    """The place of a request's connection; aiohttp's own connections know of none."""
+    place: Place | None = getattr(request.protocol, "place", None)
+    return place
+
+
 class Streams:
     """All streams of one process."""
 
     def __init__(
         self,
         *,
-        streams_max: int = STREAMS_MAX,
         buffer_bytes_max: int = BUFFER_BYTES_MAX,
         tick_s: float = 1.0,
     ) -> None:
-        self._streams_max = streams_max
         self._buffer_bytes_max = buffer_bytes_max
         self._tick_s = tick_s
         self._ticks = 0
         self._open: list[set[EventStream]] = [set() for _ in range(HEARTBEAT_S)]  # by the tick they beat at
-        self._open_count = 0
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False
-
-    @property
-    def open_count(self) -> int:
-        return self._open_count
 
     async def serve(
         self,
@@ -224,7 +242,8 @@ class Streams:
         opened: Callable[[], None],
     ) -> web.StreamResponse:
         """Answer a request with a stream; it goes on when the request is over."""
-        if not self._closing and self._open_count >= self._streams_max:
+        place = _place_of(request)
+        if place is not None and not place.may_be_a_views and not self._closing:
             raise Overloaded("No more live views can be opened here.")
         response = web.StreamResponse(headers=headers)
         response.force_close()
@@ -236,34 +255,39 @@ class Streams:
         return response
 
     def _take_over(self, request: web.BaseRequest, transport: asyncio.Transport, stream: Stream) -> None:
+        connection: Any = request.protocol
+        place = _place_of(request)
         viewer = EventStream(
             transport,
             chunked=request.version >= HttpVersion11,
             buffer_bytes_max=self._buffer_bytes_max,
+            place=place,
         )
         transport.set_protocol(viewer)
-        request.protocol.transport = None  # else it would close it, as one does with a lost connection
-        request.protocol.connection_lost(None)
+        if place is not None:
+            place.keep_for_a_view()
+            connection.place = None  # else it would leave it
+        connection.transport = None  # else it would close it, as one does with a lost connection
+        connection.connection_lost(None)
         if self._closing:
             viewer.send(_come_back())
             viewer.close()
             return
+        unsubscribe: Callable[[], None] | None = None
         try:
             unsubscribe = stream.subscribe(viewer)
         except Exception:  # noqa: BLE001 (headers are out: nobody is left to tell)
             _log.exception("a live view could not be opened")
             viewer.close()
-            return
         together = self._open[self._ticks % HEARTBEAT_S]
 
         def forget() -> None:
             together.discard(viewer)
-            self._open_count -= 1
-            unsubscribe()
+            if unsubscribe is not None:
+                unsubscribe()
 
         viewer.lost = forget
-        together.add(viewer)
-        self._open_count += 1
+        together.add(viewer)  # also one that is closed: it is there until it has taken what it was told
         if self._timer is None:
             self._tick()
 
@@ -283,5 +307,5 @@ class Streams:
         for viewer in list(self._open[self._ticks % HEARTBEAT_S]):
             viewer.beat()
         self._timer = (
-            asyncio.get_running_loop().call_later(self._tick_s, self._tick) if self._open_count else None
+            asyncio.get_running_loop().call_later(self._tick_s, self._tick) if any(self._open) else None
         )

@@ -13,6 +13,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -58,15 +59,25 @@ async def held(service: Service) -> AsyncIterator[Held]:
     yield await a_hold(service)
 
 
-async def said_to(service: Service, data: bytes, before: int = 0) -> bytes:
-    """What is said to these bytes behind so many good requests, until the service ends the connection."""
+async def said_to(service: Service, data: bytes, before: int = 0, later: bytes = b"") -> bytes:
+    """What is said to these bytes behind so many good requests, until the service ends the connection.
+
+    What comes later comes in a packet of its own, when the first answer has begun.
+    """
     reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
     try:
         for _ in range(before):
             writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
             await reader.readuntil(b'{"status":"alive"}')
         writer.write(data)
-        return await asyncio.wait_for(reader.read(), MOST_S)
+        said = b""
+        if later:
+            said = await reader.readuntil(b"\r\n\r\n")
+            writer.write(later)
+        with suppress(ConnectionError):  # where that was written to what is closed
+            while piece := await asyncio.wait_for(reader.read(65_536), MOST_S):
+                said += piece
+        return said
     except ConnectionError:
         return b""
     finally:
@@ -156,6 +167,21 @@ async def test_b13_broken_chunks_end_the_connection(service: Service, held: Held
     broken = {what: post(b"Transfer-Encoding: chunked", body=body) for what, body in CHUNKS.items()}
     assert await those_not_refused(service, broken, held, before, [400, 404]) == {}
     assert await held.is_still_there()
+
+
+@pytest.mark.parametrize("before", BEFORE.values(), ids=BEFORE)
+@pytest.mark.parametrize("protocol", [b"h2c", b"foo", b"websocket"])
+async def test_s15_nothing_behind_a_request_to_upgrade_is_read(
+    service: Service, held: Held, protocol: bytes, before: int
+) -> None:
+    """Neither in the same packet nor in the next, which a parser left to itself takes for a request."""
+    wish = FILMS + b"Connection: Upgrade\r\nUpgrade: %b\r\n\r\n" % protocol
+    smuggled = held.letting_go + LAST
+    thrown_away = ACCOUNTS + b"Content-Length: %d\r\n\r\n" % len(smuggled)
+    for behind, later in ((smuggled, b""), (thrown_away, smuggled)):
+        (answer,) = answers_in(await said_to(service, wish + behind, before, later))
+        assert (answer.status, answer.headers["Connection"]) == (200, "close")
+        assert await held.is_still_there()
 
 
 @pytest.mark.parametrize("before", BEFORE.values(), ids=BEFORE)

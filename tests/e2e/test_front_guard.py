@@ -34,14 +34,16 @@ async def guarded() -> AsyncIterator[Service]:
 
 
 @asynccontextmanager
-async def sitting(service: Service, count: int, address: str) -> AsyncIterator[None]:
-    """So many connections that say nothing."""
+async def sitting(
+    service: Service, count: int, address: str
+) -> AsyncIterator[list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]:
+    """So many connections that say nothing by themselves."""
     made = [
         await asyncio.open_connection("127.0.0.1", service.port, local_addr=(address, 0))
         for _ in range(count)
     ]
     try:
-        yield
+        yield made
     finally:
         for _, writer in made:
             writer.close()
@@ -70,6 +72,24 @@ async def test_an_address_has_its_places_and_a_named_proxy_has_no_limit(guarded:
         assert counted(guarded, "http_refused_connections_total", 'of="address"') == refused + 1
     async with sitting(guarded, PER_ADDRESS + 4, "127.0.0.1"):
         assert await asked(guarded, "127.0.0.1") == b"HTTP/1.1 200 OK"
+
+
+async def test_r16_live_views_are_among_the_connections_of_their_address(guarded: Service) -> None:
+    showtime_id = await guarded.add_showtime()
+    path = f"/api/v1/showtimes/{showtime_id}/events".encode()
+    watch = b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n"
+    views = counted(guarded, "http_live_views")
+    async with sitting(guarded, PER_ADDRESS, SITTING) as made:
+        for reader, writer in made:
+            writer.write(watch)
+            assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).startswith(b"HTTP/1.1 200 ")
+        assert counted(guarded, "http_live_views") == views + PER_ADDRESS
+        assert await asked(guarded, SITTING) == b"HTTP/1.1 503 Service Unavailable"
+        assert await asked(guarded, "127.0.0.3") == b"HTTP/1.1 200 OK"
+    async with asyncio.timeout(10):
+        while counted(guarded, "http_live_views") > views:  # noqa: ASYNC110 (it is another process)
+            await asyncio.sleep(0.1)
+    assert await asked(guarded, SITTING) == b"HTTP/1.1 200 OK"
 
 
 async def test_p18_a_crowd_that_only_sits_there_keeps_nobody_out(guarded: Service) -> None:

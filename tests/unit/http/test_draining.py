@@ -11,16 +11,19 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from aiohttp import web
+from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE
 
-from runtime.http import Health, Runner, build_app, protocol
+from runtime.http import Health, Runner, build_app, protocol, shedding
 from runtime.http import connection as connections
 from tests.support.strict_client import BROKEN, Reply, StrictClient, read_head
 from tests.unit.http.cinema import Cinema, Tokens, operations
 from tests.unit.http.conftest import HOLDS, until
 from tests.unit.http.memory_guard import MemoryGuard
+from tests.unit.http.test_overload import Door
 
 ASK = {"Authorization": "Bearer good-acc_1", "Idempotency-Key": "once-and-for-all"}
 GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -59,7 +62,7 @@ async def house() -> AsyncIterator[House]:
 
 
 @asynccontextmanager
-async def _opened() -> AsyncIterator[House]:
+async def _opened(**options: Any) -> AsyncIterator[House]:
     cinema = Cinema()
     app = build_app(
         [operations(cinema)],
@@ -68,6 +71,7 @@ async def _opened() -> AsyncIterator[House]:
         title="Cinema",
         version="1.0",
         readiness=Health({}),
+        **options,
     )
     runner = Runner(app)
     await runner.setup()
@@ -148,6 +152,53 @@ async def test_a_connection_whose_request_came_in_pieces_is_idle_when_it_is_answ
     await house.drain(idle_s=0.0, within_s=5.0)
     assert house.connections == 0
     writer.close()
+
+
+async def test_live_views_are_told_to_come_back_and_leave_their_places(house: House) -> None:
+    places = house.runner.app[protocol.PLACES]
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    writer.write(GET.replace(b"/livez", b"/api/v1/showtimes/sho_0123456789/events"))
+    await reader.readuntil(b"event: snapshot")
+    assert (places.views, places._taken, house.connections) == (1, 1, 0)
+    await house.drain(idle_s=0.0)
+    assert b"retry: " in await reader.read()
+    writer.close()
+    await until(lambda: (places.views, places._taken) == (0, 0))
+
+
+@pytest.mark.parametrize("first", [b"", GET], ids=["at once", "in their turn"])
+async def test_what_is_turned_away_is_told_so_to_the_last_one_in_the_packet(first: bytes) -> None:
+    """Also where there is no time: only the last refusal says that it is the last."""
+    many = 20
+    async with _opened(admission=Door()) as house:
+        reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+        writer.write(GET)
+        await reader.readuntil(b'{"status":"alive"}')
+        draining = house.drain()
+        await asyncio.sleep(0.02)
+        writer.write(first + GET.replace(b"/livez", b"/") * many)
+        said = await reader.read()
+        assert said.count(b"HTTP/1.1 503 ") == many
+        assert said.count(b"Connection: close") == 1
+        assert said.rpartition(b"HTTP/1.1 ")[2].count(b"Connection: close") == 1
+        await draining
+        writer.close()
+
+
+async def test_who_was_turned_away_a_moment_ago_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the parser had read ahead still waits for the moment to be over."""
+    monkeypatch.setattr(shedding, "SHED_PAUSE_S", (0.3, 0.3))
+    door = Door()
+    async with _opened(admission=door) as house:
+        reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+        writer.write(GET.replace(b"/livez", b"/") * MAX_MSG_QUEUE_SIZE + GET)
+        said = await reader.readuntil(b"503")
+        draining = house.drain(idle_s=0.0)
+        said += await reader.read()
+        assert said.count(b"HTTP/1.1 503 ") == MAX_MSG_QUEUE_SIZE
+        assert said.count(b'{"status":"alive"}') == said.count(b"Connection: close") == 1
+        await draining
+        writer.close()
 
 
 async def test_nobody_new_is_accepted(house: House) -> None:

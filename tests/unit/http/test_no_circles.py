@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import socket
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -21,12 +22,14 @@ import pytest
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
 
-from runtime.http import EventStream, connection, pace, reading
+from runtime.http import EventStream, connection, pace, reading, shedding
 from runtime.http.connection import Protocol
 from runtime.http.incoming import Request
+from runtime.http.places import Place
 from runtime.http.turns import Turns
 from tests.unit.http.cinema import OUTCOMES, SeatTaken
 from tests.unit.http.conftest import HOLDS, Site, serve, until
+from tests.unit.http.test_overload import Door
 
 KINDS = (
     Protocol,
@@ -36,6 +39,7 @@ KINDS = (
     RawRequestMessage,
     aiohttp.StreamReader,
     EventStream,
+    Place,
     SeatTaken,
     asyncio.CancelledError,
 )
@@ -43,6 +47,8 @@ TIMES = 5
 GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 LAST = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 HEAD_BEGUN = GET[:-2]
+TINY = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+UPGRADE = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: %b\r\n\r\n"
 LAYOUT = b"GET /api/v1/showtimes/sho_0123456789/layout HTTP/1.1\r\nHost: x\r\n\r\n"
 WATCH = (
     b"GET /api/v1/showtimes/sho_0123456789/events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n"
@@ -81,6 +87,11 @@ WAYS: dict[str, Sequence[bytes]] = {
     "no HTTP behind others": (GET, GET, GET, b"hello\r\n\r\n"),
     "too large": (GET, GET, GET, b"GET / HTTP/1.1\r\nX: " + b"a" * 20_000 + b"\r\n\r\n"),
     "no such place": (GET, GET, GET, b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n"),
+    "to upgrade": (UPGRADE % b"h2c" + GET, GET),
+    "to upgrade behind others": (GET, GET, GET, UPGRADE % b"websocket" + GET, GET),
+    "to upgrade with half a body": (
+        hold("1", length=500).replace(b"Host: x", b"Host: x\r\nConnection: Upgrade\r\nUpgrade: foo"),
+    ),
     "a viewer": (WATCH,),
     "a viewer behind others": (GET, GET, GET, WATCH),
     **{f"a hold that is {name}": (GET, GET, GET, hold(name)) for name in ("fine", *OUTCOMES)},
@@ -179,6 +190,42 @@ async def test_a_caller_who_reads_nothing_leaves_the_collector_nothing(
     assert await circles(site, asked) == {}
     monkeypatch.setattr(pace, "STRETCH_S", 0.1)
     assert await circles(site, (*asked, *[b""] * 20)) == {}
+
+
+@pytest.mark.parametrize(
+    "asked", [(TINY * 2_000,), (GET + TINY * 2_000,), (GET, GET, GET, TINY * 40, GET + TINY)]
+)
+async def test_a_caller_who_is_turned_away_leaves_the_collector_nothing(
+    asked: Sequence[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether he goes before the moment is over or after it."""
+    async with serve(admission=Door()) as site:
+        assert await circles(site, asked) == {}
+        monkeypatch.setattr(shedding, "SHED_PAUSE_S", (0.0, 0.0))
+        assert await circles(site, (*asked, *[b""] * 20)) == {}
+
+
+async def test_a_caller_whose_refusals_wait_for_him_leaves_the_collector_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """More of them than the kernel takes: the next one waits for the writer, and then for nobody."""
+    monkeypatch.setattr(shedding, "SHED_PAUSE_S", (0.0, 0.0))
+    made, drain, waited = Protocol.connection_made, Protocol._drain_helper, 0
+
+    def made_with_little_room(self: Protocol, transport: Any) -> None:
+        made(self, transport)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+
+    async def drain_and_count(self: Protocol) -> None:
+        nonlocal waited
+        waited += self.writing_paused
+        await drain(self)
+
+    monkeypatch.setattr(Protocol, "connection_made", made_with_little_room)
+    monkeypatch.setattr(Protocol, "_drain_helper", drain_and_count)
+    async with serve(admission=Door()) as site:
+        assert await circles(site, ((GET + TINY * 15) * 200, *[b""] * 40)) == {}
+    assert waited
 
 
 async def test_the_control_a_connection_that_knows_itself_is_found(

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from runtime.http import connection
+from runtime.http import shedding
 from runtime.http.admission import Admission
 from tests.support.strict_client import StrictClient
 from tests.unit.http.cinema import Hold, HoldRequest
@@ -212,7 +212,10 @@ async def test_requests_sent_in_one_go_are_each_answered_in_their_order() -> Non
         assert statuses == [b"503", b"503", b"200", b"200"]
 
 
-async def test_more_requests_than_the_queue_takes_are_each_turned_away() -> None:
+async def test_more_requests_than_the_queue_takes_are_each_turned_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shedding, "SHED_PAUSE_S", (0.01, 0.01))
     async with _site(Door()) as site:
         said = await _conversation(site, GET % b"/api/v1/films" * 200, answers=200)
         assert said.count(b"HTTP/1.1 503 ") == 200
@@ -221,7 +224,7 @@ async def test_more_requests_than_the_queue_takes_are_each_turned_away() -> None
 async def test_whoever_was_turned_away_is_not_read_for_a_moment_and_then_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connection, "SHED_PAUSE_S", (0.3, 0.3))
+    monkeypatch.setattr(shedding, "SHED_PAUSE_S", (0.3, 0.3))
     door = Door()
     async with _site(door) as site:
         reader, writer = await asyncio.open_connection(site.host, site.port)

@@ -20,6 +20,7 @@ from tests.unit.http.conftest import Site, serve, until
 
 LARGE = b'"' + b"x" * 16_000_000 + b'"'
 ASK = b"GET /api/v1/showtimes/sho_0123456789/layout HTTP/1.1\r\nHost: x\r\n"
+LAST = b"Connection: close\r\n\r\n"
 STRETCH_S = 0.3
 
 
@@ -31,25 +32,34 @@ async def site_with(places: Places) -> AsyncIterator[Site]:
 
 
 @asynccontextmanager
-async def reader_of(site: Site, ending: bytes) -> AsyncIterator[socket.socket]:
-    """Somebody who has asked."""
+async def reader_of(site: Site, ending: bytes, *, asks: bool = True) -> AsyncIterator[socket.socket]:
+    """Somebody who has asked, or will."""
     link = socket.socket()
     link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
     link.setblocking(False)
     try:
         loop = asyncio.get_running_loop()
         await loop.sock_connect(link, (site.host, site.port))
-        await loop.sock_sendall(link, ASK + ending)
+        if asks:
+            await loop.sock_sendall(link, ASK + ending)
         yield link
     finally:
         link.close()
+
+
+def our_side(site: Site) -> asyncio.Transport:
+    """Of the only connection; from now on the kernel keeps little for its reader."""
+    (connection,) = site.server.connections
+    transport: asyncio.Transport = connection.transport
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+    return transport
 
 
 def somebody_waits(places: Places) -> bool:
     return places._taken == 1
 
 
-@pytest.mark.parametrize("ending", [b"\r\n", b"Connection: close\r\n\r\n"], ids=["stays", "closes"])
+@pytest.mark.parametrize("ending", [b"\r\n", LAST], ids=["stays", "closes"])
 @pytest.mark.parametrize("requests", [1, 4], ids=["first", "later"])
 async def test_who_takes_nothing_of_an_answer_is_cut_and_leaves_its_place(
     monkeypatch: pytest.MonkeyPatch, ending: bytes, requests: int
@@ -80,11 +90,75 @@ async def test_the_control_without_a_pace_it_keeps_its_place(monkeypatch: pytest
         assert somebody_waits(places)
 
 
+@pytest.mark.parametrize(
+    "ending", [LAST, b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n"], ids=["", "upgrade"]
+)
+async def test_r16_who_takes_nothing_of_a_small_last_answer_leaves_its_place_too(
+    monkeypatch: pytest.MonkeyPatch, ending: bytes
+) -> None:
+    """What waits is too little for the transport to say that nobody reads."""
+    monkeypatch.setattr(pace, "STRETCH_S", STRETCH_S)
+    places = Places()
+    async with site_with(places) as site:
+        site.cinema.layout = b'"' + b"x" * 50_000 + b'"'
+        async with reader_of(site, b"\r\n", asks=False) as link:
+            await until(lambda: len(site.server.connections) == 1)
+            transport = our_side(site)
+            await asyncio.get_running_loop().sock_sendall(link, ASK + ending)
+            await until(transport.is_closing)
+            assert 0 < transport.get_write_buffer_size() < 64 * 1024
+            await until(lambda: places._taken == 0)
+        assert await site.counted("http_deaf_connections") == 1
+
+
+async def test_r16_the_control_without_a_pace_a_small_last_answer_keeps_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pace, "STRETCH_S", 3_600.0)
+    places = Places()
+    async with site_with(places) as site:
+        site.cinema.layout = b'"' + b"x" * 50_000 + b'"'
+        async with reader_of(site, b"\r\n", asks=False) as link:
+            await until(lambda: len(site.server.connections) == 1)
+            our_side(site)
+            await asyncio.get_running_loop().sock_sendall(link, ASK + LAST)
+            await asyncio.sleep(5 * STRETCH_S)
+            assert somebody_waits(places)
+
+
+@pytest.mark.parametrize("requests", [1, 4], ids=["first", "later"])
+async def test_r16_who_leaves_the_last_of_a_large_answer_is_cut(
+    monkeypatch: pytest.MonkeyPatch, requests: int
+) -> None:
+    """The transport says that there is room again while the end of the answer still waits."""
+    monkeypatch.setattr(pace, "STRETCH_S", STRETCH_S)
+    places, loop = Places(), asyncio.get_running_loop()
+    async with site_with(places) as site:
+        site.cinema.layout = b"[]"
+        async with reader_of(site, b"\r\n") as link:
+            for _ in range(requests - 1):
+                assert await loop.sock_recv(link, 4_096)
+                await loop.sock_sendall(link, ASK + b"\r\n")
+            assert await loop.sock_recv(link, 4_096)
+            transport = our_side(site)
+            transport.set_write_buffer_limits(high=64 * 1024, low=60_000)
+            site.cinema.layout = b'"' + b"x" * 600_000 + b'"'
+            site.server.drain()  # type: ignore[attr-defined]
+            await loop.sock_sendall(link, ASK + b"\r\n")
+            await until(lambda: transport.get_write_buffer_size() > 64 * 1024)
+            while transport.get_write_buffer_size() > 60_000:
+                assert await loop.sock_recv(link, 2_048)
+            await until(transport.is_closing)
+            assert transport.get_write_buffer_size() > 0
+            await until(lambda: places._taken == 0)
+        assert places._deaf == 1
+
+
 async def test_a_slow_line_gets_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "STRETCH_S", STRETCH_S)
     places, taken = Places(), 0
     loop = asyncio.get_running_loop()
-    async with site_with(places) as site, reader_of(site, b"Connection: close\r\n\r\n") as link:
+    async with site_with(places) as site, reader_of(site, LAST) as link:
         began_s = loop.time()
         while piece := await loop.sock_recv(link, 400_000):
             taken += len(piece)

@@ -1,14 +1,17 @@
-"""Connections have places, and who only sits there gives way (rule R16, promise P18).
+"""Connections have places, and who only sits there gives way (rule R16, promise P18, row B14).
 
 Goal: neither one caller nor a crowd of slow ones can keep others out, who is one too many is told so and
-counted, and no proxy is a caller. Method: a real server with few places, and connections that do nothing,
-counted. The controls are the same server without the limit, and without giving way.
+counted, whoever watches is connected like all others, and no proxy is a caller. Method: a real server with
+few places, and connections that do nothing, or watch, counted. The controls are the same server without the
+limit, and without giving way.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import resource
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,12 +19,14 @@ from typing import Any
 import pytest
 import uvloop
 
+from runtime.http import frame, sse
 from runtime.http.places import Places, that_fit
 from runtime.peers import Peer, Proxies
 from tests.unit.http.conftest import Site, reply_of, serve, until
 
 GET = b"GET %b HTTP/1.1\r\nHost: x\r\n%b\r\n"
 LAST = b"Connection: close\r\n"
+EVENTS = b"/api/v1/showtimes/sho_0123456789/events"
 OTHER = "127.0.0.2"  # of this machine, too
 
 
@@ -51,6 +56,30 @@ async def sitting(site: Site, count: int, *, address: str = "127.0.0.1") -> Asyn
             writer.close()
 
 
+@asynccontextmanager
+async def watching(
+    site: Site, count: int, *, address: str = "127.0.0.1"
+) -> AsyncIterator[list[tuple[bytes, asyncio.StreamReader]]]:
+    """So many who ask for a live view: the heads they were answered with, and what follows."""
+    asked = []
+    writers = []
+    try:
+        for _ in range(count):
+            reader, writer = await asyncio.open_connection(site.host, site.port, local_addr=(address, 0))
+            writers.append(writer)
+            writer.write(GET % (EVENTS, b""))
+            asked.append((await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5), reader))
+        yield asked
+    finally:
+        for writer in writers:
+            writer.close()
+
+
+def opened(asked: list[tuple[bytes, asyncio.StreamReader]]) -> int:
+    """How many of them watch."""
+    return sum(head.startswith(b"HTTP/1.1 200 ") for head, _ in asked)
+
+
 async def ask(site: Site, path: bytes = b"/api/v1/films?cinema_id=c", *, address: str = "127.0.0.1") -> bytes:
     """The answer to one request on a connection of its own."""
     reader, writer = await asyncio.open_connection(site.host, site.port, local_addr=(address, 0))
@@ -61,7 +90,8 @@ async def ask(site: Site, path: bytes = b"/api/v1/films?cinema_id=c", *, address
 
 
 def few(**options: Any) -> Places:
-    return Places(**{"connections_max": 8, "per_address_max": 4, "silent_s_min": 60.0, **options})
+    usual = {"connections_max": 8, "per_address_max": 4, "surplus_max": 64, "silent_s_min": 60.0}
+    return Places(**{**usual, **options})
 
 
 async def test_a_caller_has_so_many_connections_and_others_have_theirs() -> None:
@@ -127,12 +157,118 @@ async def test_probes_come_in_past_every_limit_with_one_request(path: bytes) -> 
         b"GET /livez HTTP/1.1\r\nX-Slow: ",
         GET % (b"/api/v1/films?/livez", b""),
         b"POST /livez HTTP/1.1\r\nHost: x\r\n\r\n",
+        GET % (b"/livez", b"Content-Length: 9\r\n"),
+        GET % (b"/livez", b"X: a\r\ncontent-length:9\r\n"),
+        GET % (b"/livez", b"Transfer-Encoding: chunked\r\n"),
+        GET % (b"/livez", b"Expect: 100-continue\r\n"),
     ],
 )
-async def test_nothing_else_comes_in_as_a_probe(data: bytes) -> None:
+async def test_b14_nothing_else_comes_in_as_a_probe(data: bytes) -> None:
+    """One that announces more than a head would sit there until that came."""
     places = few()
     async with serve(places=places, used=False) as site, sitting(site, 8):
         reply_of(await site.raw(data)).is_problem("overloaded")
+
+
+async def test_r16_a_probe_past_the_limits_is_one_too_many_until_it_is_gone() -> None:
+    may_answer = asyncio.Event()
+
+    async def slow() -> float:
+        await may_answer.wait()
+        return 0.0
+
+    places = few(surplus_max=3)
+    checks = {"redis": slow}
+    async with (
+        serve(places=places, checks=checks, used=False) as site,
+        sitting(site, 8),
+        sitting(site, 3) as ill,
+    ):
+        for _, writer in ill:
+            writer.write(GET % (b"/readyz", b""))
+        await until(lambda: len(site.server.connections) == 8 + 3)
+        assert (places._surplus, places.may_wait()) == (3, False)
+        one_more, writer = await asyncio.open_connection(site.host, site.port)
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await asyncio.wait_for(one_more.readexactly(1), 5)
+        writer.close()
+        may_answer.set()
+        for reader, _ in ill:
+            assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 200 ")
+        await until(lambda: places._surplus == 0)
+        assert (await ask(site, b"/livez")).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_r16_live_views_have_their_places_among_those_of_their_address() -> None:
+    places = few(per_address_max=2, proxies=Proxies("none"))
+    async with serve(places=places, used=False) as site:
+        async with watching(site, 20) as asked:
+            assert opened(asked) == len(site.cinema.viewers) == 2
+            assert places.refused == {"address": 18, "process": 0}
+            reply_of(await ask(site)).is_problem("overloaded")
+            assert (await ask(site, address=OTHER)).startswith(b"HTTP/1.1 200 ")
+        await until(lambda: places._taken == 0)
+        assert (places.views, places._of, places._silent) == (0, {}, {})
+        assert (await ask(site)).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_r16_live_views_have_half_of_the_places_and_who_asks_the_others() -> None:
+    places = few()
+    async with serve(places=places, used=False) as site, watching(site, 4) as asked:
+        assert opened(asked) == 4
+        async with watching(site, 1) as one_more:
+            head, reader = one_more[0]
+            length = int(head.partition(b"Content-Length: ")[2].split(b"\r\n")[0])
+            reply_of(head + await reader.readexactly(length)).is_problem("overloaded")
+        for _ in range(4):
+            assert (await ask(site)).startswith(b"HTTP/1.1 200 ")
+        page = (await ask(site, b"/metrics")).partition(b"\r\n\r\n")[2].decode()
+        assert re.search(r"^http_live_views\{.*\} 4\.0$", page, re.MULTILINE)
+        assert re.search(r"^http_connections\{.*\} [5-9]\.0$", page, re.MULTILINE), "and the look itself"
+
+
+async def test_the_control_without_the_limit_everybody_watches() -> None:
+    places = few(connections_max=1_000, per_address_max=1_000, proxies=Proxies("none"))
+    async with serve(places=places, used=False) as site, watching(site, 20) as asked:
+        assert opened(asked) == places.views == places._taken == 20
+
+
+async def test_r16_a_live_view_gives_way_to_nobody_and_nothing_else_is_kept_of_its_connection() -> None:
+    places = few(silent_s_min=0.0)
+    async with serve(places=places, used=False) as site, watching(site, 3) as asked:
+        assert places._silent == {}
+        assert len(site.server.connections) == 0
+        async with sitting(site, 16):
+            assert places.evicted >= 11
+            for viewer in site.cinema.viewers:
+                assert viewer.send(frame(b"still here"))
+            for _, reader in asked:
+                await asyncio.wait_for(reader.readuntil(b"still here"), 5)
+
+
+@pytest.mark.parametrize("field", [b"", b"Last-Event-ID: broken\r\n"], ids=["opened", "broken"])
+async def test_r16_a_view_that_has_ended_and_is_not_taken_leaves_its_place(
+    field: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its reader has taken nothing since the answer before it, so the end of it waits, too."""
+    monkeypatch.setattr(sse, "KERNEL_BYTES", 4_096)
+    places, loop = Places(), asyncio.get_running_loop()
+    async with serve(places=places, used=False) as site:
+        site.cinema.layout = b'"' + b"x" * 50_000 + b'"'
+        with socket.socket() as link:
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            link.setblocking(False)
+            await loop.sock_connect(link, (site.host, site.port))
+            await until(lambda: len(site.server.connections) == 1)
+            (ours,) = site.server.connections
+            ours.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+            layout = EVENTS.replace(b"events", b"layout")
+            await loop.sock_sendall(link, GET % (layout, b"") + GET % (EVENTS, field))
+            await until(lambda: places.views == 1)
+            for viewer in list(site.cinema.viewers):
+                assert not viewer.has_room
+                viewer.close()
+            await until(lambda: places._taken == 0)
 
 
 async def test_p18_who_has_not_asked_gives_way_to_who_comes() -> None:
@@ -198,24 +334,38 @@ def test_who_came_a_moment_ago_is_spared() -> None:
     now = 0.0
     places = Places(connections_max=2, silent_s_min=1.0, clock=lambda: now)
     first, second, third = Visitor(), Visitor(), Visitor()
-    assert places.take(first)
+    assert places.take(first) is not None
     now = 0.9
-    assert places.take(second)
-    assert not places.take(third)
+    assert places.take(second) is not None
+    assert places.take(third) is None
     now = 1.0
-    assert places.take(third)
+    assert places.take(third) is not None
     assert (first.closed, second.closed) == (True, False)
 
 
 def test_nothing_is_kept_of_those_who_left() -> None:
     places = Places()
     visitors = [Visitor(f"caller {number % 50}", has_asked=number % 2 == 0) for number in range(1_000)]
-    assert sum(places.take(visitor) for visitor in visitors) == 1_000
-    for visitor in visitors:
-        places.leave(visitor)
-    assert (places._taken, places._of, places._silent) == (0, {}, {})
+    taken = [place for visitor in visitors if (place := places.take(visitor)) is not None]
+    assert len(taken) == 1_000
+    for place in taken[::3]:
+        place.keep_for_a_view()
+    for place in taken:
+        place.leave()
+    assert (places._taken, places._of, places._silent, places.views) == (0, {}, {}, 0)
 
 
 def test_there_are_no_more_places_than_files() -> None:
     assert that_fit(1) == 1
     assert that_fit(10**9) < 10**9
+
+
+@pytest.mark.parametrize("files", [300, 1_024, 4_096, 5_376, 6_000, 20_000, 1_000_000])
+def test_r16_those_who_are_refused_have_files_too(files: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+    for wanted in (1, 100, 20_000, 10**9):
+        connections = that_fit(wanted)
+        surplus = Places(connections_max=connections)._surplus_max
+        assert 1 <= connections <= wanted
+        assert connections + surplus + 40 <= files, "and something else is open, too"
+    assert that_fit(10**9) > files / 10

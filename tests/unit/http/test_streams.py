@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from runtime.http import STREAMS, Streams, frame
+from runtime.http import STREAMS, Places, frame
+from runtime.http.protocol import PLACES
 from runtime.http.sse import BUFFER_BYTES_MAX
 from tests.unit.http.conftest import Site, serve, until
 
@@ -63,9 +64,9 @@ async def test_a_viewer_who_left_is_forgotten(site: Site) -> None:
     async with site.session.get(f"http://{site.host}:{site.port}{EVENTS}") as response:
         await response.content.readexactly(len(SNAPSHOT))
         (viewer,) = site.cinema.viewers
-        assert site.app[STREAMS].open_count == 1
+        assert site.app[PLACES].views == 1
         response.close()
-    await until(lambda: not site.cinema.viewers and site.app[STREAMS].open_count == 0)
+    await until(lambda: not site.cinema.viewers and site.app[PLACES].views == 0)
     assert not viewer.send(frame(b"{}"))
 
 
@@ -112,7 +113,7 @@ async def test_at_shutdown_viewers_are_told_when_to_come_back() -> None:
 
 async def test_a_process_holds_only_so_many_viewers() -> None:
     async with (
-        serve(streams=Streams(streams_max=1, tick_s=0.02)) as site,
+        serve(places=Places(connections_max=2)) as site,
         site.session.get(f"http://{site.host}:{site.port}{EVENTS}"),
     ):
         (await site.call("GET", EVENTS)).is_problem("overloaded")
@@ -121,7 +122,7 @@ async def test_a_process_holds_only_so_many_viewers() -> None:
 async def test_a_view_that_cannot_be_opened_ends(site: Site) -> None:
     reply = await site.call("GET", EVENTS, headers={"Last-Event-ID": "broken"})
     assert (reply.status, reply.body) == (200, b"")
-    assert site.app[STREAMS].open_count == 0
+    await until(lambda: site.app[PLACES].views == 0)
 
 
 async def test_before_the_stream_a_refusal_is_a_problem_like_any_other(site: Site) -> None:
