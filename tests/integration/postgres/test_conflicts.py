@@ -67,8 +67,8 @@ async def test_two_in_a_deadlock_both_get_through_and_neither_twice(database: Da
         attempt(lambda: crossing.cross("left", "right")), attempt(lambda: crossing.cross("right", "left"))
     )
     assert await _values(database) == {"left": 2, "right": 2}
-    assert crossing.tries == 3
-    assert database.conflicts == 1
+    assert database.conflicts >= 1, "on a busy machine they may meet again"
+    assert crossing.tries == 2 + database.conflicts
 
 
 async def test_control_without_another_attempt_one_of_the_two_is_refused_with_a_code(

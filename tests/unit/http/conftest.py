@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,18 +98,29 @@ class Site:
         )
 
     async def raw(self, *pieces: bytes, pause_s: float = 0.0) -> bytes:
-        """What the server writes until it closes the connection."""
+        """What the server writes until it closes the connection, also when it takes no more of ours."""
         reader, writer = await asyncio.open_connection(self.host, self.port)
+        said: list[bytes] = []
+        reading = asyncio.create_task(_read_all(reader, said))
         try:
             for piece in pieces:
                 writer.write(piece)
                 await writer.drain()
                 await asyncio.sleep(pause_s)
-            return await asyncio.wait_for(reader.read(), 10)
+            await asyncio.wait_for(reading, 10)
         except ConnectionError:
-            return b""
+            await reading
         finally:
+            reading.cancel()
             writer.close()
+        return b"".join(said)
+
+
+async def _read_all(reader: asyncio.StreamReader, said: list[bytes]) -> None:
+    """As it comes: a connection that is reset loses what nobody has read yet."""
+    with suppress(ConnectionError):
+        while some := await reader.read(2**16):
+            said.append(some)
 
 
 def reply_of(raw: bytes) -> Reply:
