@@ -95,16 +95,16 @@ class Visitor(Protocol):
 class Place:
     """The place of one connection. Whoever has it leaves it when that connection is lost."""
 
-    __slots__ = ("_places", "caller", "is_a_views")
+    __slots__ = ("_places", "caller", "has_a_view")
 
     def __init__(self, places: Places, caller: str | None) -> None:
         self._places = places
         #: Whom it counts for.
         self.caller = caller
-        self.is_a_views = False
+        self.has_a_view = False
 
     @property
-    def may_be_a_views(self) -> bool:
+    def may_have_a_view(self) -> bool:
         """Whether one more live view may stay."""
         return self._places.views < self._places.views_max
 
@@ -170,13 +170,13 @@ class Places:
     def watched(self, place: Place) -> None:
         """This place is a live view's from now on."""
         self._silent.pop(place, None)
-        place.is_a_views = True
+        place.has_a_view = True
         self.views += 1
 
     def left(self, place: Place) -> None:
         """This place is free again."""
         self._taken -= 1
-        self.views -= place.is_a_views
+        self.views -= place.has_a_view
         self._silent.pop(place, None)
         caller = place.caller
         if caller is not None:

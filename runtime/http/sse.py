@@ -243,7 +243,7 @@ class Streams:
     ) -> web.StreamResponse:
         """Answer a request with a stream; it goes on when the request is over."""
         place = _place_of(request)
-        if place is not None and not place.may_be_a_views and not self._closing:
+        if place is not None and not place.may_have_a_view and not self._closing:
             raise Overloaded("No more live views can be opened here.")
         response = web.StreamResponse(headers=headers)
         response.force_close()

@@ -328,6 +328,9 @@ def test_on_the_loop_of_processes_it_is_the_same() -> None:
     uvloop.run(test_probes_come_in_past_every_limit_with_one_request(b"/livez"))
     uvloop.run(test_p18_who_has_not_asked_gives_way_to_who_comes())
     uvloop.run(test_those_who_wait_to_hear_that_they_are_too_many_are_not_too_many())
+    uvloop.run(test_r16_a_probe_past_the_limits_is_one_too_many_until_it_is_gone())
+    uvloop.run(test_r16_live_views_have_their_places_among_those_of_their_address())
+    uvloop.run(test_r16_a_live_view_gives_way_to_nobody_and_nothing_else_is_kept_of_its_connection())
 
 
 def test_who_came_a_moment_ago_is_spared() -> None:
