@@ -216,6 +216,8 @@ class Protocol(SheddingHandler):
         if waiter is None or not idle or self._messages:
             self._parse(data)
             self._follow(data)
+            if not count and self._messages:  # nothing stands before it: aiohttp has not looked yet
+                self._take_up(waiter)
         else:
             self._waiter = None  # the parser's part only: nobody is woken yet
             self._parse(data)

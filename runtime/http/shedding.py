@@ -94,8 +94,8 @@ class SheddingHandler(PacedHandler):
 
     # Where nothing stands before
 
-    def _take_up(self, waiter: asyncio.Future[None]) -> None:
-        """Refuse what has just been read, or leave it to aiohttp."""
+    def _take_up(self, waiter: asyncio.Future[None] | None) -> None:
+        """Refuse what has just been read, or leave it to aiohttp, who waits for it or will look by itself."""
         if self._admission.is_full():
             self._turn_away()
             if self._paused and self._messages:
@@ -104,7 +104,7 @@ class SheddingHandler(PacedHandler):
         else:
             self._admission.arrived()
             self._let_in = True
-        if self._messages and not waiter.done():
+        if self._messages and waiter is not None and not waiter.done():
             waiter.set_result(None)
 
     def _turn_away(self) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -80,6 +80,37 @@ async def test_b58_what_stands_behind_a_probe_is_turned_away_like_all_else(
         status = 503 if is_full else 201
         assert await caller.statuses(5) == [200, status, 200, status, status]
         assert len(site.cinema.holds) == (0 if is_full else 3)
+
+
+@pytest.mark.parametrize("loop_factory", [uvloop.new_event_loop, asyncio.new_event_loop])
+def test_b58_the_first_request_of_a_connection_is_turned_away_unread(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it is there before aiohttp's side of the connection has begun."""
+    read = 0
+    long_way = Protocol._refuse_the_long_way
+
+    async def read_and_refuse(self: Protocol, request: Any) -> Any:
+        nonlocal read
+        read += 1
+        return await long_way(self, request)
+
+    monkeypatch.setattr(Protocol, "_refuse_the_long_way", read_and_refuse)
+
+    async def come(port: int) -> int:
+        with socket.create_connection(("127.0.0.1", port)) as link:
+            link.sendall(TINY)  # before we look at the newcomer
+            link.setblocking(False)
+            said = await asyncio.get_running_loop().sock_recv(link, 4_096)
+            return int(said.split()[1])
+
+    async def come_all() -> None:
+        async with serve(admission=Door(), used=False) as site:
+            assert await asyncio.gather(*(come(site.port) for _ in range(50))) == [503] * 50
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(come_all())
+    assert read == 0
 
 
 @pytest.mark.parametrize("before", [0, 3], ids=["first", "later"])
