@@ -57,6 +57,8 @@ class Findings:
     shut: dict[int, str] = field(default_factory=dict)
     #: Partitions whose server was replaced by another one.
     replaced: set[int] = field(default_factory=set)
+    #: On which connection each server said who it is; None where that has ended already.
+    asked: dict[Link, object | None] = field(default_factory=dict)
     #: Whether PostgreSQL lacks what it once had.
     is_set_back: bool = False
 
@@ -104,6 +106,7 @@ class Gate:
         found = Findings()
         renamed: dict[tuple[str, str], list[int]] = {}
         for one in told:
+            found.asked[one.link] = one.connection
             self._compare(one, book, found, renamed)
         await self._leave_the_replaced(found)
         for (before, now), partitions in renamed.items():

@@ -137,7 +137,12 @@ class Rebuilder:
         self._scripts.adopt_epochs([raised.get(partition, epoch) for partition, epoch in enumerate(believed)])
         epochs = {partition: epoch for partition, epoch in raised.items() if partition in found.servers}
         for link, ours in self._gate.links(epochs).items():
-            await self._scripts.load(link, {epochs[partition] for partition in ours})
+            # Only to the very process that was looked at. One that has come in its place with older data is
+            # shut because it knows no script, and another partition of it may be of the epoch these are of.
+            on = found.asked.get(link)
+            if on is None:
+                raise SeatsUnavailable(retry_after_s=1.0)
+            await self._scripts.load(link, {epochs[partition] for partition in ours}, on=on)
         await self._scripts.run_many("shut_partition", [((epoch_key(one),), ()) for one in epochs])
         sales = [one for one in await self._store.all_sales() if partition_of(one.showtime_id) in epochs]
         blocked = await self._store.all_blocked()

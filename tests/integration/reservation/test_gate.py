@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pytest
 from redis.asyncio import Redis
 
 from checkout.writer.weather import in_any_weather
-from kernel.errors import InventoryRebuilding, PersistenceUnavailable
+from kernel.errors import InventoryRebuilding, PersistenceUnavailable, SeatsUnavailable
 from kernel.ids import PARTITIONS, new_hold_id, new_id, partition_of
 from reservation.keys import PLACE_KEY, epoch_key
 from reservation.ports import Refused
@@ -271,6 +271,73 @@ async def test_taught_by_whichever_connection_there_is_it_would_hold_the_sold_se
 
 
 # What is lost, and no more
+
+
+@asynccontextmanager
+async def set_back_as_another_partition_is_made_anew(
+    make_database: DatabaseMaker, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[RunningPlatform, str]]:
+    """A seat is sold under an epoch; another partition of the server is raised to that epoch to be made anew, and
+    just then the server dies and comes back as it was before the sale. Inside, that rebuild has ended."""
+    database_url = await make_database(migrated)
+    async with (
+        server() as (engine, client),
+        run_platform(engine.url, database_url, folder, roles=()) as running,
+    ):
+        platform, showtime_id = running.platform, await running.add_showtime()
+        sold = partition_of(showtime_id)
+        other = (sold + 1) % PARTITIONS
+        await platform.rebuilder.rebuild("ahead of the others", {sold})
+        log, before = engine.home / "appendonlydir", folder / "before"
+        shutil.copytree(log, before)
+        await sell(running, showtime_id)
+        await client.delete(epoch_key(other))
+        raise_epochs = ReservationStore.raise_epochs
+
+        async def meanwhile(store: ReservationStore, seen: Any, reason: str) -> dict[int, int]:
+            raised = await raise_epochs(store, seen, reason)
+            await engine.stop()
+            shutil.rmtree(log)
+            shutil.copytree(before, log)
+            await engine.start()
+            return raised
+
+        with monkeypatch.context() as once:
+            once.setattr(ReservationStore, "raise_epochs", meanwhile)
+            with suppress(InventoryRebuilding, SeatsUnavailable):
+                await platform.rebuilder.rebuild_if_needed()
+        epochs = await platform.reservation_store.current_epochs()
+        assert epochs[sold] == epochs[other]
+        yield running, showtime_id
+
+
+async def test_a_server_that_is_set_back_as_another_partition_is_made_anew_sells_nothing_before_it_is(
+    make_database: DatabaseMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with set_back_as_another_partition_is_made_anew(make_database, tmp_path, monkeypatch) as (
+        running,
+        showtime_id,
+    ):
+        with pytest.raises((InventoryRebuilding, SeatsUnavailable)):
+            await hold(running, showtime_id, 0)
+        await in_any_weather(running.platform.reaper.round)
+        await sells(running, showtime_id, 1)
+
+
+async def test_taught_by_whichever_connection_there_is_it_would_hold_what_was_sold(
+    make_database: DatabaseMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = ScriptRunner.load
+
+    async def anywhere(self: ScriptRunner, link: Link, epochs: Any, *, on: object | None = None) -> None:
+        await in_any_weather(lambda: load(self, link, epochs))
+
+    monkeypatch.setattr(ScriptRunner, "load", anywhere)
+    async with set_back_as_another_partition_is_made_anew(make_database, tmp_path, monkeypatch) as (
+        running,
+        showtime_id,
+    ):
+        await hold(running, showtime_id, 0)
 
 
 async def test_scripts_that_are_gone_where_nothing_else_is_are_loaded_again(house: House) -> None:
