@@ -256,6 +256,16 @@ _GATE: Final = (
         (f"{_CHECKOUT}test_request_guard.py::test_redis_is_given_no_refusal_and_no_key_as_it_was_worded",),
     ),
     Mutant(
+        "a rebuild teaches whichever server has come in the place of the one that was looked at",
+        "reservation/rebuild.py",
+        "{epochs[partition] for partition in ours}, on=on)",
+        "{epochs[partition] for partition in ours})",
+        (
+            f"{_GATES}test_a_server_that_is_set_back_as_another_partition_is_made_anew"
+            "_sells_nothing_before_it_is",
+        ),
+    ),
+    Mutant(
         "a primary that took its successor's data is believed by its scripts",
         "runtime/redis_link/servers.py",
         "and not self.continues_another",

@@ -277,8 +277,8 @@ async def test_taught_by_whichever_connection_there_is_it_would_hold_the_sold_se
 async def set_back_as_another_partition_is_made_anew(
     make_database: DatabaseMaker, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[RunningPlatform, str]]:
-    """A seat is sold under an epoch; another partition of the server is raised to that epoch to be made anew, and
-    just then the server dies and comes back as it was before the sale. Inside, that rebuild has ended."""
+    """A seat is sold under an epoch; another partition of the server is raised to that epoch to be made anew,
+    and just then the server dies and comes back as it was before the sale. Inside, that rebuild has ended."""
     database_url = await make_database(migrated)
     async with (
         server() as (engine, client),
