@@ -107,9 +107,8 @@ class Rebuilder:
             wanted = frozenset(found.shut)
             if found.is_set_back:
                 wanted = _ALL
-                for (
-                    partition
-                ) in found.replaced:  # left alone: who took its place is made anew once it is seen
+                # Those are left alone: who took their place is made anew once it is seen.
+                for partition in found.replaced:
                     del found.servers[partition]
             reason = "; ".join(sorted({*found.shut.values()}))
             return found, await self._rebuild(lock, found, wanted, reason)
@@ -131,9 +130,8 @@ class Rebuilder:
         """`partitions` nobody answers for have their epochs raised too: they are as old as the others."""
         seen = {partition: found.seen.get(partition, 0) for partition in partitions}
         raised = await self._store.raise_epochs(seen, reason)
-        believed = (
-            await self._store.current_epochs()
-        )  # of these partitions what was raised, also if overtaken
+        believed = await self._store.current_epochs()
+        # Of these partitions what was raised is believed, also if somebody raised it further meanwhile.
         self._scripts.adopt_epochs([raised.get(partition, epoch) for partition, epoch in enumerate(believed)])
         epochs = {partition: epoch for partition, epoch in raised.items() if partition in found.servers}
         for link, ours in self._gate.links(epochs).items():
