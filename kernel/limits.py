@@ -65,6 +65,7 @@ log_queue_bytes_max: Final = 1024 * 1024  # some 3,000 lines, a bad minute; twic
 idempotency_days: Final = 30
 webhook_tolerance_s: Final = 300
 webhook_body_bytes_max: Final = 64 * 1024
+webhook_signatures_max: Final = 16  # changing a secret takes two or three; a header has room for thousands
 
 # Accounts
 password_length_min: Final = 8

@@ -11,6 +11,9 @@ Two details are stricter than most readers. Signatures are compared in their tex
 has several spellings of the same bytes and a mutated signature must never pass. An id with a dot is
 refused, because the dot is the separator: `a.1` + `2` and `a` + `1.2` would sign alike.
 
+A header of more signatures than anybody's secrets make is refused whole, before anything is computed: it
+would have each of them compared. So a delivery costs one HMAC for each of our secrets, whatever it brings.
+
 The signature is judged before the timestamp: only a sender who knows a secret learns anything from us.
 """
 
@@ -99,7 +102,9 @@ def verify(keys: SigningKeys, headers: Mapping[str, str], body: bytes, now: date
     """
     event_id = _only(headers, ID_HEADER)
     timestamp = _only(headers, TIMESTAMP_HEADER)
-    offered = _only(headers, SIGNATURE_HEADER).split(" ")
+    offered = _only(headers, SIGNATURE_HEADER).split(" ", limits.webhook_signatures_max)
+    if len(offered) > limits.webhook_signatures_max:
+        raise WebhookSignatureInvalid
     if any(candidate.count(",") > 1 for candidate in offered):  # the header came twice and was joined
         raise WebhookSignatureInvalid
     if not _ID.fullmatch(event_id) or not _TIMESTAMP.fullmatch(timestamp):

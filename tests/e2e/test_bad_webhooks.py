@@ -100,6 +100,7 @@ BAD_SIGNATURES = (
     "an id with a dot",
     "an id with a space",
     "two signature headers",
+    "more signatures than secrets make",
 )
 
 
@@ -128,6 +129,10 @@ def _spoilt(waiting: Waiting, what: str, body: bytes) -> tuple[list[tuple[str, s
         "an id with a dot": {**good, "webhook-id": "evt.1"},
         "an id with a space": {**good, "webhook-id": "evt 1"},
         "two signature headers": good,
+        "more signatures than secrets make": {
+            **good,
+            "webhook-signature": " ".join([first, *["v1,AAAA"] * limits.webhook_signatures_max]),
+        },
     }[what]
     headers = list(changed.items())
     if what == "two signature headers":

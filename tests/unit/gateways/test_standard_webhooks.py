@@ -2,7 +2,7 @@
 
 Method: an independent signature by hand as the fixed point; then every single-character change of the
 signature, every single-bit change of id, timestamp and body, and what Hypothesis thinks of. The control
-in each case is that the untouched delivery passes.
+in each case is that the untouched delivery passes. What one costs is counted: HMACs and comparisons.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ import base64
 import hashlib
 import hmac
 import string
+from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import assume, given, settings
@@ -19,6 +22,7 @@ from hypothesis import strategies as st
 
 from checkout.errors import WebhookSignatureInvalid, WebhookTimestampInvalid
 from checkout.gateways.standard_webhooks import SigningKeys, new_secret, sign, verify
+from kernel import limits
 from kernel.errors import SeatRushError
 
 NOW = datetime(2026, 11, 22, 20, 14, tzinfo=UTC)
@@ -175,6 +179,65 @@ def test_signatures_of_other_versions_are_passed_over(headers: dict[str, str]) -
     assert accepted(headers | {"webhook-signature": f"v1a,AAAA v2,BBBB {good} v1,"})
     assert not accepted(headers | {"webhook-signature": good.replace("v1,", "v2,")})
     assert not accepted(headers | {"webhook-signature": good[3:]})
+
+
+@pytest.fixture
+def work(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often an HMAC was computed and how often two signatures were compared."""
+    done: Counter[str] = Counter()
+
+    def count(name: str, real: Callable[..., Any]) -> None:
+        def counted(*arguments: Any) -> Any:
+            done[name] += 1
+            return real(*arguments)
+
+        monkeypatch.setattr(hmac, name, counted)
+
+    count("digest", hmac.digest)
+    count("compare_digest", hmac.compare_digest)
+    return done
+
+
+def _among(good: str, others: int, *, at: int, other: str = "v1,AAAA") -> dict[str, str]:
+    offered = [other] * others
+    offered.insert(at, good)
+    return {"webhook-signature": " ".join(offered)}
+
+
+def test_as_many_signatures_as_allowed_are_looked_at_and_one_more_is_refused_whole(
+    headers: dict[str, str],
+) -> None:
+    good, most = headers["webhook-signature"], limits.webhook_signatures_max
+    for at in range(most):
+        assert accepted(headers | _among(good, most - 1, at=at))
+    for others in (most, 2_000):
+        for at in (0, most - 1, most, others):
+            for other in ("v1,AAAA", "v2,AAAA", "", good):
+                with pytest.raises(WebhookSignatureInvalid):
+                    verify(KEYS, headers | _among(good, others, at=at, other=other), BODY, NOW)
+
+
+def test_a_delivery_costs_one_hmac_for_each_of_our_secrets_whatever_it_brings(
+    headers: dict[str, str], work: Counter[str]
+) -> None:
+    good, most = headers["webhook-signature"], limits.webhook_signatures_max
+    keys = SigningKeys((bytes(32), bytes(31) + b"1", KEY))
+    for offered in (1, 2, most):
+        work.clear()
+        assert accepted(headers | _among(good, offered - 1, at=0), keys=keys)
+        assert work == {"digest": 3, "compare_digest": 3 * offered}
+    for offered in (most + 1, 4_000):
+        work.clear()
+        assert not accepted(headers | _among(good, offered - 1, at=0), keys=keys)
+        assert not work
+
+
+def test_control_without_the_limit_thousands_of_signatures_are_compared(
+    headers: dict[str, str], work: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "webhook_signatures_max", 1_000_000)
+    assert accepted(headers | _among(headers["webhook-signature"], 3_999, at=2_000))
+    assert work == {"digest": 1, "compare_digest": 4_000}
 
 
 @pytest.mark.parametrize(
