@@ -39,7 +39,7 @@ from entrypoints.roles import until_told
 from entrypoints.selling import instant_of
 from kernel.clock import rfc3339
 from reservation import ReservationStore
-from runtime import backups
+from runtime import backups, keys
 from runtime.backups import BackupError, Layout, Progress, Receiving, Source, Taken
 from runtime.postgres import Database
 from runtime.settings import Settings
@@ -152,6 +152,8 @@ def restore(
     out.print(f"  it took      {took}", highlight=False)
     if restored.keys:
         out.print(f"  keys         {restored.keys} were missing and are back", highlight=False)
+    if keys.TICKET_KEY_FILE in restored.keys_differ and settings.ticket_key is None:
+        _say_which_ticket_key(settings, Layout.at(source).keys(restored.base))
     if restored.waited_for:
         err.print(
             f"Commits waited for {restored.waited_for}; now they wait for nobody.",
@@ -160,6 +162,19 @@ def restore(
     err.print("Its backups go to a new folder from now on.")
     err.print(
         "Nothing is sold before the seat maps are made anew: `seatrush up`, or a running reaper, does it."
+    )
+
+
+def _say_which_ticket_key(settings: Settings, in_backup: Path) -> None:
+    """A code is signed anew whenever its ticket is shown: only those that were shown before are at stake."""
+    err.print(
+        f"{settings.data_dir / 'keys' / keys.TICKET_KEY_FILE} was kept and is not the backup's ticket key: "
+        "codes fans saved or printed under the backup's are refused at gates that know only the kept one. "
+        f"If nothing was sold under the kept one, copy {in_backup / keys.TICKET_KEY_FILE} over it before "
+        "`seatrush up`; else give the gates the public keys of both.",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
     )
 
 

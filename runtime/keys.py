@@ -38,6 +38,8 @@ from pydantic import SecretStr
 from runtime.settings import BadSettings, Settings, variable_of
 from runtime.tokens import KEY_BYTES_MIN
 
+#: Where the ticket key is kept, below `<data_dir>/keys/`.
+TICKET_KEY_FILE: Final = "ticket.pem"
 _WEBHOOK_PREFIX: Final = "whsec_"
 _WEBHOOK_BYTES: Final = range(24, 65)  # what the Standard Webhooks libraries accept
 
@@ -56,7 +58,7 @@ def token_keys(settings: Settings) -> list[bytes]:
 
 def ticket_key(settings: Settings) -> Ed25519PrivateKey:
     """The key ticket codes are signed with. Raises BadSettings."""
-    text, source = _secret(settings, settings.ticket_key, "ticket_key", "ticket.pem", _new_ticket_key)
+    text, source = _secret(settings, settings.ticket_key, "ticket_key", TICKET_KEY_FILE, _new_ticket_key)
     try:
         key = load_pem_private_key(text.encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):

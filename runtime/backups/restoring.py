@@ -47,6 +47,7 @@ BeforeOpening = Callable[[str], Awaitable[None]]
 class Restored:
     """What was made: from which backup, where, up to which position and commit, and how long each step took.
 
+    `keys` were missing and are back; `keys_differ` names those in place, and kept, that are not the backup's.
     `waited_for` is the standby the former server waited for; this one waits for nobody.
     """
 
@@ -56,6 +57,7 @@ class Restored:
     last_commit_at: str | None
     log_segments: int
     keys: int
+    keys_differ: tuple[str, ...]
     waited_for: str | None
     seconds: Mapping[str, float]
 
@@ -196,7 +198,8 @@ async def _restore(
         with step("stopping"):
             await replay.stop(patience_s=_STOP_WITHIN_S)
     waited_for = put_back_settings(home, kept, place.account)
-    keys = _put_keys(layout.keys(chosen.name), place.keys)  # first: an instance without them makes new ones
+    # Keys first: an instance without them makes new ones.
+    keys, keys_differ = _put_keys(layout.keys(chosen.name), place.keys)
     home.rename(place.home)
     record.sync(place.home.parent)
     return Restored(
@@ -206,6 +209,7 @@ async def _restore(
         last_commit_at=last_commit_at,
         log_segments=len(log),
         keys=keys,
+        keys_differ=keys_differ,
         waited_for=waited_for,
         seconds=seconds,
     )
@@ -264,15 +268,29 @@ def _copy_file(source: Path, target: Path, account: Account | None, add: Callabl
     add(target.stat().st_size)
 
 
-def _put_keys(kept: Path, keys: Path | None) -> int:
-    """Put back the keys that are not there any more; how many. One that is there is never replaced."""
+def _put_keys(kept: Path, keys: Path | None) -> tuple[int, tuple[str, ...]]:
+    """Put back the keys that are not there any more; how many, and the names of those that are others.
+
+    One that is there is never replaced.
+    """
     if keys is None or not kept.is_dir():
-        return 0
+        return 0, ()
     keys.mkdir(mode=0o700, exist_ok=True)
-    missing = [key for key in kept.iterdir() if not (keys / key.name).exists()]
+    ours = sorted(kept.iterdir())
+    missing = [key for key in ours if not (keys / key.name).exists()]
+    others = [key.name for key in ours if key not in missing and not _same_key(key, keys / key.name)]
     for key in missing:
         shutil.copy2(key, keys / key.name)
         (keys / key.name).chmod(0o600)
         record.sync(keys / key.name)
     record.sync(keys)
-    return len(missing)
+    return len(missing), tuple(others)
+
+
+def _same_key(ours: Path, in_place: Path) -> bool:
+    """Whether both say the same, however they end their lines; one that cannot be read does not."""
+    try:
+        there = in_place.read_bytes()
+    except OSError:
+        return False  # no reason to have no database: whoever starts on it is told
+    return there.split() == ours.read_bytes().split()

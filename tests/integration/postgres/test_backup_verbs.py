@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,9 +20,13 @@ import pytest
 import pytest_asyncio
 from typer.testing import CliRunner, Result
 
+from checkout.domain import Ticket
+from checkout.ticket_code import TicketReader, TicketSigner, TicketUnreadable
 from entrypoints.cli import app
 from entrypoints.console import BROKEN, DOWN, FAILED
+from runtime import keys
 from runtime.paths import ROOT
+from runtime.settings import Settings
 from tests.support.backups import Selling, ask, selling_in, told_in
 from tests.support.engines import postgres_engine_in, temporary_data_dir
 
@@ -145,3 +150,81 @@ async def test_whoever_follows_has_a_base_first_ends_when_told_to_and_is_waited_
     assert ended.exit_code == 0
     assert "is dropped" in ended.stdout
     assert len(await selling.tell(1)) == 1
+
+
+# The ticket key
+
+SOLD = Ticket(f"tkt_{'7' * 26}", "ord_1", "acc_1", f"sho_{'3' * 10}", 5, "A6", "issued", False)
+
+
+def _can_be_read(code: str, data_dir: Path) -> bool:
+    """Whether a gate that knows the ticket key of this data folder lets the code in."""
+    try:
+        TicketReader(keys.ticket_key(Settings(data_dir=data_dir)).public_key()).read(code)
+    except TicketUnreadable:
+        return False
+    return True
+
+
+def _said_of_ticket_keys(done: Result) -> list[str]:
+    assert done.exit_code == 0, done.output
+    return [line for line in done.output.splitlines() if "ticket" in line]
+
+
+async def test_whoever_restores_beside_another_ticket_key_is_told_which_is_kept_and_what_to_do(
+    selling: Selling,
+) -> None:
+    folder = str(selling.folder)
+    code = TicketSigner(keys.ticket_key(Settings(data_dir=selling.data_dir))).code_of(SOLD)
+    assert (await call(selling.data_dir, "backup", "--to", folder)).exit_code == 0
+    (in_backup,) = selling.folder.glob("base/*/keys/ticket.pem")
+    with temporary_data_dir() as data_dir:
+        newer = keys.ticket_key(Settings(data_dir=data_dir)).private_bytes_raw()
+        (said,) = _said_of_ticket_keys(await call(data_dir, "restore", "--from", folder))
+        in_place = data_dir / "keys" / "ticket.pem"
+        assert said.startswith(f"{in_place} was kept and is not the backup's ticket key")
+        assert "refused at gates that know only the kept one" in said
+        assert f"copy {in_backup} over it before `seatrush up`" in said
+        assert keys.ticket_key(Settings(data_dir=data_dir)).private_bytes_raw() == newer
+        assert not _can_be_read(code, data_dir), "what was said is so"
+        shutil.copyfile(in_backup, in_place)
+        assert _can_be_read(code, data_dir), "what was advised helps"
+    with temporary_data_dir() as data_dir:
+        keys.ticket_key(Settings(data_dir=data_dir))
+        done = await call(data_dir, "restore", "--from", folder, "--json")
+        assert json.loads(done.stdout)["keys_differ"] == ["ticket.pem"]
+
+
+async def test_control_nothing_is_said_of_a_ticket_key_that_is_the_same_or_gone_or_not_in_use(
+    selling: Selling,
+) -> None:
+    folder = str(selling.folder)
+    key = keys.ticket_key(Settings(data_dir=selling.data_dir))
+    code = TicketSigner(key).code_of(SOLD)
+    assert (await call(selling.data_dir, "backup", "--to", folder)).exit_code == 0
+    (in_backup,) = selling.folder.glob("base/*/keys/ticket.pem")
+    with temporary_data_dir() as same:
+        keys.token_keys(Settings(data_dir=same))  # the folder is there, with a key of its own
+        (same / "keys" / "ticket.pem").write_bytes(in_backup.read_bytes().replace(b"\n", b"\r\n"))
+        assert _said_of_ticket_keys(await call(same, "restore", "--from", folder)) == []
+        assert _can_be_read(code, same)
+    with temporary_data_dir() as gone:
+        done = await call(gone, "restore", "--from", folder)
+        assert _said_of_ticket_keys(done) == []
+        assert "1 were missing and are back" in done.stdout
+        assert _can_be_read(code, gone)
+    with temporary_data_dir() as not_in_use:
+        keys.ticket_key(Settings(data_dir=not_in_use))
+        done = await call(not_in_use, "restore", "--from", folder, SEATRUSH_TICKET_KEY=in_backup.read_text())
+        assert _said_of_ticket_keys(done) == []
+
+
+async def test_a_ticket_key_that_cannot_be_read_keeps_nobody_from_the_database(selling: Selling) -> None:
+    folder = str(selling.folder)
+    keys.ticket_key(Settings(data_dir=selling.data_dir))
+    assert (await call(selling.data_dir, "backup", "--to", folder)).exit_code == 0
+    with temporary_data_dir() as data_dir:
+        (data_dir / "keys" / "ticket.pem").mkdir(parents=True)
+        (said,) = _said_of_ticket_keys(await call(data_dir, "restore", "--from", folder))
+        assert "is not the backup's ticket key" in said
+        assert (data_dir / "postgres").is_dir()
