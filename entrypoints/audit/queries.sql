@@ -347,8 +347,9 @@ WHERE c.showtime_id = ANY ($1::text[]) AND c.state IN ('claimed', 'sold')
 GROUP BY c.showtime_id, c.order_id, o.account_id, o.state;
 
 -- name: standing_of_orders
--- Where some orders stand with their seats.
-SELECT o.order_id, o.showtime_id, o.state, o.seats_given_up_at IS NOT NULL AND o.seats_freed_at IS NOT NULL AS freed,
+-- Where some orders stand with their seats, and what they were sold for.
+SELECT o.order_id, o.showtime_id, o.state, o.total, o.currency,
+       o.seats_given_up_at IS NOT NULL AND o.seats_freed_at IS NOT NULL AS freed,
        (SELECT array_agg(l.label ORDER BY l.seat_index) FROM checkout.order_lines l WHERE l.order_id = o.order_id)
          AS labels
 FROM checkout.orders o WHERE o.order_id = ANY ($1::text[]);

@@ -1,10 +1,15 @@
 """What clients were told, against what PostgreSQL has.
 
 The other checks ask whether the stores agree with each other. This one asks whether they agree with what left
-the house: an order somebody was told is kept exists, with the seats he was told; one somebody was told is
-confirmed is confirmed or was given back since; and one order of events explains every answer about every seat
-(`loadtest.histories`). An operation without an answer was told to nobody and is looked for nowhere. Where the
-search for that order of events gave up, nothing is proven and nothing broken: it stands beside the verdict.
+the house: an order somebody was told is kept exists, with the seats and the price he was told; one somebody
+was told is confirmed is confirmed or was given back since; and one order of events explains every answer
+about every seat (`loadtest.histories`). An operation without an answer was told to nobody and is looked for
+nowhere. Where the search for that order of events gave up, nothing is proven and nothing broken: it stands
+beside the verdict.
+
+An order's price is frozen when it is claimed. What is refunded or charged back is written beside it, so the
+price that was told first is the order's for good. A history may know none, since it is old or was noted by
+people who look at seats alone: then none is compared. One of zero was told like any other.
 
 Nothing here is under way: what was told had been committed before.
 """
@@ -45,6 +50,11 @@ async def prove_told(database: Database, told: Sequence[Operation]) -> Seen:
         seats = _named(order["labels"] or (), order["showtime_id"] if one.showtime_id else "")
         if wanted != seats:
             seen.suspect(_KEPT, order_id, f"order {order_id} was told to have {wanted} and has {seats}")
+        if one.total_minor is not None:
+            price = _priced(one.total_minor, one.currency)
+            costs = _priced(order["total"], order["currency"] if one.currency else "")
+            if price != costs:
+                seen.suspect(_KEPT, order_id, f"order {order_id} was told to cost {price} and costs {costs}")
     judgement = judge(told)
     seen.counted[_ONE_AT_A_TIME] = judgement.seats
     for sentence in judgement.impossible:
@@ -57,3 +67,8 @@ def _named(labels: Sequence[str], showtime_id: str) -> str:
     """Seats in words; an old history does not say of which showtime they are."""
     seats = ", ".join(sorted(labels)) or "no seats"
     return f"{seats} of {showtime_id}" if showtime_id else seats
+
+
+def _priced(total_minor: int, currency: str) -> str:
+    """A price in words; a history may say it without its currency."""
+    return f"{total_minor} {currency}" if currency else str(total_minor)

@@ -12,6 +12,7 @@ from contextlib import suppress
 
 import pytest
 
+from kernel.errors import PersistenceUnavailable
 from runtime.paths import ROOT
 from runtime.postgres import UniqueViolation
 from tests.integration.audit.scenes import Sold, broken, sold
@@ -502,6 +503,34 @@ async def test_a_guard_that_is_gone_is_found_before_anything_went_past_it(scene:
             with suppress(UniqueViolation):
                 await admin.execute(statement)
         assert await broken(scene.running) == {"states_are_legal": sentence}
+    finally:
+        await _guarded_again(scene)
+    assert await broken(scene.running) == {}
+
+
+async def test_an_arbiter_that_was_not_finished_because_somebody_still_looked_is_found(scene: Sold) -> None:
+    """It refuses what comes, and what came before it was never looked through to the end."""
+    admin = scene.running.platform.database
+    await admin.execute("DROP INDEX checkout.tickets_one_per_seat")
+    try:
+        async with admin.transaction(snapshot=True) as reader:
+            await reader.fetchval("SELECT 1")  # an old snapshot, for which the last step waits
+            making = asyncio.create_task(
+                admin.execute(
+                    "CREATE UNIQUE INDEX CONCURRENTLY tickets_one_per_seat ON checkout.tickets"
+                    " (showtime_id, seat_index) WHERE state <> 'void'"
+                )
+            )
+            waits = "SELECT pid FROM pg_stat_progress_create_index WHERE phase = 'waiting for old snapshots'"
+            await until(lambda: admin.fetchval(waits))
+            await admin.execute(f"SELECT pg_cancel_backend(({waits}))")
+            with pytest.raises(PersistenceUnavailable):
+                await making
+        assert await admin.fetchval(
+            "SELECT indisready AND NOT indisvalid FROM pg_index"
+            " WHERE indexrelid = 'checkout.tickets_one_per_seat'::regclass"
+        )
+        assert await broken(scene.running) == {"states_are_legal": f"nothing keeps {_TICKET}"}
     finally:
         await _guarded_again(scene)
     assert await broken(scene.running) == {}

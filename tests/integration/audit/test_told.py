@@ -1,7 +1,7 @@
 """Goal: what clients were told and the stores no longer say is found; what nobody was told is not asked for.
 
-Method: a sold order and the true history of it, then one thing changed at a time, in PostgreSQL or in what
-was told. The true history is the control.
+Method: a sold order and the true history of it, with its price as the API said it, then one thing changed at
+a time, in PostgreSQL or in what was told. The true history is the control.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -24,6 +25,7 @@ from tests.support.platform import RunningPlatform
 
 KEPT, ONE_AT_A_TIME = CHECKS_OF_A_HISTORY
 SEATS = ("A1", "A2")
+PRICE_MINOR = 9_980
 
 
 @dataclass
@@ -42,11 +44,14 @@ class Told:
 @pytest.fixture
 async def told(running: RunningPlatform) -> Told:
     scene = await sold(running)
+    total = scene.order["total"]
+    assert total == {"amount": PRICE_MINOR, "currency": "CNY"}
+    price = {"total_minor": total["amount"], "currency": total["currency"]}
     return Told(
         scene,
         [
             Operation("hold", scene.hold_id, SEATS, 1.0, 2.0, until_s=400.0),
-            Operation("claim", scene.hold_id, SEATS, 3.0, 4.0, until_s=900.0),
+            Operation("claim", scene.hold_id, SEATS, 3.0, 4.0, until_s=900.0, **price),
             Operation("sell", scene.hold_id, SEATS, 5.0, 6.0),
         ],
     )
@@ -96,7 +101,55 @@ async def test_an_order_at_another_showtime_than_was_told_is_found(told: Told) -
     assert await told.broken() == {}
 
 
-async def test_what_was_given_back_had_the_seats_that_were_told(told: Told) -> None:
+@pytest.mark.parametrize(
+    ("price", "sentence"),
+    [
+        ({"total_minor": 0}, "0 CNY and costs {} CNY"),
+        ({"total_minor": 1}, "1 CNY and costs {} CNY"),
+        ({"currency": "EUR"}, "{0} EUR and costs {0} CNY"),
+        ({"total_minor": 1, "currency": ""}, "1 and costs {}"),
+    ],
+    ids=["nothing", "less", "another currency", "no currency"],
+)
+async def test_an_order_that_was_told_to_cost_something_else_is_found(
+    told: Told, price: dict[str, Any], sentence: str
+) -> None:
+    told.operations[1] = msgspec.structs.replace(told.operations[1], **price)
+    assert await told.broken() == {
+        KEPT: f"order {told.scene.order_id} was told to cost {sentence.format(PRICE_MINOR)}"
+    }
+
+
+async def test_an_unpaid_order_that_became_dearer_is_found_by_nobody_else(told: Told) -> None:
+    """Order and lines agree, nobody has paid yet, and the log is trimmed: only who was told knows."""
+    scene = told.scene
+    scene.running.start("writer")
+    hold = await scene.fan.hold(scene.showtime_id, "C1", "C2")
+    order = await scene.fan.order(hold.body["hold_id"])
+    assert (order.status, order.body["total"]["amount"]) == (201, PRICE_MINOR)
+    order_id = order.body["order_id"]
+    await scene.running.stop()
+    told.operations = [
+        msgspec.structs.replace(one, hold_id=hold.body["hold_id"], seats=("C1", "C2"))
+        for one in told.operations[:2]
+    ]
+    await scene.redis.xtrim(scene.log, maxlen=0, approximate=False)
+    assert await told.broken() == {}
+    await scene.sql("UPDATE checkout.orders SET total = total + 2 WHERE order_id = $1", order_id)
+    await scene.sql("UPDATE checkout.order_lines SET amount = amount + 1 WHERE order_id = $1", order_id)
+    assert await told.broken() == {
+        KEPT: f"order {order_id} was told to cost {PRICE_MINOR} CNY and costs {PRICE_MINOR + 2} CNY"
+    }
+
+
+async def test_a_history_that_does_not_say_what_an_order_costs_is_held_against_nobody(told: Told) -> None:
+    claim = told.operations[1]
+    for price in ({"total_minor": None, "currency": ""}, {"currency": ""}):
+        told.operations[1] = msgspec.structs.replace(claim, **price)
+        assert await told.broken() == {}
+
+
+async def test_what_was_given_back_had_the_seats_and_the_price_that_were_told(told: Told) -> None:
     scene = told.scene
     scene.running.start("writer", "completers")
     assert (await scene.fan.call("POST", f"/orders/{scene.order_id}/refunds", {})).status == 202
