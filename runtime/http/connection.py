@@ -11,8 +11,9 @@ here. Its endpoint begins on the spot (`turns`), and what it has ready is writte
 next connection. aiohttp's way makes a stream, a request object, a writer and a task, and wakes two of them
 up; that is twice what routing, token, body and answer cost together. Whatever is not plain and whole, and
 streams, go aiohttp's way, whose private parts used for this are few: the waiter it sleeps on, the queue of
-parsed messages, and the flags of reading and closing. One request at a time: what arrives behind it is
-kept until its answer is out, so answers leave in the order of the questions.
+parsed messages, what stands in it for a message that is none, and the flags of reading and closing. One
+request at a time: what arrives behind it is kept until its answer is out, so answers leave in the order of
+the questions.
 
 Nothing is upgraded. A request that asks for it is answered as any other, and is the last of its connection:
 behind it another protocol may begin, and aiohttp's parser would throw away what came with it and read what
@@ -32,14 +33,17 @@ import random
 from functools import partial
 from typing import Any, Final, cast
 
-from aiohttp import StreamReader, web
+from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 from aiohttp.http import RawRequestMessage
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.web_protocol import _ErrInfo
 
 from runtime.http.admission import Admission
 from runtime.http.context import request_id
 from runtime.http.endpoint import refuse
 from runtime.http.incoming import Request, read_plain
 from runtime.http.messages import (
+    HEAD_BYTES_MAX,
     HEADER_BYTES_MAX,
     HEADERS_MAX,
     REQUEST_LINE_BYTES_MAX,
@@ -66,6 +70,9 @@ _REQUESTS_BEFORE_TURNS: Final = 2
 _GIVEN_BYTES_MAX: Final = 128 * 1024  # of one request in pieces: more than the largest we take
 _EARLY_BYTES_MAX: Final = 64 * 1024  # of requests sent before the last answer; then TCP holds them back
 
+#: What takes the place of a message whose head does not end.
+_TOO_LARGE: Final = _ErrInfo(400, LineTooLong("", HEAD_BYTES_MAX), "")
+
 #: What messages that are no HTTP are counted under.
 UNREADABLE: Final = "unreadable"
 
@@ -88,16 +95,18 @@ class Protocol(SheddingHandler):
 
     __slots__ = (
         "_answering",
+        "_body",
         "_body_of",
         "_counted",
         "_early",
         "_given",
+        "_head_bytes",
         "_header_deadline_s",
         "_header_timer",
         "_in_a_message",
         "_is_surplus",
-        "_last_body",
         "_places",
+        "_reads_no_further",
         "_switchboard",
         "_turns",
         "peer",
@@ -141,8 +150,11 @@ class Protocol(SheddingHandler):
         self._given: bytes | None = b""
         self._counted = 0
         self._body_of: Any = None
-        #: The body of a request to upgrade, behind which nothing is read any more.
-        self._last_body: Any = None
+        #: The body of the message read last, how much came behind it that was no message yet, and whether
+        #: nothing behind it is read any more.
+        self._body: StreamReader = EMPTY_PAYLOAD
+        self._head_bytes = 0
+        self._reads_no_further = False
         self._turns: Turns[Ready] | None = None
         #: The request whose answer has to wait, and what arrived behind it.
         self._answering: Request | None = None
@@ -183,7 +195,7 @@ class Protocol(SheddingHandler):
             self.place.leave()
         elif self._is_surplus:
             self._places.surplus_left()
-        self._body_of = self._last_body = None  # they know us: a circle for the collector
+        self._body_of, self._body = None, EMPTY_PAYLOAD  # they know us: a circle for the collector
         super().connection_lost(exc)
         if self._turns is not None and self._answering is None:
             self._turns.close()
@@ -233,18 +245,32 @@ class Protocol(SheddingHandler):
                 self._await_head()
 
     def _parse(self, data: bytes) -> None:
-        """Let aiohttp's parser read on, to the end of a request to upgrade and no further."""
-        if self._last_body is not None and self._last_body.is_eof():
+        """Let aiohttp's parser read on, up to a request to upgrade or a head that grows too large."""
+        is_whole = self._body.is_eof()
+        if self._reads_no_further and is_whole:
             return
         count = self._request_count
         super().data_received(data)
         if self._request_count != count:
-            message, payload = self._messages[-1]  # the parser stops at it
+            message, self._body = self._messages[-1]  # the parser stops at it
+            self._head_bytes = 0
             if isinstance(message, RawRequestMessage) and message.upgrade:
-                self._messages[-1] = (as_last(message), payload)
-                self._last_body = payload
-        if self._last_body is not None:
+                self._messages[-1] = (as_last(message), self._body)
+                self._reads_no_further = True
+        elif is_whole and not self._reading_paused:  # else the parser waits, and may have whole ones
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES_MAX:
+                self._refuse_head()
+        if self._reads_no_further:
             self._message_tail = b""  # of a websocket, which aiohttp would read when it was refused
+
+    def _refuse_head(self) -> None:
+        """Answer, in its turn, a head that grew too large, and read what comes no more than a body's rest."""
+        rest = StreamReader(self, HEAD_BYTES_MAX, loop=self._loop)
+        self._messages.append((_TOO_LARGE, rest))
+        self._request_count += 1
+        self._reads_no_further = True
+        self._given = None
 
     def _await_head(self) -> None:
         seconds = self._header_deadline_s * (1.0 + _jitter.uniform(0.0, HEADER_DEADLINE_SPREAD))

@@ -22,6 +22,8 @@ REQUEST_LINE_BYTES_MAX: Final = 8_192
 HEADER_BYTES_MAX: Final = 8_190  # differs from the line's, which is how an error tells whose limit it was
 #: Of all headers together, which could otherwise be a megabyte: as much as nginx passes on (four times 8 KB).
 HEADERS_BYTES_MAX: Final = 32 * 1024
+#: Of a head that has not ended yet: one within these limits, with a colon, a blank and an end of each line.
+HEAD_BYTES_MAX: Final = REQUEST_LINE_BYTES_MAX + HEADERS_BYTES_MAX + 4 * (HEADERS_MAX + 1)
 
 
 def refusal_of(status: int, exc: BaseException | None) -> SeatRushError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import asyncpg
@@ -166,35 +167,37 @@ async def test_a_table_somebody_holds_is_waited_for_in_several_short_tries(
         await holder.close()
 
 
+@pytest.fixture
+def runs_only_after(make_database: DatabaseMaker, impatient: None) -> Callable[[str], Awaitable[None]]:
+    """What is new waits while somebody's transaction has done this, and runs when that is over."""
+
+    async def wait_and_run(statement: str) -> None:
+        url = await make_database()
+        await migrate(url, HISTORY[:2])
+        somebody = await asyncpg.connect(url)
+        async with somebody.transaction():
+            await somebody.execute(statement)
+            running = asyncio.create_task(migrate(url, HISTORY))
+            await asyncio.sleep(0.5)
+            assert not running.done()
+        assert await running == [HISTORY[2].name]
+        await somebody.close()
+
+    return wait_and_run
+
+
 async def test_one_that_meets_a_reader_runs_when_he_has_gone(
-    make_database: DatabaseMaker, impatient: None, monkeypatch: pytest.MonkeyPatch
+    runs_only_after: Callable[[str], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migrations, "LOCK_TRIES", 100)
-    url = await make_database()
-    await migrate(url, HISTORY[:2])
-    reader = await asyncpg.connect(url)
-    async with reader.transaction():
-        await reader.execute("LOCK TABLE try.things IN ACCESS SHARE MODE")
-        running = asyncio.create_task(migrate(url, HISTORY))
-        await asyncio.sleep(0.5)
-        assert not running.done()
-    assert await running == [HISTORY[2].name]
-    await reader.close()
+    await runs_only_after("LOCK TABLE try.things IN ACCESS SHARE MODE")
 
 
 async def test_a_second_runner_waits_however_long_the_first_one_takes(
-    make_database: DatabaseMaker, impatient: None
+    runs_only_after: Callable[[str], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = await make_database()
-    await migrate(url, HISTORY[:2])
-    first = await asyncpg.connect(url)
-    async with first.transaction():
-        await first.execute("SELECT one FROM seatrush.migration_lock FOR UPDATE")
-        running = asyncio.create_task(migrate(url, HISTORY))
-        await asyncio.sleep(0.5)
-        assert not running.done()
-    assert await running == [HISTORY[2].name]
-    await first.close()
+    monkeypatch.setattr(migrations, "LOCK_TRIES", 1)
+    await runs_only_after("SELECT one FROM seatrush.migration_lock FOR UPDATE")
 
 
 async def test_where_nothing_is_to_do_nothing_is_written(make_database: DatabaseMaker) -> None:

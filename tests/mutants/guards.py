@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from tests.mutants.auditing import AUDITING
 from tests.mutants.completing import COMPLETING
+from tests.mutants.door import DOOR
 from tests.mutants.mutant import Mutant
 
 _CHECKOUT: Final = "integration/checkout/"
@@ -702,6 +704,16 @@ _RESTORING: Final = (
         (f"{_ENDS}test_a_receiver_that_was_killed_during_a_base_backup_does_not_spoil_it",),
     ),
     Mutant(
+        "a ticket key that is not the backup's is kept in silence",
+        "runtime/backups/restoring.py",
+        "    return there.split() == ours.read_bytes().split()\n",
+        "    return True\n",
+        (
+            "integration/postgres/test_backup_verbs.py::"
+            "test_whoever_restores_beside_another_ticket_key_is_told_which_is_kept_and_what_to_do",
+        ),
+    ),
+    Mutant(
         "a restored database counts its epochs on from where the backup was",
         "reservation/queries.sql",
         "greatest(epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)",
@@ -931,4 +943,6 @@ GUARDS: Final = (
     *_STOPS,
     *_BANKS,
     *COMPLETING,
+    *AUDITING,
+    *DOOR,
 )

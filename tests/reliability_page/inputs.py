@@ -83,7 +83,11 @@ BAD_INPUTS: Final[dict[str, BadInput]] = {
     "B9": BadInput(
         "whoever cannot take JSON",
         ("not_acceptable",),
-        (f"{_INPUT}who_cannot_take_the_answer_is_told_so", f"{_HTTP}answers.py"),
+        (
+            f"{_INPUT}who_cannot_take_the_answer_is_told_so",
+            f"{_HTTP}answers.py",
+            f"{_HTTP}heads.py::test_b9_an_accept_header_too_long_is_neither_read_nor_remembered",
+        ),
     ),
     "B10": BadInput(
         "a body too large, a bomb",
@@ -102,7 +106,10 @@ BAD_INPUTS: Final[dict[str, BadInput]] = {
         ("headers_too_large",),
         (
             f"{_BYTES}b12_headers_and_trailers_have_a_size_and_a_number",
+            f"{_BYTES}b12_a_head_has_a_size_as_a_whole",
             f"{_CONNECTIONS}b12_what_stands_behind_a_body_has_a_size_and_a_number",
+            f"{_HTTP}heads.py::test_b12_a_head_has_a_size_as_a_whole",
+            f"{_HTTP}heads.py::test_b12_a_head_that_does_not_end_is_refused_where_it_grows_too_large",
         ),
     ),
     "B13": BadInput(
@@ -112,6 +119,7 @@ BAD_INPUTS: Final[dict[str, BadInput]] = {
             f"{_BYTES}b13_what_could_be_read_in_two_ways_is_refused_and_the_end",
             f"{_BYTES}b13_broken_chunks_end_the_connection",
             f"{_HTTP}smuggling.py",
+            f"{_HTTP}upgrades.py",
             f"{_CONNECTIONS}b13_what_is_not_http_is_refused_quietly",
         ),
         but="behind no proxy",
@@ -380,6 +388,7 @@ BAD_INPUTS: Final[dict[str, BadInput]] = {
             f"{_BYTES}b57_pipelined_requests_are_answered_in_their_order",
             f"{_CONNECTIONS}b57_ten_thousand_pipelined_requests_are_served_in_order_and_in_bounded_memory",
             f"{_CONNECTIONS}b57_who_does_not_read_the_answers_is_not_served_on",
+            f"{_HTTP}shedding.py",
         ),
         answer="their answers, in order",
     ),
@@ -388,6 +397,7 @@ BAD_INPUTS: Final[dict[str, BadInput]] = {
         ("overloaded",),
         (
             f"{_HTTP}overload.py",
+            f"{_HTTP}shedding.py",
             f"{_HTTP}retry_after.py::test_no_wait_is_the_same_for_everybody",
             "tests/integration/checkout/test_behind.py",
         ),

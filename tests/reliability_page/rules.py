@@ -126,6 +126,7 @@ RULES: Final[dict[str, Place]] = {
         "what cannot be done in time is turned away before it costs anything",
         (
             f"{_HTTP}overload.py",
+            f"{_HTTP}shedding.py",
             f"{_LINK}faults.py::test_beyond_the_bound_callers_are_refused_at_once_and_later_served_again",
             f"{_CHECKOUT}behind.py",
             "tests/unit/test_bounded_memory.py",

@@ -101,7 +101,12 @@ ITEMS: Final[dict[str, Place]] = {
     ),
     "S15": Place(
         "no request is smuggled in another",
-        (f"{_HTTP}smuggling.py", f"{_HTTP}plain_requests.py", f"{_E2E}bad_bytes.py"),
+        (
+            f"{_HTTP}smuggling.py",
+            f"{_HTTP}upgrades.py",
+            f"{_HTTP}plain_requests.py",
+            f"{_E2E}bad_bytes.py",
+        ),
         "behind no proxy",
     ),
     "S16": Place(

@@ -1,9 +1,10 @@
-"""A real server on a free port, and callers: one polite, one that writes bytes."""
+"""A real server on a free port, and callers: one polite, one that writes bytes, one that does not listen."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kernel.codes import CODES
 from runtime.http import Health, Runner, Streams, build_app
+from runtime.http.connection import Protocol
 from tests.unit.http.cinema import Cinema, Tokens, operations
 from tests.unit.http.memory_guard import MemoryGuard
 
@@ -136,6 +138,24 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not condition():  # noqa: ASYNC110 (what is waited for knows nothing of events)
             await asyncio.sleep(0.002)
+
+
+@asynccontextmanager
+async def deaf(site: Site, *requests: bytes) -> AsyncIterator[tuple[socket.socket, Protocol]]:
+    """Somebody who asks and does not listen, and our side of it; the kernel keeps little between them."""
+    loop = asyncio.get_running_loop()
+    with socket.socket() as link:
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        link.setblocking(False)
+        await loop.sock_connect(link, (site.host, site.port))
+        await until(lambda: len(site.server.connections) == 1)
+        (ours,) = site.server.connections
+        assert isinstance(ours, Protocol)
+        assert ours.transport is not None
+        ours.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+        for request in requests:
+            await loop.sock_sendall(link, request)
+        yield link, ours
 
 
 async def down() -> float:

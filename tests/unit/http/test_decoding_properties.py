@@ -120,19 +120,19 @@ def check(model: type[Model], body: str) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(objects(["a", "b", "items", "other"], _closed))
-def test_bodies_of_closed_structs(body: str) -> None:
+def test_a_body_of_a_closed_struct_is_judged_as_the_slow_reading_judges_it(body: str) -> None:
     check(Closed, body)
 
 
 @settings(max_examples=300, deadline=None)
 @given(objects(["a", "b", "labels"], _open))
-def test_bodies_with_open_objects(body: str) -> None:
+def test_a_body_with_open_objects_is_judged_as_the_slow_reading_judges_it(body: str) -> None:
     check(Open, body)
 
 
 @settings(max_examples=100, deadline=None)
 @given(objects(["a", "b", "n01", "n11"], _text))
-def test_bodies_of_wide_structs(body: str) -> None:
+def test_a_body_of_a_wide_struct_is_judged_as_the_slow_reading_judges_it(body: str) -> None:
     check(Wide, body)
 
 
@@ -145,6 +145,6 @@ def test_any_bytes_are_refused_in_order(body: bytes) -> None:
         assert refusal.code.http_status in (400, 422)  # noqa: PT017 (any other exception fails the test)
 
 
-def test_which_structs_have_only_names_of_their_own() -> None:
+def test_only_structs_without_open_objects_have_no_names_but_their_own() -> None:
     assert names_of(Closed) == {"a", "b", "items", "other"}
     assert names_of(Open) is None

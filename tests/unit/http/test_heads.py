@@ -7,15 +7,23 @@ heads where the limit is another one.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from runtime.http import messages, negotiation
+from runtime.http import connection, messages, negotiation
 from runtime.http.incoming import Request
-from runtime.http.messages import HEADER_BYTES_MAX, HEADERS_BYTES_MAX, HEADERS_MAX
-from tests.unit.http.conftest import HOLDS, Site, reply_of
+from runtime.http.messages import (
+    HEAD_BYTES_MAX,
+    HEADER_BYTES_MAX,
+    HEADERS_BYTES_MAX,
+    HEADERS_MAX,
+    REQUEST_LINE_BYTES_MAX,
+    has_unread,
+)
+from tests.unit.http.conftest import HOLDS, Site, reply_of, until
 
 LIVEZ: Final = b"GET /livez HTTP/1.1\r\n"
 GOOD: Final = LIVEZ + b"Host: x\r\n\r\n"
@@ -28,6 +36,7 @@ HOLD_FIELDS: Final = (
     (b"Content-Type", b"application/json"),
     (b"Content-Length", b"%d" % len(HOLD_BODY)),
 )
+HELD: Final = HOLD + b"".join(b"%b: %b\r\n" % field for field in HOLD_FIELDS) + b"Host: x\r\n\r\n" + HOLD_BODY
 NEVER: Final = "text/html,"
 
 
@@ -42,6 +51,15 @@ def head(first: bytes, size: int, *fields: tuple[bytes, bytes]) -> bytes:
     lines = b"".join(b"%b: %b\r\n" % field for field in named)
     assert sum(len(name) + len(value) for name, value in named) == size
     return first + lines + b"\r\n"
+
+
+def in_pieces(whole: bytes) -> list[bytes]:
+    return [whole[at : at + 8_000] for at in range(0, len(whole), 8_000)]
+
+
+def endless(size: int) -> list[bytes]:
+    """So many bytes of a head whose end is still to come, in pieces."""
+    return in_pieces(head(LIVEZ, 3 * size)[:size])
 
 
 @pytest.mark.parametrize("size", [HEADERS_BYTES_MAX + 1, 120 * 8_000])
@@ -71,6 +89,63 @@ async def test_b12_the_control_with_a_larger_limit_the_same_head_is_served(
     monkeypatch.setattr(messages, "HEADERS_BYTES_MAX", 2 * HEADERS_BYTES_MAX)
     raw = await either_site.raw(head(LIVEZ, HEADERS_BYTES_MAX + 1, LAST))
     assert reply_of(raw).status == 200
+
+
+@pytest.mark.parametrize(
+    "before", [[], [GOOD] * 3, [GOOD * 3], [HELD]], ids=["first", "fourth", "at once", "behind a body"]
+)
+async def test_b12_a_head_that_does_not_end_is_refused_where_it_grows_too_large(
+    site: Site, before: list[bytes]
+) -> None:
+    raw = await site.raw(*before, *endless(HEAD_BYTES_MAX + 1), pause_s=0.02)
+    *served, refused = raw.split(b"HTTP/1.1 ")[1:]
+    assert {answer[:3] for answer in served} <= {b"200", b"201"}
+    assert len(served) == b"".join(before).count(b"\r\n\r\n")
+    reply = reply_of(b"HTTP/1.1 " + refused)
+    reply.is_problem("headers_too_large")
+    assert reply.headers["Connection"] == "close"
+
+
+async def test_b12_what_comes_behind_a_head_that_was_refused_is_not_read(site: Site) -> None:
+    raw = await site.raw(*endless(HEAD_BYTES_MAX + 1), b"\r\n\r\n" + GOOD, GOOD, pause_s=0.02)
+    assert raw.count(b"HTTP/1.1 ") == 1
+    reply_of(raw).is_problem("headers_too_large")
+
+
+async def test_b12_behind_what_takes_its_time_no_head_grows_on(site: Site) -> None:
+    site.cinema.may_finish.clear()
+    reader, writer = await asyncio.open_connection(site.host, site.port)
+    writer.write(HELD)
+    await until(lambda: bool(site.cinema.holds))
+    (ours,) = (one for one in site.server.connections if one._current_request is not None)
+    for piece in endless(4 * HEAD_BYTES_MAX):
+        writer.write(piece)
+        await asyncio.sleep(0.01)
+    await until(lambda: not has_unread(ours.transport))
+    kept = ours._head_bytes, len(ours._messages)
+    site.cinema.may_finish.set()
+    *_, held, refused = (await reader.read()).split(b"HTTP/1.1 ")
+    writer.close()
+    assert held.startswith(b"201 ")
+    reply_of(b"HTTP/1.1 " + refused).is_problem("headers_too_large")
+    assert HEAD_BYTES_MAX < kept[0] < 2 * HEAD_BYTES_MAX, "read on after it was refused"
+    assert kept[1] == 1
+
+
+@pytest.mark.parametrize(("grows_to", "status"), [(HEAD_BYTES_MAX, 431), (2 * HEAD_BYTES_MAX, 200)])
+async def test_b12_the_control_only_where_it_may_grow_a_head_is_waited_for(
+    site: Site, monkeypatch: pytest.MonkeyPatch, grows_to: int, status: int
+) -> None:
+    monkeypatch.setattr(messages, "HEADERS_BYTES_MAX", 2 * HEADERS_BYTES_MAX)
+    monkeypatch.setattr(connection, "HEAD_BYTES_MAX", grows_to)
+    pieces = in_pieces(head(LIVEZ, HEAD_BYTES_MAX + 10_000, LAST))
+    assert reply_of(await site.raw(*pieces, pause_s=0.02)).status == status
+
+
+async def test_b12_the_largest_head_there_is_may_come_in_pieces(either_site: Site) -> None:
+    line = b"GET /" + b"a" * (REQUEST_LINE_BYTES_MAX - 100) + b" HTTP/1.1\r\n"
+    pieces = in_pieces(head(line, HEADERS_BYTES_MAX, LAST))
+    reply_of(await either_site.raw(*pieces, pause_s=0.02)).is_problem("not_found")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import re
 import resource
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -22,7 +21,7 @@ import uvloop
 from runtime.http import frame, sse
 from runtime.http.places import Places, that_fit
 from runtime.peers import Peer, Proxies
-from tests.unit.http.conftest import Site, reply_of, serve, until
+from tests.unit.http.conftest import Site, deaf, reply_of, serve, until
 
 GET = b"GET %b HTTP/1.1\r\nHost: x\r\n%b\r\n"
 LAST = b"Connection: close\r\n"
@@ -252,18 +251,11 @@ async def test_r16_a_view_that_has_ended_and_is_not_taken_leaves_its_place(
 ) -> None:
     """Its reader has taken nothing since the answer before it, so the end of it waits, too."""
     monkeypatch.setattr(sse, "KERNEL_BYTES", 4_096)
-    places, loop = Places(), asyncio.get_running_loop()
+    places = Places()
+    asked = GET % (EVENTS.replace(b"events", b"layout"), b"") + GET % (EVENTS, field)
     async with serve(places=places, used=False) as site:
         site.cinema.layout = b'"' + b"x" * 50_000 + b'"'
-        with socket.socket() as link:
-            link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-            link.setblocking(False)
-            await loop.sock_connect(link, (site.host, site.port))
-            await until(lambda: len(site.server.connections) == 1)
-            (ours,) = site.server.connections
-            ours.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
-            layout = EVENTS.replace(b"events", b"layout")
-            await loop.sock_sendall(link, GET % (layout, b"") + GET % (EVENTS, field))
+        async with deaf(site, asked):
             await until(lambda: places.views == 1)
             for viewer in list(site.cinema.viewers):
                 assert not viewer.has_room

@@ -22,7 +22,7 @@ from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE
 from runtime.http import pace, shedding
 from runtime.http.connection import Protocol
 from runtime.http.places import Places
-from tests.unit.http.conftest import HOLDS, Site, serve, until
+from tests.unit.http.conftest import HOLDS, Site, deaf, serve, until
 from tests.unit.http.test_overload import Door
 
 PROBE = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -156,6 +156,44 @@ async def test_b58_what_was_let_in_is_not_asked_about_again() -> None:
         assert await caller.statuses(2) == [201, 503]
 
 
+@pytest.mark.parametrize("is_full", [True, False], ids=["", "control"])
+async def test_b58_a_plain_request_on_a_used_connection_is_turned_away_too(is_full: bool) -> None:
+    """Where it would be answered at once."""
+    door = Door(full=False)
+    async with serve(admission=door, used=False) as site, calling(site, 4) as caller:
+        door.full = is_full
+        caller.say(hold("a"))
+        assert await caller.statuses(1) == [503 if is_full else 201]
+        assert len(site.cinema.holds) == (0 if is_full else 1)
+
+
+async def test_b58_what_is_served_in_its_turn_is_counted_and_probes_are_too() -> None:
+    class Counted(Door):
+        arrivals = 0
+
+        def arrived(self) -> None:
+            super().arrived()
+            self.arrivals += 1
+
+    door = Counted(full=False)
+    async with serve(admission=door, used=False) as site, calling(site) as caller:
+        caller.say(hold("a") + PROBE + hold("b"))
+        assert await caller.statuses(3) == [201, 200, 201]
+    assert door.arrivals == 3
+
+
+async def test_b58_a_large_body_of_one_turned_away_keeps_nothing_up_that_comes_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is read to its end; one that nobody reads is held back when the parser has kept enough of it."""
+    monkeypatch.setattr(shedding, "SHED_PAUSE_S", (0.0, 0.0))
+    async with serve(admission=Door(), used=False) as site, calling(site, 1) as caller:
+        caller.say(b"POST /api/v1/notes HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+        await asyncio.sleep(0.02)
+        caller.say(b"x" * 1_000_000 + PROBE)
+        assert await caller.statuses(2) == [503, 200]
+
+
 async def test_what_is_no_http_is_told_so_also_when_there_is_no_time() -> None:
     door = Door(full=False)
     async with serve(admission=door, used=False) as site, calling(site) as caller:
@@ -238,24 +276,6 @@ async def test_b57_each_of_many_in_one_go_is_refused_in_the_end(
         assert await caller.statuses(1) == [503], "and it is read on"
 
 
-@asynccontextmanager
-async def deaf(site: Site, *requests: bytes) -> AsyncIterator[tuple[socket.socket, Protocol]]:
-    """Somebody who asks and does not listen, and our side of it; the kernel keeps little between them."""
-    loop = asyncio.get_running_loop()
-    with socket.socket() as link:
-        link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-        link.setblocking(False)
-        await loop.sock_connect(link, (site.host, site.port))
-        await until(lambda: len(site.server.connections) == 1)
-        (ours,) = site.server.connections
-        assert isinstance(ours, Protocol)
-        assert ours.transport is not None
-        ours.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
-        for request in requests:
-            await loop.sock_sendall(link, request)
-        yield link, ours
-
-
 def unsent(connection: Protocol) -> int:
     return connection.transport.get_write_buffer_size() if connection.transport is not None else 0
 
@@ -297,6 +317,22 @@ async def test_b57_who_takes_no_refusal_is_refused_no_more_and_hears_the_rest_la
         assert said == [
             b"503" if line[4:6] == b"/ " else b"200" for line in asked.split(b"\r\n")[::3] if line
         ]
+
+
+async def test_b57_room_for_another_refusal_does_not_end_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shedding, "SHED_PAUSE_S", (3_600.0, 3_600.0))
+    door = Door()
+    async with serve(admission=door, used=False) as site, deaf(site) as (link, ours):
+        assert ours.transport is not None
+        ours.transport.set_write_buffer_limits(high=1_024)
+        await asyncio.get_running_loop().sock_sendall(link, TINY * 2 * MAX_MSG_QUEUE_SIZE)
+        await until(lambda: ours.writing_paused)
+        refused = door.shed
+        assert refused < MAX_MSG_QUEUE_SIZE, "or nothing waits for room"
+        await statuses_on(link, refused)
+        await asyncio.sleep(0.1)
+        assert not ours.writing_paused
+        assert door.shed == refused
 
 
 @pytest.mark.parametrize("first", [b"", PROBE], ids=["at once", "in their turn"])
