@@ -61,8 +61,13 @@ backlog_retry_ms_max: Final = 30_000  # a hold refused for that is asked for aga
 # The log of events
 log_queue_bytes_max: Final = 1024 * 1024  # some 3,000 lines, a bad minute; twice that is kept at most
 
+# PostgreSQL
+transaction_idle_ms_max: Final = 15_000  # above the 10 s a statement may take; who is silent longer is gone
+
 # Money
+payments_per_order_max: Final = 20  # a fan tries a few cards; every try is in each look at the order
 idempotency_days: Final = 30
+forgotten_at_a_time_max: Final = 5_000  # rows of one statement that forgets: some tens of milliseconds
 webhook_tolerance_s: Final = 300
 webhook_body_bytes_max: Final = 64 * 1024
 webhook_signatures_max: Final = 16  # changing a secret takes two or three; a header has room for thousands
@@ -77,6 +82,11 @@ sign_in_login_refill_s: Final = 30.0  # then one try each: 2,880 a day, of which
 sign_in_tries_per_address: Final = 100  # a school behind one address on the day of a sale
 sign_in_address_refill_s: Final = 2.0
 sign_in_remembered_max: Final = 32_768  # above what can be hashed in the time a bucket needs to fill
+registrations_per_address: Final = 100  # an office behind one address that registers as a sale opens
+registration_refill_s: Final = 3.0  # then 20 a minute: a school's evening, and no army of bots overnight
+
+# Clocks
+clock_skew_ms_max: Final = 2_000  # of a store and ours; beyond it nothing is sold, nor ends by one of them
 
 # The link to the seat store
 redis_in_flight_max: Final = 4_096  # of a node and process: some 60 ms of scripts; more would only wait

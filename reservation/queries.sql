@@ -70,6 +70,10 @@ SELECT max(epoch) FROM raised;
 -- One rebuild at a time, until the transaction ends.
 SELECT pg_advisory_xact_lock(hashtext('seatrush.rebuild'));
 
+-- name: keep_rebuild_lock
+-- A sign of life, or PostgreSQL takes whoever has the lock for gone.
+SELECT true;
+
 -- name: keep_rebuild_waiting
 -- No rebuild begins until the transaction ends; false when one runs or waits for its turn.
 SELECT pg_try_advisory_xact_lock_shared(hashtext('seatrush.rebuild'));

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -17,10 +17,13 @@ from kernel.ids import partition_of
 from reservation.domain import Layout, OrphanRule
 from reservation.layouts import from_document, to_document
 from reservation.ports import Phase, Terms
-from runtime.postgres import Connection, Database, Record
+from runtime.postgres import WEATHER, Connection, Database, Record
 from runtime.queries import load_queries
 
 _SQL = load_queries(__file__)
+
+#: How many are given in the time after which silence counts as death; one or two may come late.
+_SIGNS_OF_LIFE: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +85,48 @@ class GateBook(NamedTuple):
 
 
 class RebuildLock:
-    """The right to open partitions: it lives and dies with the connection that has the lock."""
+    """The right to open partitions: it lives and dies with the connection that has the lock.
+
+    A rebuild may talk to Redis for longer than a transaction may be silent, so signs of life are given.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        #: A connection carries one statement at a time.
+        self._speaks = asyncio.Lock()
+
+    @asynccontextmanager
+    async def alive(self, every_s: float) -> AsyncIterator[None]:
+        """Give signs of life."""
+        keeper = asyncio.create_task(self._keep(every_s))
+        try:
+            yield
+        finally:
+            try:
+                # Cancelled in the middle of a statement it would end the connection.
+                await self._speaks.acquire()
+            finally:
+                keeper.cancel()
+                await asyncio.wait([keeper])
+
+    async def _keep(self, every_s: float) -> None:
+        """Until one is not answered: then the lock is lost, and whoever uses the connection next hears so."""
+        try:
+            while True:
+                await asyncio.sleep(every_s)
+                async with self._speaks:
+                    await self._connection.fetchval(_SQL["keep_rebuild_lock"])
+        except WEATHER:
+            self._connection.terminate()
 
     async def note_opened(self, epochs: Mapping[int, int], servers: Mapping[int, str]) -> None:
         """Put down who serves these partitions from now on.
 
         Raises InventoryRebuilding when one has a newer epoch, PersistenceUnavailable when the lock is lost.
         """
-        rows = await self._connection.fetch(
-            _SQL["note_opened"], [*epochs], [*epochs.values()], [servers[partition] for partition in epochs]
-        )
+        names = [servers[partition] for partition in epochs]
+        async with self._speaks:
+            rows = await self._connection.fetch(_SQL["note_opened"], [*epochs], [*epochs.values()], names)
         if len(rows) < len(epochs):
             raise InventoryRebuilding(retry_after_s=1.0)
 
@@ -140,10 +172,12 @@ class ReservationStore:
 
     @asynccontextmanager
     async def rebuild_lock(self) -> AsyncIterator[RebuildLock]:
-        """Keep every other rebuild waiting; PostgreSQL lets go when this process dies."""
+        """Keep every other rebuild waiting; PostgreSQL lets go when this process dies, or stands still."""
         async with self._database.transaction() as connection:
             await connection.execute(_SQL["lock_rebuild"], timeout=60.0)
-            yield RebuildLock(connection)
+            lock = RebuildLock(connection)
+            async with lock.alive(self._database.transaction_idle_s / _SIGNS_OF_LIFE):
+                yield lock
 
     @asynccontextmanager
     async def no_rebuild(self) -> AsyncIterator[None]:

@@ -20,6 +20,7 @@ from typing import Final
 
 import asyncpg
 
+from kernel import limits
 from kernel.errors import PersistenceUnavailable
 from runtime.paths import MIGRATIONS_DIR
 from runtime.postgres import WEATHER
@@ -132,6 +133,10 @@ async def _in_several_tries(
 
 async def _run(connection: asyncpg.Connection, migration: Migration, todo: Sequence[Migration]) -> bool:
     async with connection.transaction():
+        # A runner that was stopped keeps the next one waiting no longer than this.
+        await connection.execute(
+            f"SET LOCAL idle_in_transaction_session_timeout = {limits.transaction_idle_ms_max}"
+        )
         # However long another runner's migration takes.
         await connection.execute("SELECT one FROM seatrush.migration_lock FOR UPDATE")
         if migration not in pending(await _known(connection), todo):

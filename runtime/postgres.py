@@ -11,6 +11,11 @@ commit here alone, with a warning, and everybody can see the row; ended by us, t
 unseen, and is there when the standby is. Should somebody else have cut such a wait short, its warning is
 heard, and what was a success is unknown too (docs/adr/0014).
 
+A transaction whose process says nothing any more (stopped, its host lost) would keep its locks from everybody
+else, so PostgreSQL ends it after `transaction_idle_s`. That is said with each BEGIN, for that transaction
+alone, and costs no trip: behind a pgbouncer a session's setting is somebody else's at the next transaction.
+Whoever has to be silent longer says something now and then (`RebuildLock`).
+
 A unit of work that lost to others (a deadlock, a serialization failure) has changed nothing and is done
 again, whole, a few times (`attempt`); a single statement is such a unit by itself.
 
@@ -33,6 +38,7 @@ from typing import Any, Final, TypeVar
 import asyncpg
 import orjson
 
+from kernel import limits
 from kernel.errors import PersistenceUnavailable
 from runtime.metrics import Reading, counter
 
@@ -69,6 +75,11 @@ _WAITS_FOR_STANDBY: Final = "SyncRepWaitForLSN"
 #: How often a busy backend looks whether we are still there, so that a statement nobody waits for any more
 #: does not stay in a queue for locks. A commit that waits for its standby does not look.
 _LOOKS_FOR_US_EVERY: Final = "SET client_connection_check_interval = '2s'"
+#: When a backend that hears nothing (in the middle of a COPY, say) takes our host for lost: after 25 s, where
+#: the system's own default is two hours.
+_MISSES_OUR_HOST: Final = (
+    "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3"
+)
 
 #: Longer unused, a connection may be dead without anybody having told us (a firewall forgets it).
 _IDLE_MAX_S: Final = 60.0
@@ -111,8 +122,9 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc,type-arg,unused-igno
 
 
 async def _prepare_connection(connection: Any) -> None:
-    with suppress(asyncpg.PostgresError):  # not every system can tell whether a client is there
-        await connection.execute(_LOOKS_FOR_US_EVERY)
+    for setting in (_LOOKS_FOR_US_EVERY, _MISSES_OUR_HOST):
+        with suppress(asyncpg.PostgresError):  # not every system can tell whether a client is there
+            await connection.execute(setting)
     for kind in ("json", "jsonb"):
         await connection.set_type_codec(
             kind,
@@ -133,12 +145,15 @@ class Database:
         statement_cache: int = 256,
         acquire_timeout_s: float = 2.0,
         command_timeout_s: float = 10.0,
+        transaction_idle_s: float = limits.transaction_idle_ms_max / 1000,
     ) -> None:
         self._url = url
         self._pool_max = pool_max
         self._statement_cache = statement_cache
         self._acquire_timeout_s = acquire_timeout_s
         self._command_timeout_s = command_timeout_s
+        #: How long PostgreSQL hears nothing in the middle of a transaction before it ends it.
+        self.transaction_idle_s = transaction_idle_s
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
         #: Borrowed from the pool and not in use, the one used last at the end; each with that instant.
@@ -241,21 +256,22 @@ class Database:
         """Borrow a connection inside one transaction (READ COMMITTED), or on one snapshot that only reads.
 
         asyncpg's own way of leaving one says ROLLBACK on a connection that has been ended, and what that
-        raises would take the place of a cancellation.
+        raises would take the place of a cancellation; its way of beginning one has no room for a setting.
         """
+        mode = " ISOLATION LEVEL REPEATABLE READ READ ONLY" if snapshot else ""
+        idle_ms = round(self.transaction_idle_s * 1000)
         async with self.connection() as connection:
-            transaction = connection.transaction(
-                isolation="repeatable_read" if snapshot else None, readonly=snapshot
+            await connection.execute(
+                f"BEGIN{mode}; SET LOCAL idle_in_transaction_session_timeout = {idle_ms}"
             )
-            await transaction.start()
             try:
                 yield connection
             except BaseException:
                 if not _has_ended(connection) and not _is_unsure(connection):
                     with suppress(*WEATHER):  # what cannot be rolled back ends with the connection
-                        await transaction.rollback()
+                        await connection.execute("ROLLBACK")
                 raise
-            await transaction.commit()
+            await connection.execute("COMMIT")
 
     async def _ask(self, verb: str, *words: Any) -> Any:
         async def once() -> Any:

@@ -55,6 +55,11 @@ class World(Database):
         async with self.one.transaction():  # what a lone statement has by itself: it fails alone
             yield self.one
 
+    @asynccontextmanager
+    async def transaction(self, *, snapshot: bool = False) -> AsyncIterator[Any]:
+        async with self.connection() as connection:  # it is inside of one already
+            yield connection
+
     async def build(
         self,
         order: str,
@@ -155,7 +160,7 @@ PAYMENT_PUSHES: dict[str, Push] = {
     "reopen_payment": lambda w: w.store.reopen_payment(w.payment_id, "ref", "https://page", None),
     "take_capture": lambda w: w.store.take_capture(w.capture),
     "capture_payment": lambda w: w.store.capture_payment(w.one, w.payment_id, "ref"),
-    "fail_payment": lambda w: w.store.fail_payment(w.one, w.payment_id),
+    "fail_payment": lambda w: w.store.fail_payment(w.one, w.payment_id, "paper"),
     "doubt_payment": lambda w: w.store.doubt_payment(w.one, w.payment_id),
 }
 REFUND_PUSHES: dict[str, Push] = {

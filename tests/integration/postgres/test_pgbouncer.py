@@ -18,6 +18,7 @@ import asyncpg
 import pytest
 
 from entrypoints.audit import run_audit
+from kernel.errors import PersistenceUnavailable
 from runtime.engines import PostgresEngine, free_port
 from runtime.migrations import migrate
 from runtime.postgres import Database
@@ -122,3 +123,31 @@ async def test_control_with_prepared_statements_kept_questions_fail_behind_it(
         await database.close()
     strange = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
     assert any(isinstance(answer, strange) for answer in answers), answers
+
+
+async def test_behind_it_too_a_transaction_that_says_nothing_any_more_ends(
+    bouncer: str, make_database: DatabaseMaker
+) -> None:
+    """Whoever's connection it was before; and who has it next does not inherit it."""
+    url = with_database(bouncer, (await make_database()).rpartition("/")[2])
+    await _answers(url)
+    databases = [Database(url, statement_cache=0) for _ in range(CONNECTIONS * 4)]
+    asked = "SELECT current_setting('idle_in_transaction_session_timeout')"
+
+    async def told(database: Database) -> str:
+        async with database.transaction() as connection:
+            return str(await connection.fetchval(asked))
+
+    assert {*await asyncio.gather(*map(told, databases))} == {"15s"}
+    assert {*await asyncio.gather(*(database.fetchval(asked) for database in databases))} == {"0"}
+    short = Database(url, statement_cache=0, transaction_idle_s=0.2)
+
+    async def fall_silent() -> None:
+        async with short.transaction() as connection:
+            await asyncio.sleep(1.0)
+            await connection.fetchval(asked)
+
+    with pytest.raises(PersistenceUnavailable):
+        await fall_silent()
+    for database in (short, *databases):
+        await database.close()
