@@ -9,6 +9,9 @@ One folder holds one life of one database. After a restore or a promotion the lo
 numbers that may have been used before. Mixing the two is how backups become useless: a new life begins a new
 folder.
 
+So within a folder the log has one order, and it tells which backup is newer. Their names do not: a name has
+the clock of whoever took the backup, clocks are set right, and then the newest may have the oldest name.
+
 `backup.json` is written last and a backup gets its name after that, so one that is there is complete. What it
 says is checked against the files when it matters: `backup_manifest` has a checksum for each of them, and the
 record has the manifest's.
@@ -38,7 +41,10 @@ _SEGMENT: Final = re.compile(r"^[0-9A-F]{24}(\.partial)?$")
 
 @dataclass(frozen=True, slots=True)
 class BackupRecord:
-    """One base backup. Instants are RFC 3339, positions in the log as PostgreSQL writes them."""
+    """One base backup. Instants are RFC 3339, positions in the log as PostgreSQL writes them.
+
+    Instants are by the server's clock, which stamps its commits; the name alone is by ours.
+    """
 
     name: str
     began_at: str
@@ -109,15 +115,15 @@ class Layout:
         return self.base(name) / "keys"
 
     def records(self) -> Iterator[BackupRecord]:
-        """Complete base backups, the oldest first. One without a record is being removed.
+        """Complete base backups, the oldest first, by where they begin in the log.
 
-        Raises BackupError (`backup_damaged`) when a record cannot be understood.
+        One without a record is being removed. Raises BackupError (`backup_damaged`) when a record cannot be
+        understood.
         """
         if not self.bases.is_dir():
             return
-        for place in sorted(self.bases.iterdir()):
-            if _NAME.match(place.name) and (place / RECORD).exists():
-                yield _read(place)
+        places = [one for one in self.bases.iterdir() if _NAME.match(one.name) and (one / RECORD).exists()]
+        yield from sorted(map(_read, places), key=lambda one: (number_of(one.start_lsn), one.name))
 
     def segments(self) -> list[Path]:
         """The received log, in order."""
@@ -174,7 +180,9 @@ def _read(place: Path) -> BackupRecord:
         if content is None or content["form"] != FORM:
             raise ValueError
         migrations = {int(version): str(checksum) for version, checksum in content["migrations"].items()}
-        return BackupRecord(**{**content, "migrations": migrations})
+        read = BackupRecord(**{**content, "migrations": migrations})
+        number_of(read.start_lsn)  # by which it has its place among the others
+        return read
     except (KeyError, TypeError, ValueError, AttributeError):
         raise BackupError("backup_damaged", f"{place / RECORD} cannot be understood") from None
 

@@ -94,7 +94,16 @@ async def restore(
 
 
 def _choose(layout: Layout, name: str | None, until: datetime | None) -> BackupRecord:
-    """The base backup to begin with. Raises BackupError (`backup_missing`, `backup_damaged`)."""
+    """The base backup to begin with: of those that will do, the one that begins last in the log.
+
+    Up to an instant, those will do that were complete by then: PostgreSQL cannot stop before the end of a
+    base. Complete by the server's clock, as it is the server's commits that are compared with that instant.
+    If it was ahead, a base that would have done is passed over: the replay is longer, or refused for want of
+    an older one. If it was behind (or ours was, when an older release wrote the record), a base may be taken
+    for older than it is, and have in it what came after that instant; whoever knows names an older one.
+
+    Raises BackupError (`backup_missing`, `backup_damaged`).
+    """
     known = list(layout.records())
     if not known:
         raise BackupError("backup_missing", f"there is no complete backup in {layout.folder}")

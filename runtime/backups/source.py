@@ -12,6 +12,7 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
@@ -88,8 +89,9 @@ def _me() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a server says of itself. `bytes` is None where it may not be asked."""
+    """What a server says of itself. `at` is its own clock then; `bytes` is None where it may not be asked."""
 
+    at: datetime
     system: str
     timeline: int
     version: str
@@ -124,7 +126,8 @@ async def facts_of(source: Source) -> Facts:
     """
     async with asking(source) as connection:
         row = await connection.fetchrow(
-            "SELECT (SELECT system_identifier::text FROM pg_control_system()) AS system,"
+            "SELECT clock_timestamp() AS at,"
+            " (SELECT system_identifier::text FROM pg_control_system()) AS system,"
             " CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END"
             "  AS timeline,"
             " current_setting('server_version') AS version,"
@@ -179,6 +182,7 @@ async def facts_of(source: Source) -> Facts:
         raise BackupError("server_refuses", f"this server cannot be backed up: {refusal}")
     assert migrations is not None, "refused above"
     return Facts(
+        at=row["at"],
         system=row["system"],
         timeline=int(row["timeline"], 16),
         version=row["version"],

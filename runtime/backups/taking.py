@@ -68,7 +68,7 @@ async def take(source: Source, folder: Path, *, keep: int | None = None, told: T
 
 async def _fill(draft: Path, source: Source, facts: Facts, told: Told) -> BackupRecord:
     programs = programs_of(facts.major)
-    began_at = datetime.now(UTC)
+    name = record.name_at(datetime.now(UTC))
     data = draft / "data"
     copied = await run_program(
         [
@@ -78,7 +78,7 @@ async def _fill(draft: Path, source: Source, facts: Facts, told: Told) -> Backup
             "--wal-method=stream",
             "--checkpoint=fast",
             "--manifest-checksums=SHA256",
-            f"--label=seatrush {record.name_at(began_at)}",
+            f"--label=seatrush {name}",
             "--no-password",
             "--progress",
         ],
@@ -93,7 +93,7 @@ async def _fill(draft: Path, source: Source, facts: Facts, told: Told) -> Backup
     keys = await asyncio.to_thread(_copy_keys, source.keys, draft / "keys")
     # Asked now, the migrations may be newer than those in the copy, never the other way round.
     after = await facts_of(source)
-    made = _record_of(data, source, after, began_at, keys)
+    made = _record_of(name, data, source, facts.at, after, keys)
     record.write(draft, made)
     return made
 
@@ -106,26 +106,26 @@ async def verify(data: Path, programs: Path) -> None:
 
 
 def _record_of(
-    data: Path, source: Source, facts: Facts, began_at: datetime, keys: dict[str, str]
+    name: str, data: Path, source: Source, began_at: datetime, after: Facts, keys: dict[str, str]
 ) -> BackupRecord:
     manifest = data / "backup_manifest"
     content: dict[str, Any] = json.loads(manifest.read_bytes())
     span = content["WAL-Ranges"][-1]
     sizes = [size for folder, _, names in os.walk(data) for size in _sizes(Path(folder), names)]
     return BackupRecord(
-        name=record.name_at(began_at),
+        name=name,
         began_at=rfc3339(began_at),
-        ended_at=rfc3339(datetime.now(UTC)),
-        system=facts.system,
+        ended_at=rfc3339(after.at),
+        system=after.system,
         timeline=int(span["Timeline"]),
         start_lsn=str(span["Start-LSN"]),
         end_lsn=str(span["End-LSN"]),
-        postgres=facts.version.split()[0],
-        segment_bytes=facts.segment_bytes,
+        postgres=after.version.split()[0],
+        segment_bytes=after.segment_bytes,
         database=source.database,
         role=source.role,
         instance=source.instance,
-        migrations=dict(facts.migrations),
+        migrations=dict(after.migrations),
         bytes=sum(sizes),
         files=len(sizes),
         keys=keys,

@@ -414,6 +414,7 @@ def _nothing_is_there(folder: Path) -> None:
         (_a_file_is_missing, "backup_damaged"),
         (_the_manifest_was_changed_to_fit, "backup_damaged"),
         (_changed(form=2), "backup_damaged"),
+        (_changed(start_lsn="nowhere"), "backup_damaged"),
         (_it_never_was_completed, "backup_missing"),
         (_nothing_is_there, "backup_missing"),
         (_a_segment_is_missing, "log_incomplete"),
