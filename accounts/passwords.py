@@ -3,7 +3,8 @@
 A hash is expensive on purpose, 19 MiB of memory and some 25 ms of a core. On the event loop fifty
 sign-ins would stop a worker for more than a second; with a thread each they would take every core and a
 gigabyte. So hashing has two threads of its own, which give way to the loop when cores are short, and a
-queue that ends: whoever finds it full is told so at once (429) and costs no hash.
+queue that ends: whoever finds it full is told so at once (429) and costs no hash. Registrations have half
+of it and no more, so that a crowd of them, from wherever it comes, leaves those who have an account a way in.
 
 Somebody who tries logins must not learn from the clock which ones exist. `check` therefore does the same
 work whatever it is given: without a stored hash it verifies against one nobody has the password of.
@@ -37,6 +38,7 @@ UNUSABLE: Final = "unusable"
 
 THREADS: Final = 2
 WAITING_MAX: Final = 64  # nearly a second of work; a longer wait helps nobody
+REGISTERING_MAX: Final = WAITING_MAX // 2  # who signs in has the other half, and this one while it is free
 _NICENESS: Final = 10
 
 
@@ -56,16 +58,30 @@ class Verdict:
 class Passwords:
     """Hashes and checks passwords without holding up the event loop."""
 
-    def __init__(self, hasher: PasswordHasher | None = None, *, waiting_max: int = WAITING_MAX) -> None:
+    def __init__(
+        self,
+        hasher: PasswordHasher | None = None,
+        *,
+        waiting_max: int = WAITING_MAX,
+        registering_max: int = REGISTERING_MAX,
+    ) -> None:
         self._hasher = hasher or owasp_hasher()
         self._threads = ThreadPoolExecutor(THREADS, "argon2", initializer=_give_way)
         self._waiting_max = waiting_max
         self._waiting = 0
+        self._registering_max = registering_max
+        self._registering = 0
         self._nobodys = self._hasher.hash(secrets.token_bytes(32))
 
     async def hash(self, password: str) -> str:
-        """A hash to store. Raises RateLimited."""
-        return await self._run(lambda: self._hasher.hash(password_form(password)))
+        """A hash to store, for somebody who registers. Raises RateLimited."""
+        if self._registering >= self._registering_max:
+            raise RateLimited
+        self._registering += 1
+        try:
+            return await self._run(lambda: self._hasher.hash(password_form(password)))
+        finally:
+            self._registering -= 1
 
     async def check(self, password: str, stored: str | None) -> Verdict:
         """Whether a password fits a stored hash; None stands for a login nobody has.

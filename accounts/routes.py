@@ -36,6 +36,7 @@ def operations(service: AccountService) -> Operations:
             phone=call.body.phone,
             password=call.body.password,
             display_name=call.body.display_name,
+            address=call.caller,
         )
         return Answer(201, SessionAnswer.of(session))
 

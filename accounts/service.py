@@ -6,8 +6,8 @@ then for good, where the primary key of `accounts.logins` decides between two th
 Signing in answers an unknown login, a login that cannot be one, an account without a password and a
 wrong password with the same words after the same work.
 
-How often somebody may be wrong has limits (`tries`). Whoever meets one is told so before the password is
-looked at, whether there is such a login or not.
+How often somebody may be wrong has limits, and so has how many accounts are made from one address (`tries`).
+Whoever meets one is told so before the password is looked at, whether there is such a login or not.
 
 Every registration and sign-in, granted or refused, is an event of the security log, with the account's
 id and never its login.
@@ -19,11 +19,11 @@ import logging
 from typing import Final
 
 from accounts.domain import BadField, Registration, Session, any_login, clean_display_name
-from accounts.errors import AccountExists, InvalidCredentials
+from accounts.errors import AccountExists, InvalidCredentials, RateLimited
 from accounts.passwords import Passwords
 from accounts.store import AccountStore
-from accounts.tries import Tries
-from kernel.errors import ValidationFailed
+from accounts.tries import Registrations, Tries
+from kernel.errors import PersistenceUnavailable, ValidationFailed
 from kernel.ids import new_id
 from runtime.tokens import TokenSigner
 
@@ -40,15 +40,34 @@ class AccountService:
         self._passwords = passwords
         self._signer = signer
         self._tries = Tries()
+        self._registrations = Registrations()
 
     async def register(
-        self, *, password: str, display_name: str, email: str | None = None, phone: str | None = None
+        self,
+        *,
+        password: str,
+        display_name: str,
+        email: str | None = None,
+        phone: str | None = None,
+        address: str | None = None,
     ) -> Session:
-        """Create an account and sign in.
+        """Create an account and sign in; `address` is where they are, if that is known.
 
         Raises ValidationFailed with every wrong field, CardDataRefused, AccountExists, RateLimited.
         """
         registration = Registration.of(email=email, phone=phone, password=password, display_name=display_name)
+        is_last = self._registrations.take(address)
+        try:
+            account_id = await self._add(registration)
+        except (RateLimited, PersistenceUnavailable):
+            self._registrations.give_back(address)
+            raise
+        _log("account_registered", account_id)
+        if is_last:
+            _log("registrations_limited", account_id)
+        return self._session(account_id)
+
+    async def _add(self, registration: Registration) -> str:
         if await self._store.knows_any(registration.logins):
             raise AccountExists
         password_hash = await self._passwords.hash(registration.password)
@@ -57,8 +76,7 @@ class AccountService:
             account_id, registration.display_name, password_hash, registration.logins
         ):
             raise AccountExists
-        _log("account_registered", account_id)
-        return self._session(account_id)
+        return account_id
 
     async def sign_in(self, login: str, password: str, *, address: str | None = None) -> Session:
         """A new session for whoever knows the password; `address` is where they are, if that is known.

@@ -1,4 +1,4 @@
-"""How many wrong passwords somebody may try (item S4).
+"""How many wrong passwords somebody may try (item S4), and how many accounts somebody may make.
 
 Two limits that know nothing of each other: so many tries for one login, whoever sends them, and so many
 from one address, whatever logins they name. The first stops ten thousand machines that guess one person's
@@ -16,6 +16,10 @@ A bucket is one number, the moment it will be full again, and one that is full i
 that are entries so many are kept; what is forgotten is what was touched longest ago, and to push a bucket
 out before it is full takes more tries than can be hashed in that time. Logins are kept as keyed digests:
 their length is bounded, and nobody's address stands in memory for longer than its request.
+
+Registrations are counted by address alone, since there is no login yet that could be somebody's. Unlike a
+right password an account that was made is not given back: making it is what there may be too much of. Nor is
+one that met a known login, which told whoever asks who has an account here.
 
 All of it is per process. A database or Redis could count for all, and signing in would then depend on one
 more thing; what a guesser can gain here is a factor, the number of processes, on limits that have room for
@@ -127,8 +131,7 @@ class Tries:
             self._at_home.popitem(last=False)
 
     def _digest(self, text: str) -> bytes:
-        data = text.encode("utf-8", "surrogatepass")
-        return blake2b(data, key=self._key, digest_size=_DIGEST_BYTES).digest()
+        return _digest(text, self._key)
 
 
 class Try:
@@ -161,6 +164,45 @@ class Try:
     def came_to_nothing(self) -> None:
         """Whoever tried has learnt nothing."""
         self._tries.give_back(self._login_key, self._address_key)
+
+
+class Registrations:
+    """The accounts everybody makes, in this process."""
+
+    def __init__(
+        self, *, clock: Callable[[], float] = monotonic, kept_max: int = limits.sign_in_remembered_max
+    ) -> None:
+        self._key = secrets.token_bytes(32)
+        self._addresses = Buckets(
+            limits.registrations_per_address, limits.registration_refill_s, clock=clock, kept_max=kept_max
+        )
+
+    def __len__(self) -> int:
+        return len(self._addresses)
+
+    def take(self, address: str | None) -> bool:
+        """Make an account from this address, None where nobody knows it; whether the next has to wait.
+
+        Raises RateLimited.
+        """
+        if address is None:
+            return False
+        key = _digest(address, self._key)
+        wait_s = self._addresses.wait_s(key)
+        if wait_s > 0:
+            raise RateLimited("Too many accounts made from here; wait a little.", retry_after_s=wait_s)
+        self._addresses.take(key)
+        return self._addresses.wait_s(key) > 0
+
+    def give_back(self, address: str | None) -> None:
+        """There was no time to make it."""
+        if address is not None:
+            self._addresses.give_back(_digest(address, self._key))
+
+
+def _digest(text: str, key: bytes) -> bytes:
+    data = text.encode("utf-8", "surrogatepass")
+    return blake2b(data, key=key, digest_size=_DIGEST_BYTES).digest()
 
 
 def _refuse_to_wait(wait_s: float) -> None:

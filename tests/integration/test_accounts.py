@@ -338,6 +338,46 @@ async def test_s4_a_limit_costs_no_hash_and_is_one_line_of_the_security_log(
     assert "lin@" not in caplog.text
 
 
+async def test_too_many_accounts_of_one_address_cost_no_hash_and_are_one_line_of_the_security_log(
+    service: AccountService, hasher: CountingHasher, caplog: pytest.LogCaptureFixture
+) -> None:
+    most, refused = limits.registrations_per_address, 0
+    with caplog.at_level(logging.INFO, "seatrush.security"):
+        for number in range(most + 20):
+            try:
+                await service.register(
+                    email=f"fan{number}@example.com",
+                    password=PASSWORD,
+                    display_name="Lin",
+                    address="203.0.113.9",
+                )
+            except RateLimited:
+                refused += 1
+    assert 15 <= refused <= 20, "one more every few seconds"
+    assert hasher.hashed == most + 20 - refused
+    messages = [record.message for record in caplog.records]
+    assert messages.count("registrations_limited") == 1 + 20 - refused
+    assert "203.0.113.9" not in caplog.text
+    await service.register(
+        email="a@example.com", password=PASSWORD, display_name="Lin", address="203.0.113.10"
+    )
+
+
+async def test_a_registration_the_database_was_away_for_is_not_counted(
+    service: AccountService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def is_away(_: object) -> bool:
+        raise PersistenceUnavailable
+
+    words = {"password": PASSWORD, "display_name": "Lin", "address": "203.0.113.9"}
+    with monkeypatch.context() as away:
+        away.setattr(AccountStore, "knows_any", lambda _, logins: is_away(logins))
+        for number in range(2 * limits.registrations_per_address):
+            with pytest.raises(PersistenceUnavailable):
+                await service.register(email=f"fan{number}@example.com", **words)
+    assert await service.register(email="lin@example.com", **words)
+
+
 async def test_every_named_statement_fits_the_schema(database: Database) -> None:
     async with database.connection() as connection:
         for statement in _SQL.values():

@@ -201,6 +201,25 @@ async def test_s4_one_address_with_many_logins_is_stopped_whatever_it_writes_bef
     assert (await _guess(client, "fan@example.com", "203.0.113.10")).status == 401, "others are not meant"
 
 
+async def test_one_address_cannot_make_accounts_without_end_whatever_it_writes_before_its_own(
+    client: ClientSession,
+) -> None:
+    async def register(number: int, forwarded_for: str) -> ClientResponse:
+        headers = {"X-Forwarded-For": forwarded_for}
+        body = REGISTRATION | {"email": f"fan{number}@example.com"}
+        async with client.post("/api/v1/accounts", json=body, headers=headers) as response:
+            return response
+
+    most = limits.registrations_per_address
+    answers = [
+        await register(number, f"198.51.100.{number % 250}, 203.0.113.9") for number in range(most + 10)
+    ]
+    assert [answer.status for answer in answers[:most]] == [201] * most
+    assert answers[-1].status == 429
+    assert int(answers[-1].headers["Retry-After"]) >= 1
+    assert (await register(5_000, "203.0.113.10")).status == 201, "others are not meant"
+
+
 async def test_s4_a_login_nobody_has_is_limited_in_the_same_words(client: ClientSession) -> None:
     await _post(client, "/accounts", REGISTRATION)
     said = {}

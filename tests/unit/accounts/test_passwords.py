@@ -19,6 +19,7 @@ from accounts.errors import RateLimited
 from accounts.passwords import THREADS, UNUSABLE, Passwords, owasp_hasher
 
 PASSWORD = "seven lamps over water"
+REGISTERING = 5
 
 
 class CountingHasher(PasswordHasher):
@@ -35,6 +36,7 @@ class CountingHasher(PasswordHasher):
         self._lock = threading.Lock()
 
     def hash(self, password: str | bytes, *, salt: bytes | None = None) -> str:
+        self.go_on.wait(30)
         return "$argon2id$pretended"
 
     def verify(self, hash: str | bytes, password: str | bytes) -> bool:
@@ -61,7 +63,7 @@ def hasher() -> CountingHasher:
 
 @pytest.fixture
 def passwords(hasher: CountingHasher) -> Iterator[Passwords]:
-    passwords = Passwords(hasher, waiting_max=10)
+    passwords = Passwords(hasher, waiting_max=10, registering_max=REGISTERING)
     yield passwords
     hasher.go_on.set()
     passwords.close()
@@ -188,3 +190,48 @@ async def test_whoever_hangs_up_frees_the_place_and_costs_no_hash(
     hasher.go_on.set()
     await asyncio.gather(last, *waiting[:THREADS])
     assert len(hasher.verified) == THREADS + 1
+
+
+async def test_a_crowd_that_registers_leaves_a_way_in_to_those_who_have_an_account(
+    passwords: Passwords, hasher: CountingHasher
+) -> None:
+    hasher.go_on.clear()
+    crowd = [asyncio.ensure_future(passwords.hash(PASSWORD)) for _ in range(200)]
+    await asyncio.sleep(0)
+    signing_in = [asyncio.ensure_future(passwords.check(PASSWORD, "a hash")) for _ in range(5)]
+    await asyncio.sleep(0)
+    hasher.go_on.set()
+
+    assert all(verdict.fits for verdict in await asyncio.gather(*signing_in))
+    answers = await asyncio.gather(*crowd, return_exceptions=True)
+    assert sum(isinstance(answer, RateLimited) for answer in answers) == 200 - REGISTERING
+    assert await passwords.hash(PASSWORD), "and there is room again"
+
+
+async def test_the_control_with_one_queue_for_both_a_crowd_that_registers_keeps_everybody_out(
+    hasher: CountingHasher,
+) -> None:
+    passwords = Passwords(hasher, waiting_max=10, registering_max=10_000)
+    hasher.go_on.clear()
+    crowd = [asyncio.ensure_future(passwords.hash(PASSWORD)) for _ in range(200)]
+    await asyncio.sleep(0)
+    with pytest.raises(RateLimited):
+        await passwords.check(PASSWORD, None)
+    hasher.go_on.set()
+    await asyncio.gather(*crowd, return_exceptions=True)
+    passwords.close()
+
+
+async def test_whoever_hangs_up_while_registering_frees_the_place(
+    passwords: Passwords, hasher: CountingHasher
+) -> None:
+    hasher.go_on.clear()
+    crowd = [asyncio.ensure_future(passwords.hash(PASSWORD)) for _ in range(REGISTERING)]
+    await asyncio.sleep(0)
+    with pytest.raises(RateLimited):
+        await passwords.hash(PASSWORD)
+    for one in crowd:
+        one.cancel()
+    await asyncio.gather(*crowd, return_exceptions=True)
+    hasher.go_on.set()
+    assert await passwords.hash(PASSWORD)

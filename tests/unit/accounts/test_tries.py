@@ -1,4 +1,5 @@
-"""Goal: whoever guesses passwords is stopped, by login and by address, and nobody stays locked out (item S4).
+"""Goal: whoever guesses passwords is stopped, by login and by address, and nobody stays locked out (item S4);
+and nobody makes accounts by the thousand.
 
 Method: crowds of guessers on a clock that is moved by hand, counted in guesses that got through. The
 control is the limit everybody thinks of first, on login and address together, which stops neither.
@@ -11,7 +12,7 @@ import random
 import pytest
 
 from accounts import RateLimited
-from accounts.tries import Buckets, Tries
+from accounts.tries import Buckets, Registrations, Tries
 from kernel import limits
 
 BY_LOGIN, BY_ADDRESS = limits.sign_in_tries_per_login, limits.sign_in_tries_per_address
@@ -153,3 +154,54 @@ def test_a_bucket_fills_by_one_and_never_above_its_size() -> None:
         elif draw.random() < 0.1:
             bucket.give_back(b"k")
             left = min(3.0, left + 1)
+
+
+def made(registrations: Registrations, address: str | None, tried: int) -> int:
+    """How many of so many accounts somebody was allowed to make."""
+    count = 0
+    for _ in range(tried):
+        try:
+            registrations.take(address)
+        except RateLimited:
+            continue
+        count += 1
+    return count
+
+
+def test_one_address_makes_so_many_accounts_at_once_and_then_one_now_and_then() -> None:
+    clock = Clock()
+    registrations = Registrations(clock=clock)
+    assert made(registrations, "203.0.113.9", 10_000) == limits.registrations_per_address
+    assert made(registrations, "203.0.113.10", 1) == 1, "others are not meant"
+    clock.now_s += 10 * limits.registration_refill_s
+    assert made(registrations, "203.0.113.9", 10_000) == 10
+
+
+def test_whoever_has_to_wait_to_register_is_told_how_long() -> None:
+    registrations = Registrations(clock=Clock())
+    taken = [registrations.take("203.0.113.9") for _ in range(limits.registrations_per_address)]
+    assert taken == [False] * (limits.registrations_per_address - 1) + [True], "the last is told apart"
+    with pytest.raises(RateLimited) as refusal:
+        registrations.take("203.0.113.9")
+    assert refusal.value.retry_after_s == limits.registration_refill_s
+
+
+def test_an_account_there_was_no_time_to_make_is_not_counted() -> None:
+    registrations = Registrations(clock=Clock())
+    for _ in range(10 * limits.registrations_per_address):
+        registrations.take("203.0.113.9")
+        registrations.give_back("203.0.113.9")
+    assert made(registrations, "203.0.113.9", 10_000) == limits.registrations_per_address
+
+
+def test_where_nobody_can_tell_addresses_apart_all_may_register() -> None:
+    registrations = Registrations(clock=Clock())
+    assert made(registrations, None, 10_000) == 10_000
+    assert len(registrations) == 0
+
+
+def test_what_is_remembered_of_registrations_has_an_end() -> None:
+    registrations = Registrations(clock=Clock(), kept_max=50)
+    for number in range(1_000):
+        registrations.take(f"address {number}")
+    assert len(registrations) <= 50
