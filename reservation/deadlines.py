@@ -65,4 +65,6 @@ class Deadlines:
         now_s = self._monotonic_s()
         lead_ms = server_ms - now_s * 1_000
         node = self._nodes.only or self._nodes.link_of(key)
+        if node not in self._known:  # nodes come and go: those nobody has heard from for long are forgotten
+            self._known = {other: known for other, known in self._known.items() if now_s <= known[1]}
         self._known[node] = lead_ms + limits.redis_deadline_ms, now_s + READING_S

@@ -4,7 +4,9 @@ One server is the common case and pays one attribute test for the other. What th
 its greeting decides: on a cluster the map of slots is learnt, and from then on the hash tag of a command's
 first key chooses the link. A command that came to the wrong node was not executed, so sending it on is
 safe; so is it with a write that a replica refused. These are the only things ever sent twice. A wrong or
-missing map costs detours and never an answer from the wrong node, because every node checks for itself.
+missing map costs detours and never an answer from the wrong node, because every node checks for itself. A
+node the newest map does not have any more is hung up on, unless it was named to us: nodes are replaced, at
+new addresses each time, and one that is gone would be asked for the map for as long as we live.
 
 Where sentinels watch there is one server at a time, and they say which (`sentinels.py`). They are asked
 before the first connection, and again when the server has fallen silent, refused a write as a replica does,
@@ -79,6 +81,7 @@ class Nodes:
         seeds = [watched.server] if watched else [parse_address(one) for one in each_of(url)]
         self._links: dict[Place, Link] = {seed.place: self._make(seed, find) for seed in seeds}
         self._seed = self._links[seeds[0].place]
+        self._named = frozenset(self._links)
         #: The link of every key while there is one server, or while nobody knows better.
         self.only: Link | None = self._seed
         self._looking = asyncio.Lock()
@@ -184,7 +187,7 @@ class Nodes:
         if self._learning is not None:
             self._learning.cancel()
             await asyncio.wait([self._learning])
-        for link in self._links.values():
+        for link in [*self._links.values()]:
             await link.aclose()
         if self._sentinels is not None:
             await self._sentinels.aclose()
@@ -247,7 +250,7 @@ class Nodes:
             self._learn_soon()
 
     def _link_at(self, place: Place, told_by: Link) -> Link:
-        """The link to a place; a node that left the cluster keeps an idle one, which costs nothing."""
+        """The link to a place; one that no map has is dropped at the next (`_drop_the_gone`)."""
         address = told_by.address.at(place)
         link = self._links.get(address.place)
         if link is None:
@@ -274,10 +277,7 @@ class Nodes:
         Another one every time: a node that is cut off from the others answers with yesterday's map. One that
         knows of no slot has been taken out of the cluster, or is not in it yet: it is no answer.
         """
-        links = [*self._links.values()]
-        self._questions += 1
-        turn = self._questions % len(links)
-        for link in links[turn:] + links[:turn]:
+        for link in self._in_turn():
             self._learnt_at_s = asyncio.get_running_loop().time()
             with suppress(SeatsUnavailable):
                 stretches = stretches_in(await link.command("CLUSTER", "SLOTS"))
@@ -291,6 +291,34 @@ class Nodes:
         if self.only is not None:
             _log.info("the seat store is a cluster of %d primaries", len({one.place for one in stretches}))
         self._owners, self.only = owners, None
+        await self._drop_the_gone()
+
+    def _in_turn(self) -> Sequence[Link]:
+        """Whom to ask for the map, one after the other.
+
+        While there is a connection to every primary, those come first that have one: a node that was named to
+        us and is away keeps nobody waiting. Else everybody in turn, since those we are connected to may be
+        the ones that tell yesterday's story.
+        """
+        links = [*self._links.values()]
+        self._questions += 1
+        turn = self._questions % len(links)
+        links = links[turn:] + links[:turn]
+        if all(link.connection is not None for link in self._primaries()):
+            links.sort(key=lambda link: link.connection is None)
+        return links
+
+    async def _drop_the_gone(self) -> None:
+        """Close the links to nodes that neither map nor address has, once nobody waits for a reply there."""
+        for place, link in [*self._links.items()]:
+            if place in self._named or link in self._owners or link.in_flight:
+                continue
+            if self._links.pop(place, None) is None:
+                continue  # somebody else has just learnt the same
+            self._past = total([self._past, link.counts()])
+            if link.connection is not None:
+                self._news.miss()  # what it has said and nobody has read yet is lost
+            await link.aclose()
 
     def _primaries(self) -> list[Link]:
         return list(dict.fromkeys(link for link in self._owners if link is not None))
