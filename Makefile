@@ -46,7 +46,7 @@ test-engines: $(VENV)/.installed ## the engine tests on Debian's Redis 7.0 and P
 	$(if $(DEBIAN_REDIS)$(DEBIAN_POSTGRES),TEST_REDIS_BINARY=$(DEBIAN_REDIS) TEST_POSTGRES_BIN=$(DEBIAN_POSTGRES) $(PYTEST_AT_ONCE) 3 $(ON_ENGINES),@echo "no other engines here")
 
 # Tests that look at their server only through the platform: once more with a cluster in its place.
-ON_CLUSTER := tests/contract/test_seat_inventory.py tests/contract/test_seat_map.py \
+ON_CLUSTER := $(patsubst %,tests/contract/test_%.py,built_anew orphan_rule returned_holds seat_inventory seat_map) \
 	$(patsubst %,tests/integration/checkout/test_%.py,commits completers in_between ledger lost_races over_http owners payments refunds short_ways states)
 
 test-cluster: $(VENV)/.installed ## selling on a cluster, the core tests once more on one; with sentinels: KEEP=1

@@ -25,7 +25,6 @@ import asyncpg
 from bench.harness import Harness, Ratio, Result, Sample, at_most, bootstrap, main
 from bench.harness.machine import descendants
 from checkout import CheckoutStore, OrderLog, owners, set_back
-from kernel.clock import SystemClock
 from kernel.ids import new_hold_id, new_id, new_showtime_id, order_id_of
 from reservation import OwnersOf, Possession, Rebuilder, RedisInventory, ReservationStore
 from runtime import heap
@@ -125,7 +124,7 @@ async def run(harness: Harness) -> Result:
 
         inventory.restore = phases.timed("restoring", restore)
         rebuilder = Rebuilder(
-            ReservationStore(database), inventory, scripts, phases.timed("log", asked), lacking, SystemClock()
+            ReservationStore(database), inventory, scripts, phases.timed("log", asked), lacking
         )
         await redis.flushall()
         await redis.slowlog_reset()

@@ -83,6 +83,7 @@ class OrderService:
             fresh = await self._inventory.claim(
                 hold_id,
                 account_id,
+                seats=hold.seats,
                 pay_by_ms=to_ms(order.pay_by),
                 entry=encode(_claim(order, self._epoch_of(order.showtime_id), request, render(order))),
             )

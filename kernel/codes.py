@@ -63,6 +63,7 @@ _TABLE: Final = (
     # What orders and money say.
     Code("invalid_state", 409, "The order is not in a state that allows this."),
     Code("already_paid", 409, "This order is paid already."),
+    Code("too_many_payments", 409, "This order was tried to be paid too often."),
     Code("refund_not_allowed", 409, "This order can no longer be refunded."),
     Code("already_refunded", 409, "This order is refunded already."),
     Code("payment_charged_back", 409, "The bank has taken this payment back; it cannot be refunded."),
@@ -107,6 +108,7 @@ OUTCOMES: Final = frozenset(
         "already_open",
         "held",
         "already_held",
+        "holds_overdue",
         "extended",
         "released",
         "claimed",

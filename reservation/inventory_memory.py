@@ -257,6 +257,7 @@ class MemoryInventory:
         hold_id: str,
         buyer_id: str,
         *,
+        seats: Sequence[int],
         pay_by_ms: int,
         entry: bytes,
         now_ms: int | None = None,
@@ -270,6 +271,8 @@ class MemoryInventory:
             return False
         if record.state == "expired" or record.expires_at_ms <= now:
             raise Refused("hold_expired")
+        if record.seats != tuple(seats):
+            raise Refused("not_found")
         self.log.append((partition_of(showtime.terms.showtime_id), "claim", entry))
         record.state, record.expires_at_ms = "claimed", pay_by_ms
         del showtime.due[hold_id]
@@ -277,14 +280,23 @@ class MemoryInventory:
         return True
 
     async def confirm(
-        self, hold_id: str, buyer_id: str, *, entry: bytes, pay_by_ms: int | None = None
+        self,
+        hold_id: str,
+        buyer_id: str,
+        *,
+        entry: bytes,
+        pay_by_ms: int | None = None,
+        seats: Sequence[int] = (),
     ) -> bool:
         showtime = self._showtime(showtime_of(hold_id))
         record = showtime.records.get(hold_id)
         if record is None or record.buyer_id != buyer_id or record.state == "expired":
             raise Refused("not_found")
-        is_claim = record.state == "claimed" and record.expires_at_ms == pay_by_ms
-        if record.state != "sold" and pay_by_ms is not None and not is_claim:
+        if pay_by_ms is None:
+            is_meant = set(record.seats) == set(seats)
+        else:
+            is_meant = record.state == "claimed" and record.expires_at_ms == pay_by_ms
+        if record.state != "sold" and not is_meant:
             raise Refused("not_found")
         self.log.append((partition_of(showtime.terms.showtime_id), "confirm", entry))
         if record.state == "sold":
@@ -295,15 +307,24 @@ class MemoryInventory:
         return True
 
     async def return_seats(
-        self, hold_id: str, *, states: frozenset[ReturnableState], keep: Sequence[int] = ()
+        self,
+        hold_id: str,
+        *,
+        states: frozenset[ReturnableState],
+        keep: Sequence[int] = (),
+        now_ms: int | None = None,
     ) -> bool:
         showtime = self._showtime(showtime_of(hold_id))
         record = showtime.records.get(hold_id)
-        if record is None or record.state not in states:
+        if record is None:
+            return False
+        is_over = record.state == "held" and record.expires_at_ms <= self._now(now_ms)
+        if ("expired" if is_over else record.state) not in states:
             return False
         del showtime.records[hold_id]
-        showtime.ownerless -= set(record.seats)
-        showtime.ownerless |= set(keep) & set(record.seats)
+        if not is_over:  # what was only held is no order's
+            showtime.ownerless -= set(record.seats)
+            showtime.ownerless |= set(keep) & set(record.seats)
         showtime.due.pop(hold_id, None)
         showtime.version += 1
         return True
@@ -332,6 +353,7 @@ class MemoryInventory:
         *,
         known_version: int | None = None,
         holds_from_ms: int | None = None,
+        holds_within_ms: int | None = None,
         now_ms: int | None = None,
     ) -> SeatMap:
         showtime = self._showtime(showtime_id)
@@ -351,6 +373,7 @@ class MemoryInventory:
             (at, hold_id)
             for hold_id, at in showtime.due.items()
             if holds_from_ms is not None and at >= holds_from_ms
+            if holds_within_ms is None or at <= found.now_ms + holds_within_ms
         ]
         return replace(
             found,
@@ -385,12 +408,13 @@ class MemoryInventory:
         *,
         blocked: Sequence[int],
         possessions: Sequence[Possession],
-        losses_until_ms: int,
+        losses_for_ms: int,
         now_ms: int | None = None,
     ) -> tuple[int, int]:
         now = self._now(now_ms)
         old = self._showtimes.get(terms.showtime_id)
         owned = {seat for own in possessions for seat in own.seats}
+        losses_until_ms = now + losses_for_ms if losses_for_ms else 0
         new = _Showtime(terms, (old.version if old else 0) + 1, losses_until_ms, blocked=set(blocked) - owned)
         for own in possessions:
             new.records[own.hold_id] = _Record(own.state, own.buyer_id, own.seats, now, own.pay_by_ms)

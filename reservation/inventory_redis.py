@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, Final
 
+from kernel import limits
 from kernel.errors import TooLate
 from kernel.ids import showtime_of
 from reservation.deadlines import WHENEVER, Deadlines
@@ -105,8 +106,11 @@ class RedisInventory:
         )
         if status in {"held", "already_held"}:
             return Held(expires_at_ms=payload[0], version=payload[1], fresh=status == "held")
-        if status == "too_late":
-            latest_ms = self._new_latest_ms(keys.showtime, payload[0], now_ms, latest_ms)
+        if status in {"too_late", "holds_overdue"}:
+            if status == "too_late":
+                latest_ms = self._new_latest_ms(keys.showtime, payload[0], now_ms, latest_ms)
+            else:
+                await self._sweep_all(showtime_id, now_ms)
             return await self.hold(
                 showtime_id,
                 hold_id,
@@ -117,6 +121,7 @@ class RedisInventory:
                 stretches=stretches,
                 area_stretches=area_stretches,
                 guards=guards,
+                now_ms=now_ms,
                 latest_ms=latest_ms,
             )
         if status == "seat_taken":
@@ -159,6 +164,7 @@ class RedisInventory:
         hold_id: str,
         buyer_id: str,
         *,
+        seats: Sequence[int],
         pay_by_ms: int,
         entry: bytes,
         now_ms: int | None = None,
@@ -168,7 +174,7 @@ class RedisInventory:
         reply = await self._run_in_time(
             "claim_hold",
             (keys.showtime, keys.sold, keys.expiry, keys.log),
-            (hold_id, buyer_id, pay_by_ms, _instant(now_ms), entry),
+            (hold_id, buyer_id, pay_by_ms, _instant(now_ms), entry, pack_numbers(seats)),
             now_ms,
             latest_ms,
         )
@@ -177,26 +183,42 @@ class RedisInventory:
         return bool(reply[0] == "claimed")
 
     async def confirm(
-        self, hold_id: str, buyer_id: str, *, entry: bytes, pay_by_ms: int | None = None
+        self,
+        hold_id: str,
+        buyer_id: str,
+        *,
+        entry: bytes,
+        pay_by_ms: int | None = None,
+        seats: Sequence[int] = (),
     ) -> bool:
         keys = keys_of(showtime_of(hold_id))
         reply = await self._run(
             "confirm_hold",
             (keys.showtime, keys.sold, keys.expiry, keys.log),
-            (hold_id, buyer_id, entry, _instant(pay_by_ms)),
+            (hold_id, buyer_id, entry, _instant(pay_by_ms), pack_numbers(seats)),
         )
         _granted(reply, "confirmed", "already_confirmed")
         self.sold(showtime_of(hold_id))
         return bool(reply[0] == "confirmed")
 
     async def return_seats(
-        self, hold_id: str, *, states: frozenset[ReturnableState], keep: Sequence[int] = ()
+        self,
+        hold_id: str,
+        *,
+        states: frozenset[ReturnableState],
+        keep: Sequence[int] = (),
+        now_ms: int | None = None,
     ) -> bool:
         keys = keys_of(showtime_of(hold_id))
         reply = await self._run(
             "return_seats",
             (keys.showtime, keys.taken, keys.sold, keys.expiry),
-            (hold_id, pack_numbers(keep), "".join(_STATE_LETTERS[state] for state in states)),
+            (
+                hold_id,
+                pack_numbers(keep),
+                "".join(_STATE_LETTERS[state] for state in states),
+                _instant(now_ms),
+            ),
         )
         return bool(reply[0] == "returned")
 
@@ -226,6 +248,7 @@ class RedisInventory:
         *,
         known_version: int | None = None,
         holds_from_ms: int | None = None,
+        holds_within_ms: int | None = None,
         now_ms: int | None = None,
     ) -> SeatMap:
         keys = keys_of(showtime_id)
@@ -236,6 +259,7 @@ class RedisInventory:
                 "" if known_version is None else known_version,
                 _instant(now_ms),
                 "" if holds_from_ms is None else holds_from_ms,
+                "" if holds_within_ms is None else holds_within_ms,
             ),
         )
         _, version, phase, opens_at_ms, closes_at_ms, seat_count, read_at_ms, due_at_ms, *rest = reply
@@ -269,6 +293,13 @@ class RedisInventory:
         )
         return Swept(freed, handled)
 
+    async def _sweep_all(self, showtime_id: str, now_ms: int | None) -> None:
+        """A wave of holds has ended: whoever meets it first tidies up, for everybody who comes after."""
+        handled = limits.sweep_batch_max
+        while handled == limits.sweep_batch_max:
+            swept = await self.sweep(showtime_id, holds_max=limits.sweep_batch_max, now_ms=now_ms)
+            handled = swept.handled
+
     async def sweep_many(self, showtime_ids: Sequence[str], *, holds_max: int) -> list[Swept]:
         """`sweep` for many showtimes in few round trips, by the server's clock."""
         calls = []
@@ -284,7 +315,7 @@ class RedisInventory:
         *,
         blocked: Sequence[int],
         possessions: Sequence[Possession],
-        losses_until_ms: int,
+        losses_for_ms: int,
         now_ms: int | None = None,
     ) -> tuple[int, int]:
         return await restore(
@@ -292,7 +323,7 @@ class RedisInventory:
             terms,
             blocked=blocked,
             possessions=possessions,
-            losses_until_ms=losses_until_ms,
+            losses_for_ms=losses_for_ms,
             now_ms=now_ms,
         )
 

@@ -10,6 +10,11 @@ A map whose first hold may be past its time is swept before it is read: seats co
 reaper or no reaper. Own holds are noted at once, without a read; own releases make the next look a read,
 and so does the news that somebody else made more possible (`reservation.freed_redis`).
 
+Of what nobody asks for nothing is kept: a map unread for `STALE_S` may not be shown any more, so it goes with
+all that was worked out from it. And what losers were told at all maps together takes no more room than
+`REFUSALS_BYTES_MAX`; where it would, the maps that were read longest ago begin anew. A worker lives for
+months.
+
 When Redis is away the last picture is still shown, for `STALE_S`: looking is not holding. Who wants to
 hold hears that it is away (`for_holding`): nobody is told "sold out" from memory alone.
 """
@@ -39,6 +44,7 @@ READS_PER_S_MAX: Final = 2_000  # about three hundredths of a core here and less
 GLANCE_S: Final = 1.0  # how old a picture in a list may be
 STALE_S: Final = 30.0
 REPLICAS_MAX: Final = 1_024
+REFUSALS_BYTES_MAX: Final = 128 * 1024 * 1024  # of ten maps at which all that can be was wished for
 _LOOKS_MAX: Final = 3  # reads a look waits for while others change the map
 
 #: What the seat store answers when it cannot answer.
@@ -160,7 +166,10 @@ class SeatMaps:
         self._asked.discard(replica)
         asked = replica.question(self.epoch_of(replica), self._clock.monotonic_s(), self._hold_ttl_ms)
         found = await self._inventory.read_map(
-            replica.showtime_id, known_version=asked.known_version, holds_from_ms=asked.holds_from_ms
+            replica.showtime_id,
+            known_version=asked.known_version,
+            holds_from_ms=asked.holds_from_ms,
+            holds_within_ms=asked.holds_within_ms,
         )
         replica.learn(asked, found, self._clock.monotonic_s())
         if replica.showtime_id in self._replicas:
@@ -208,6 +217,7 @@ class SeatMaps:
     async def tick(self) -> None:
         """Read what was asked for and what is due to be shown, and show it."""
         now_s = self._clock.monotonic_s()
+        self._let_go(now_s)
         viewers = sum(len(watch) for watch in self._watches.values())
         due = [watch for watch in self._watches.values() if watch.is_due(now_s, viewers)]
         shown = [(watch, self.replica(watch.showtime_id)) for watch in due]
@@ -224,6 +234,21 @@ class SeatMaps:
         for watch, replica in shown:
             if replica.picture is not None:
                 watch.show(replica.picture, now_s)
+
+    def _let_go(self, now_s: float) -> None:
+        """Forget what nobody asks for, and what there is too much of; those read longest ago come first."""
+        while self._replicas:
+            replica = next(iter(self._replicas.values()))
+            is_wanted = replica in self._asked or replica in self._reading
+            if is_wanted or now_s - replica.asked_at_s <= STALE_S:
+                break
+            self._replicas.popitem(last=False)
+        too_many = sum(replica.refusals_bytes for replica in self._replicas.values()) - REFUSALS_BYTES_MAX
+        for replica in self._replicas.values():
+            if too_many <= 0:
+                break
+            too_many -= replica.refusals_bytes
+            replica.forget_refusals()
 
     async def _tidied(self, replica: Replica) -> None:
         with suppress(*AWAY):

@@ -171,27 +171,45 @@ class SeatInventory(Protocol):
         hold_id: str,
         buyer_id: str,
         *,
+        seats: Sequence[int],
         pay_by_ms: int,
         entry: bytes,
         now_ms: int | None = None,
         latest_ms: int | None = None,
     ) -> bool:
-        """Hold → claim, with its log entry. False when it was claimed before."""
+        """Hold → claim, with its log entry. False when it was claimed before.
+
+        `seats` as the hold had them, which the entry was made of: another hold of the same id is refused as
+        not_found.
+        """
 
     async def confirm(
-        self, hold_id: str, buyer_id: str, *, entry: bytes, pay_by_ms: int | None = None
+        self,
+        hold_id: str,
+        buyer_id: str,
+        *,
+        entry: bytes,
+        pay_by_ms: int | None = None,
+        seats: Sequence[int] = (),
     ) -> bool:
         """Held or claimed → sold, with its log entry. False when it was sold before.
 
-        With `pay_by_ms` only the claim of that deadline: another hold of the same id is refused as not_found.
+        With `pay_by_ms` only the claim of that deadline, else only what has exactly these seats: another
+        hold of the same id is refused as not_found.
         """
 
     async def return_seats(
-        self, hold_id: str, *, states: frozenset[ReturnableState], keep: Sequence[int] = ()
+        self,
+        hold_id: str,
+        *,
+        states: frozenset[ReturnableState],
+        keep: Sequence[int] = (),
+        now_ms: int | None = None,
     ) -> bool:
         """Seats of an ended order back on sale, except `keep`.
 
-        False, and nothing changes, when there is no such hold or it is in none of `states`.
+        A hold past its time is "expired", swept or not. False, and nothing changes, when there is no such
+        hold or it is in none of `states`.
         """
 
     async def block(self, showtime_id: str, seats: Sequence[int]) -> None:
@@ -209,12 +227,13 @@ class SeatInventory(Protocol):
         *,
         known_version: int | None = None,
         holds_from_ms: int | None = None,
+        holds_within_ms: int | None = None,
         now_ms: int | None = None,
     ) -> SeatMap:
         """The seat map, without planes when the version is the caller's.
 
-        With it the ids of the holds due at `holds_from_ms` or later; 0 means all of them, and of holds that
-        ended a short while ago.
+        With it the ids of the holds due at `holds_from_ms` or later, and no later than `holds_within_ms` from
+        now; from 0 on and without an end it means all of them, and of holds that ended a short while ago.
         """
 
     async def read_hold(self, hold_id: str, buyer_id: str, *, now_ms: int | None = None) -> HoldState:
@@ -229,13 +248,14 @@ class SeatInventory(Protocol):
         *,
         blocked: Sequence[int],
         possessions: Sequence[Possession],
-        losses_until_ms: int,
+        losses_for_ms: int,
         now_ms: int | None = None,
     ) -> tuple[int, int]:
         """Build a showtime anew from what PostgreSQL owns; the answer is holds kept and dropped.
 
         Of the holds that are there, the oldest first, those stay whose seats nobody owns and with which
-        their buyer has no more than his limit, owned seats counted.
+        their buyer has no more than his limit, owned seats counted. For so long from now on an unknown hold
+        is called lost; 0 means that nothing was lost.
 
         It is on sale when all of it is there, and until then what is there is as it was. Raises
         InventoryRebuilding when a newer rebuild has been here.

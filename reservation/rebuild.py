@@ -29,7 +29,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from kernel import limits
-from kernel.clock import Clock, to_ms
 from kernel.errors import InventoryRebuilding, SeatsUnavailable
 from kernel.ids import PARTITIONS, partition_of
 from reservation.gate import Findings, Gate, Lacking
@@ -69,14 +68,12 @@ class Rebuilder:
         scripts: ScriptRunner,
         owners: Owners,
         lacking: Lacking,
-        clock: Clock,
     ) -> None:
         """`lacking`: see `Gate`."""
         self._store = store
         self._inventory = inventory
         self._scripts = scripts
         self._owners = owners
-        self._clock = clock
         self._gate = Gate(store, scripts, lacking)
 
     async def gate_is_open(self) -> bool:
@@ -150,10 +147,8 @@ class Rebuilder:
         # What is no longer sold is not swept.
         await self._scripts.commands(*(("DEL", showtimes_key(partition)) for partition in epochs))
         is_first = all(epoch == 1 for epoch in epochs.values())
-        losses_until_ms = 0 if is_first else to_ms(self._clock.now()) + limits.hold_lifetime_ms_max
-        restored = await restore_all(
-            self._inventory, sales, owners_of, blocked, losses_until_ms=losses_until_ms
-        )
+        losses_for_ms = 0 if is_first else limits.hold_lifetime_ms_max
+        restored = await restore_all(self._inventory, sales, owners_of, blocked, losses_for_ms=losses_for_ms)
         # What was paused or moved since it was read stays untold; the reaper tells it once the gate is open.
         await self._store.mark_opened(sales, self._scripts.epochs)
         await self._open(lock, found, epochs)

@@ -11,7 +11,8 @@ takes its place: a search brings home a few more offers than are told, and those
 before anybody searches again. The answer then rests on the map of now, so an offer given back is told again.
 
 Kept answers are bounded by `KEPT_MAX` a showtime, in large halls by `KEPT_BYTES_MAX`, and go all at once
-when that is reached: what is asked for often is back at once.
+when that is reached: what is asked for often is back at once. Those of all showtimes of a worker are bounded
+together (`reservation.live`), for which each replica says about how much room its own take.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ KEPT_MAX: Final = 4_096
 #: Their masks are as wide as the hall, so of a stadium fewer are kept: half of what its own plan takes.
 KEPT_BYTES_MAX: Final = 16 * 1024 * 1024
 _MASKS: Final = 5  # in a `KeptRefusal`
+_WORDS_BYTES: Final = 3_400  # the rest of one: what was wished, the facts and the offers, as measured
 #: Offers a search brings home beyond those it tells. One more costs a step; one too few a search.
 SPARE: Final = 5
 
@@ -87,8 +89,9 @@ def keep(replica: Replica, showtime: Showtime, wish: Hashable, kept: KeptRefusal
     """Remember what one was told who wished this."""
     masks_bytes = _MASKS * bytes_for(showtime.sale.terms.seat_count)
     if len(replica.refusals) >= min(KEPT_MAX, KEPT_BYTES_MAX // masks_bytes):
-        replica.refusals.clear()
+        replica.forget_refusals()
     replica.refusals[wish] = kept
+    replica.refusals_bytes = len(replica.refusals) * (_WORDS_BYTES + masks_bytes)
     return kept
 
 

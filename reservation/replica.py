@@ -14,7 +14,8 @@ It never grants. It may *refuse*, with the words the script would have used, but
   live holds are kept too: a read brings those granted since the read before, in one step with the planes.
   Whoever is known is sent to the script, which says `already_held`. One exception is put up with: of a
   hold that has become an order no read speaks any more, so a worker that never saw it, or has read all ids
-  anew since, refuses its repeat. The order says what became of it.
+  anew since, refuses its repeat; also while an order that is paid after its time holds its seats once more,
+  for longer than anybody else holds. The order says what became of it.
 
 It hears what others made possible (`hear`): from then on nothing is refused on a picture from before.
 
@@ -61,6 +62,7 @@ class Question:
 
     known_version: int | None
     holds_from_ms: int | None
+    holds_within_ms: int | None
     asked_at_s: float
     epoch: int
     number: int
@@ -107,6 +109,7 @@ class Replica:
         "epoch",
         "partition",
         "refusals",
+        "refusals_bytes",
         "showtime_id",
         "version",
     )
@@ -118,6 +121,7 @@ class Replica:
         self.version = 0
         self.asked_at_s = 0.0  # when the newest read was asked for
         self.refusals: dict[Hashable, KeptRefusal] = {}  # what was told to others, by what they wished
+        self.refusals_bytes = 0  # about the room they take
         self._learnt_at_s = 0.0
         self._questions = 0
         self._learnt_number = 0  # of the question whose answer is known
@@ -150,12 +154,13 @@ class Replica:
         self._questions += 1
         self._granted.clear()
         if not self._ids_wanted:
-            return Question(known, None, now_s, epoch, self._questions)
+            return Question(known, None, None, now_s, epoch, self._questions)
         ids = self._hold_ids
         if known is None or ids is None or len(ids) > self._hold_ids_max or now_s - self.asked_at_s > GAP_S:
-            return Question(None, 0, now_s, epoch, self._questions)
-        since_ms = self._now_ms + hold_ttl_ms - CLOCK_SLACK_MS
-        return Question(known, since_ms, now_s, epoch, self._questions)
+            return Question(None, 0, None, now_s, epoch, self._questions)
+        # Neither a hold granted since nor one extended since is due outside of this range.
+        since_ms, within_ms = self._now_ms + hold_ttl_ms - CLOCK_SLACK_MS, hold_ttl_ms + CLOCK_SLACK_MS
+        return Question(known, since_ms, within_ms, now_s, epoch, self._questions)
 
     def learn(self, asked: Question, found: SeatMap, now_s: float) -> None:
         """Take in the answer."""
@@ -188,11 +193,16 @@ class Replica:
 
     def _replace(self, epoch: int, found: SeatMap, taken: bytes, sold: bytes) -> None:
         if epoch != self.epoch:
-            self.refusals.clear()
+            self.forget_refusals()
         self.epoch, self.version, self._picture = epoch, found.version, None
         self._terms = (found.seat_count, found.phase, found.opens_at_ms, found.closes_at_ms)
         self._width = len(taken)
         self._taken, self._sold = int.from_bytes(taken), int.from_bytes(sold)
+
+    def forget_refusals(self) -> None:
+        """Whoever wishes the same again is answered anew."""
+        self.refusals.clear()
+        self.refusals_bytes = 0
 
     # What this worker did itself.
 

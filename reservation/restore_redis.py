@@ -147,7 +147,7 @@ async def restore(
     *,
     blocked: Sequence[int],
     possessions: Sequence[Possession],
-    losses_until_ms: int,
+    losses_for_ms: int,
     now_ms: int | None,
 ) -> tuple[int, int]:
     """`SeatInventory.restore`; the answer is holds kept and dropped.
@@ -177,7 +177,7 @@ async def restore(
             terms.closes_at_ms,
             terms.buyer_seats_max,
             terms.phase,
-            losses_until_ms,
+            judged_at_ms + losses_for_ms if losses_for_ms else 0,
             version,
             *anew.planes(),
             anew.names,

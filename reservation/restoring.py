@@ -6,10 +6,11 @@ however much is sold, and what is in this process at once is bounded too. One st
 
 Nobody waits for a certain order, and nothing is open before all is done: whichever part fails ends the rest.
 
-Who paid after his seats were given up comes last, behind everybody who owns: others may have one of them, and
-he may have bought others since, so that both together are more than he may have. While the maps stand, taking
-his seats again asks for both; so they are asked for here, and he has all of his seats or none. Whoever has to
-do without has his money sent back when his sale is tried again.
+Who paid after his seats were given up comes last, behind everybody who owns and behind the house: others may
+have one of them, it may be a house seat by now, and he may have bought others since, so that both together
+are more than he may have. While the maps stand, taking his seats again asks for both; so they are asked for
+here, and he has all of his seats or none. Whoever has to do without has his money sent back when his sale is
+tried again.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ async def restore_all(
     owners_of: OwnersOf,
     blocked: Mapping[str, Sequence[int]],
     *,
-    losses_until_ms: int,
+    losses_for_ms: int,
 ) -> Restored:
     """Restore every showtime; `blocked` are house seats by showtime.
 
@@ -64,12 +65,14 @@ async def restore_all(
                     return
                 owners = await owners_of([sale.showtime_id for sale in some])
             for sale in some:
-                possessions = _lawful(sale, _in_the_hall(sale, owners.get(sale.showtime_id, ())))
+                house_seats = blocked.get(sale.showtime_id, ())
+                possessions = _in_the_hall(sale, owners.get(sale.showtime_id, ()))
+                possessions = _lawful(sale, possessions, house_seats)
                 kept, dropped = await inventory.restore(
                     sale.terms,
-                    blocked=blocked.get(sale.showtime_id, ()),
+                    blocked=house_seats,
                     possessions=possessions,
-                    losses_until_ms=losses_until_ms,
+                    losses_for_ms=losses_for_ms,
                 )
                 restored.seats_owned += sum(len(one.seats) for one in possessions)
                 restored.holds_kept += kept
@@ -99,13 +102,15 @@ def _few_halls(sales: Sequence[Sale]) -> Iterator[list[Sale]]:
         yield some
 
 
-def _lawful(sale: Sale, possessions: Sequence[Possession]) -> Sequence[Possession]:
-    """Without the late ones whose seats others have, or whose buyers would have too many."""
+def _lawful(
+    sale: Sale, possessions: Sequence[Possession], house_seats: Sequence[int]
+) -> Sequence[Possession]:
+    """Without the late ones whose seats others or the house have, or whose buyers would have too many."""
     late = [one for one in possessions if one.is_late]
     if not late:
         return possessions
     lawful = [one for one in possessions if not one.is_late]
-    taken = {seat for one in lawful for seat in one.seats}
+    taken = {*house_seats, *(seat for one in lawful for seat in one.seats)}
     has = Counter[str]()
     for one in lawful:
         has[one.buyer_id] += len(one.seats)

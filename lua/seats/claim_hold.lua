@@ -2,13 +2,15 @@
 --[[ Turn a hold into the claim of an order, and put the claim on the partition's log.
   Atomic because a claim without its log entry would keep seats nobody will ever pay for, and an entry
   without the claim could lose its seats to an expiry. From here on PostgreSQL judges the deadline, so
-  the hold leaves the expiry set.
+  the hold leaves the expiry set. A hold's key used again makes the same hold id once more: what has other
+  seats than the log entry is not the hold its order was made of.
   KEYS  1 showtime  hash    terms, holds by tail of their id, seats per buyer id
         2 sold      string  bit per seat: claimed or sold
         3 expiry    zset    tails of hold ids by the instant they are due, ms
         4 log       stream  order log of the partition
   ARGV  1 hold_id  2 buyer_id  3 pay_by_ms  4 now_ms ('' = server time)  5 log entry
-        6 latest_ms: too late after this instant of the same clock ('' = never)
+        6 seats of the log entry, packed 2 bytes each, in the hold's own order
+        7 latest_ms: too late after this instant of the same clock ('' = never)
   RETURNS  claimed {log id, version} | already_claimed | inventory_rebuilding | not_found | hold_lost
            | hold_expired | too_late {now_ms}
   LOG  claim
@@ -33,7 +35,7 @@ local record = read_record(terms[4])
 local now = now_ms(ARGV[4])
 
 -- Decide
-if ARGV[6] ~= '' and now > tonumber(ARGV[6]) then
+if ARGV[7] ~= '' and now > tonumber(ARGV[7]) then
   return { 'too_late', now }
 end
 if not record then
@@ -47,6 +49,9 @@ if record.state == 'c' or record.state == 's' then
 end
 if record.state == 'x' or record.expires_at_ms <= now then
   return { 'hold_expired' }
+end
+if record.seats ~= ARGV[6] then
+  return { 'not_found' }
 end
 local seats = unpack_seats(record.seats)
 local sold = read_piece(KEYS[2], seats)

@@ -3,18 +3,21 @@
   Atomic because a sale without its log entry would be paid for and never become a ticket. Repeating it
   changes no seat; the entry is written again, because a repeat means nobody has seen it arrive, and the
   order writer takes an entry twice as once. A hold's key used again makes the same hold id once more: what is
-  not claimed under the deadline of the order that was paid is not what was paid for.
+  not claimed under the deadline of the order that was paid, and has not the very seats it is of, is not what
+  was paid for.
   KEYS  1 showtime  hash    terms, holds by tail of their id, seats per buyer id
         2 sold      string  bit per seat: claimed or sold
         3 expiry    zset    tails of hold ids by the instant they are due, ms
         4 log       stream  order log of the partition
   ARGV  1 hold_id  2 buyer_id  3 log entry
-        4 pay_by_ms of the claim that is meant ('' = whatever the hold is: its seats are known to be meant)
+        4 pay_by_ms of the claim that is meant ('' = whatever has the seats that are meant)
+        5 those seats, packed 2 bytes each ('' with a pay_by_ms)
   RETURNS  confirmed {log id, version} | already_confirmed {log id, version} | inventory_rebuilding
            | not_found
   LOG  confirm
   COST  at most 6 commands ]]
 -- include: tail_of
+-- include: in_order
 -- include: read_record
 -- include: write_record
 -- include: unpack_seats
@@ -31,11 +34,17 @@ if terms[1] ~= EPOCH then
 end
 local record = read_record(terms[3])
 
--- Decide: an expired hold owns nothing any more, whoever paid for it.
+-- Decide: an expired hold owns nothing any more, whoever paid for it. The seats of a claim may stand in
+-- another order than its order's: a rebuild has them from PostgreSQL.
 if not record or record.buyer ~= ARGV[2] or record.state == 'x' then
   return { 'not_found' }
 end
-local is_meant = ARGV[4] == '' or (record.state == 'c' and record.expires_at_ms == tonumber(ARGV[4]))
+local is_meant
+if ARGV[4] == '' then
+  is_meant = in_order(record.seats) == in_order(ARGV[5])
+else
+  is_meant = record.state == 'c' and record.expires_at_ms == tonumber(ARGV[4])
+end
 if record.state ~= 's' and not is_meant then
   return { 'not_found' }
 end

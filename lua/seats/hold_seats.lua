@@ -21,12 +21,12 @@
            | inventory_rebuilding | idempotency_key_reused | hold_expired
            | sale_not_open {opens_at_ms} | sale_closed {closes_at_ms} | seat_limit_exceeded {already, most}
            | seat_taken {taken plane, version} | orphan_seat {packed singles, taken plane, version}
-           | too_late {now_ms}
+           | too_late {now_ms} | holds_overdue: more than are looked through here may stand in the way; sweep,
+           and ask again
         The plane is the one the refusal was judged on: expired holds that stood in the way are off it.
         A step of one from the version before means that exactly the wanted seats changed; a hold that also
         freed expired ones makes a step of two. Whoever keeps the map relies on it.
-  COST  at most 6 commands; contested: 2 more, 1 for each 500 expired holds and 1 for each taken over;
-        strict with a single: 1 more ]]
+  COST  at most 6 commands; contested: 3 more and 1 for each hold taken over; strict with a single: 1 more ]]
 -- include: tail_of
 -- include: now_ms
 -- include: read_record
@@ -94,6 +94,7 @@ local piece = redis.call('GETRANGE', taken, first, last)
 if #piece <= last - first then -- the plane was lost, and what is not there must never be read as free
   return { 'inventory_rebuilding' }
 end
+local OVERDUE_MAX = 500 -- looked through by everybody who is refused: some hundred microseconds
 local counts = ARGV[9] ~= 'counter'
 local limit = counts and tonumber(terms[6]) or math.huge
 local owned = tonumber(terms[8] or '0')
@@ -105,30 +106,27 @@ if contested or owned + #seats > limit then
   for _, seat in ipairs(seats) do
     wanted[seat] = true
   end
-  local due = redis.call('ZRANGEBYSCORE', expiry, '-inf', now)
-  for at = 1, #due, 500 do
-    local tails = {}
-    for place = at, math.min(at + 499, #due) do
-      tails[#tails + 1] = due[place]
-    end
-    for place, packed in ipairs(redis.call('HMGET', showtime, unpack(tails))) do
-      local record = read_record(packed)
-      if record and record.state == 'h' then
-        local held = unpack_seats(record.seats)
-        local in_the_way = counts and record.buyer == buyer_id
-        for _, seat in ipairs(held) do
-          in_the_way = in_the_way or wanted[seat]
+  local due = redis.call('ZRANGEBYSCORE', expiry, '-inf', now, 'LIMIT', 0, OVERDUE_MAX + 1)
+  if #due > OVERDUE_MAX then
+    return { 'holds_overdue' }
+  end
+  for place, packed in ipairs(#due > 0 and redis.call('HMGET', showtime, unpack(due)) or {}) do
+    local record = read_record(packed)
+    if record and record.state == 'h' then
+      local held = unpack_seats(record.seats)
+      local in_the_way = counts and record.buyer == buyer_id
+      for _, seat in ipairs(held) do
+        in_the_way = in_the_way or wanted[seat]
+      end
+      if in_the_way then
+        record.tail = due[place]
+        record.count = #held
+        overdue[#overdue + 1] = record
+        if record.buyer == buyer_id then
+          owned = owned - #held
         end
-        if in_the_way then
-          record.tail = tails[place]
-          record.count = #held
-          overdue[#overdue + 1] = record
-          if record.buyer == buyer_id then
-            owned = owned - #held
-          end
-          for _, seat in ipairs(held) do
-            freed[#freed + 1] = seat
-          end
+        for _, seat in ipairs(held) do
+          freed[#freed + 1] = seat
         end
       end
     end
@@ -168,12 +166,21 @@ if leaves_any then
     chosen[seat] = true
   end
 
+  local runs_in = {} -- what the whole choice leaves of a stretch, by its place in the list: for all parties
   local function fits_in_area(party, whole_after)
     -- Anywhere in the area, but not where the rest of this very choice sits.
     local others = put_seats(whole_after, 0, party.seats, 0)
     for at = 1, #area_stretches, 3 do
+      local start, length = area_stretches[at], area_stretches[at + 1]
       if area_stretches[at + 2] == party.area then
-        for _, run in ipairs(free_runs(others, 0, area_stretches[at], area_stretches[at + 1])) do
+        local runs
+        if start <= party.seats[1] and party.seats[1] < start + length then
+          runs = free_runs(others, 0, start, length)
+        else
+          runs = runs_in[at] or free_runs(whole_after, 0, start, length)
+          runs_in[at] = runs
+        end
+        for _, run in ipairs(runs) do
           if fits_without_single(run.length, #party.seats) then
             return true
           end

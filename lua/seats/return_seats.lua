@@ -3,16 +3,19 @@
   Called only after PostgreSQL gave the seats up. Atomic, and keyed by the hold and the state it is
   expected in: a second call finds no record and changes nothing, so it can never free a seat its next
   owner holds; a call that was overtaken by a late payment finds the hold sold and leaves it alone.
-  What became free is announced.
+  A hold that is past its time has expired, whether or not the reaper has been here. What became free is
+  announced.
   KEYS  1 showtime  hash    terms, holds by tail of their id, seats per buyer id
         2 taken     string  bit per seat: cannot be held now
         3 sold      string  bit per seat: claimed or sold
         4 expiry    zset    tails of hold ids by the instant they are due, ms
   ARGV  1 hold_id  2 seats another order owns, packed 2 bytes each: these stay as they are
         3 states the hold may be in, as letters of its record: 'c' unpaid, 's' refunded, 'x' expired
+        4 now_ms ('' = server time)
   RETURNS  returned {version} | nothing_to_return | inventory_rebuilding
-  COST  at most 10 commands ]]
+  COST  at most 11 commands ]]
 -- include: tail_of
+-- include: now_ms
 -- include: read_record
 -- include: unpack_seats
 -- include: put_seats
@@ -28,14 +31,16 @@ if terms[1] ~= EPOCH then
   return { 'inventory_rebuilding' }
 end
 local record = read_record(terms[3])
+local now = now_ms(ARGV[4])
 
 -- Decide
-if not record or not string.find(ARGV[3], record.state, 1, true) then
+local is_over = record and record.state == 'h' and record.expires_at_ms <= now
+if not record or not string.find(ARGV[3], is_over and 'x' or record.state, 1, true) then
   return { 'nothing_to_return' }
 end
 local all, kept, seats = unpack_seats(record.seats), {}, {}
 for _, seat in ipairs(unpack_seats(ARGV[2])) do
-  kept[seat] = true
+  kept[seat] = not is_over -- what was only held is no order's
 end
 for _, seat in ipairs(all) do
   if not kept[seat] then

@@ -35,6 +35,7 @@ class Candidate:
         self.showtime_id = new_showtime_id()
         self.now_ms = NOW_MS
         self._numbers = itertools.count(1)
+        self._seats_of: dict[str, Sequence[int]] = {}
 
     def new_hold(self) -> str:
         return new_hold_id(self.showtime_id)
@@ -47,7 +48,9 @@ class Candidate:
 
     async def hold(self, hold_id: str, buyer: str, seats: Sequence[int], **options: Any) -> Held:
         options = {"ttl_ms": TTL_MS, "now_ms": self.now_ms, **options}
-        return await self.inventory.hold(self.showtime_id, hold_id, buyer, seats, **options)
+        held = await self.inventory.hold(self.showtime_id, hold_id, buyer, seats, **options)
+        self._seats_of[hold_id] = seats
+        return held
 
     async def held(self, seats: Sequence[int], **options: Any) -> tuple[str, str]:
         """Hold and buyer of a fresh hold."""
@@ -65,13 +68,33 @@ class Candidate:
         await self.confirm(hold_id, buyer)
         return hold_id, buyer
 
-    async def claim(self, hold_id: str, buyer: str, *, latest_ms: int | None = None) -> bool:
+    async def claim(
+        self,
+        hold_id: str,
+        buyer: str,
+        *,
+        seats: Sequence[int] | None = None,
+        latest_ms: int | None = None,
+    ) -> bool:
         return await self.inventory.claim(
-            hold_id, buyer, pay_by_ms=PAY_BY_MS, entry=b"claim", now_ms=self.now_ms, latest_ms=latest_ms
+            hold_id,
+            buyer,
+            seats=self._meant(hold_id, seats),
+            pay_by_ms=PAY_BY_MS,
+            entry=b"claim",
+            now_ms=self.now_ms,
+            latest_ms=latest_ms,
         )
 
-    async def confirm(self, hold_id: str, buyer: str, *, pay_by_ms: int | None = None) -> bool:
-        return await self.inventory.confirm(hold_id, buyer, entry=b"sale", pay_by_ms=pay_by_ms)
+    async def confirm(
+        self, hold_id: str, buyer: str, *, pay_by_ms: int | None = None, seats: Sequence[int] | None = None
+    ) -> bool:
+        meant = self._meant(hold_id, seats) if pay_by_ms is None else ()
+        return await self.inventory.confirm(hold_id, buyer, entry=b"sale", pay_by_ms=pay_by_ms, seats=meant)
+
+    def _meant(self, hold_id: str, seats: Sequence[int] | None) -> Sequence[int]:
+        """Those the hold was granted here, unless told otherwise."""
+        return self._seats_of.get(hold_id, ()) if seats is None else seats
 
     async def release(self, hold_id: str, buyer: str) -> None:
         await self.inventory.release(hold_id, buyer, now_ms=self.now_ms)
@@ -98,7 +121,9 @@ class Candidate:
         return await self.inventory.read_hold(hold_id, buyer, now_ms=self.now_ms)
 
     async def give_back(self, hold_id: str, *states: Any, keep: Iterable[int] = ()) -> bool:
-        return await self.inventory.return_seats(hold_id, states=frozenset(states), keep=list(keep))
+        return await self.inventory.return_seats(
+            hold_id, states=frozenset(states), keep=list(keep), now_ms=self.now_ms
+        )
 
     async def block(self, seats: Sequence[int]) -> None:
         await self.inventory.block(self.showtime_id, seats)
@@ -110,9 +135,18 @@ class Candidate:
         swept = await self.inventory.sweep(self.showtime_id, holds_max=holds_max, now_ms=self.now_ms)
         return swept.freed, swept.handled
 
-    async def map(self, known_version: int | None = None, holds_from_ms: int | None = None) -> SeatMap:
+    async def map(
+        self,
+        known_version: int | None = None,
+        holds_from_ms: int | None = None,
+        holds_within_ms: int | None = None,
+    ) -> SeatMap:
         return await self.inventory.read_map(
-            self.showtime_id, known_version=known_version, holds_from_ms=holds_from_ms, now_ms=self.now_ms
+            self.showtime_id,
+            known_version=known_version,
+            holds_from_ms=holds_from_ms,
+            holds_within_ms=holds_within_ms,
+            now_ms=self.now_ms,
         )
 
     async def seats(self) -> Seats:
@@ -125,14 +159,14 @@ class Candidate:
         self,
         *owned: Possession,
         blocked: Sequence[int] = (),
-        losses_until_ms: int = 0,
+        losses_for_ms: int = 0,
         **changes: Any,
     ) -> tuple[int, int]:
         return await self.inventory.restore(
             terms_of(self.showtime_id, **changes),
             blocked=blocked,
             possessions=owned,
-            losses_until_ms=losses_until_ms,
+            losses_for_ms=losses_for_ms,
             now_ms=self.now_ms,
         )
 
@@ -141,6 +175,7 @@ class Candidate:
     ) -> Possession:
         """What PostgreSQL would say of an order."""
         hold_id, buyer = hold_id or self.new_hold(), buyer or self.new_buyer()
+        self._seats_of[hold_id] = seats
         return Possession(self.showtime_id, hold_id, buyer, state, PAY_BY_MS, tuple(seats))
 
     @asynccontextmanager

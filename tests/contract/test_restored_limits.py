@@ -7,7 +7,7 @@ on both adapters: holds are granted within the limit, then a map is restored wit
 from __future__ import annotations
 
 from tests.contract.candidate import Candidate, refusal_of, status_of
-from tests.support.inventories import NOW_MS, TTL_MS
+from tests.support.inventories import TTL_MS
 
 
 async def test_a_hold_that_would_take_its_buyer_above_the_limit_goes_whole(candidate: Candidate) -> None:
@@ -33,7 +33,7 @@ async def test_whoever_let_a_hold_go_and_ordered_others_has_not_both_after_a_los
     await candidate.hold(revenant, "acc_a", [0, 1])
     order = candidate.possession([5, 6], buyer="acc_a")
 
-    await candidate.restore(order, most=2, losses_until_ms=NOW_MS + TTL_MS)
+    await candidate.restore(order, most=2, losses_for_ms=TTL_MS)
 
     assert await status_of(candidate.claim(revenant, "acc_a")) == "hold_lost"
     assert (await candidate.read(order.hold_id, "acc_a")).seats == (5, 6)

@@ -84,9 +84,9 @@ class Hall:
             if held == "seat_taken":
                 continue
             if fate == "claimed":
-                self.both("claim", hold_id, buyer, pay_by_ms=NOW_MS + 7, entry=b"", **now)
+                self.both("claim", hold_id, buyer, seats=seats, pay_by_ms=NOW_MS + 7, entry=b"", **now)
             elif fate == "sold":
-                self.both("confirm", hold_id, buyer, entry=b"")
+                self.both("confirm", hold_id, buyer, entry=b"", seats=seats)
             if fate in {"claimed", "sold"}:
                 self.known[hold_id] = buyer, tuple(seats), fate
         self.now_ms += 1
@@ -207,7 +207,7 @@ def _assert_made_alike(table: Table) -> None:
                 terms_of(hall.showtime_id, seats=SEATS, most=most),
                 blocked=house_seats,
                 possessions=hall.owned(forgotten, strange),
-                losses_until_ms=hall.now_ms + lost_for_ms if lost_for_ms else 0,
+                losses_for_ms=lost_for_ms,
                 now_ms=hall.now_ms,
             )
         try:

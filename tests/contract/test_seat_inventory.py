@@ -2,22 +2,18 @@
 
 Method: one examination for every adapter. Each test tells a small story through the port alone, with
 explicit instants, and looks at the map and the answers; refusals are compared with everything they say,
-and must leave map and version alone. The orphan rule is compared with a brute force that reads the
-glossary literally, over every map and every choice of small halls.
+and must leave map and version alone.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from kernel.errors import InventoryRebuilding, TooLate
-from reservation.domain import OrphanRule
 from reservation.packing import plane_of
-from reservation.ports import Held, HoldState, Refused, SeatMap, Stretches
-from tests.contract.brute_force import singles_refused
+from reservation.ports import Held, HoldState, SeatMap, Stretches
 from tests.contract.candidate import PAY_BY_MS, Candidate, refusal_of, status_of
 from tests.support.inventories import NOW_MS, TOMBSTONE_MS, TTL_MS, terms_of
 
@@ -424,6 +420,22 @@ async def test_ones_own_expired_holds_make_room_under_the_limit(candidate: Candi
     assert (await candidate.seats()).taken == {1, 5}
 
 
+async def test_in_a_wave_of_expired_holds_seats_are_granted_and_refused_as_ever(candidate: Candidate) -> None:
+    """More than a script looks through: they are swept on the way."""
+    await candidate.open(seats=1_300)
+    held, buyer = await candidate.held([1_299], ttl_ms=2 * TTL_MS)
+    for seat in range(0, 1_280, 2):
+        await candidate.held([seat, seat + 1])
+    candidate.now_ms += TTL_MS
+
+    assert (await candidate.hold(candidate.new_hold(), candidate.new_buyer(), [7, 8])).fresh
+    seats = await candidate.seats()
+    assert {7, 8, 1_299} <= seats.taken
+    refusal = await refusal_of(candidate.hold(candidate.new_hold(), candidate.new_buyer(), [1_299]))
+    assert refusal.status == "seat_taken"
+    assert (await candidate.read(held, buyer)).state == "held"
+
+
 # Sweeping.
 
 
@@ -596,6 +608,35 @@ async def test_a_sale_of_a_claim_is_not_made_from_another_hold_of_its_name(candi
         assert await candidate.confirm(*claimed) is False
 
 
+async def test_an_order_is_not_made_of_another_hold_of_its_name(candidate: Candidate) -> None:
+    """A key used again after its hold was let go: the same hold id, and seats the order does not have."""
+    await candidate.open()
+    hold_id, buyer = await candidate.held([3, 4])
+    await candidate.release(hold_id, buyer)
+    await candidate.hold(hold_id, buyer, [5])
+    async with candidate.changing_nothing():
+        for others in ([3, 4], [], [5, 6]):
+            assert await status_of(candidate.claim(hold_id, buyer, seats=others)) == "not_found"
+    assert await candidate.claim(hold_id, buyer, seats=[5])
+    async with candidate.changing_nothing():
+        assert await candidate.claim(hold_id, buyer, seats=[3, 4]) is False
+    assert await candidate.read(hold_id, buyer) == HoldState("claimed", PAY_BY_MS, (5,))
+
+
+@pytest.mark.parametrize("possess", [Candidate.held, Candidate.claimed])
+async def test_a_sale_of_seats_is_not_made_from_a_hold_of_others(
+    candidate: Candidate, possess: Callable[[Candidate, list[int]], Awaitable[tuple[str, str]]]
+) -> None:
+    await candidate.open()
+    hold_id, buyer = await possess(candidate, [3, 4])
+    async with candidate.changing_nothing():
+        for others in ([5], [3], [3, 4, 5], []):
+            assert await status_of(candidate.confirm(hold_id, buyer, seats=others)) == "not_found"
+    assert await candidate.confirm(hold_id, buyer, seats=[4, 3]) is True
+    async with candidate.changing_nothing():
+        assert await candidate.confirm(hold_id, buyer, seats=[4, 3]) is False
+
+
 async def test_a_payment_counts_as_long_as_nobody_else_has_the_seats(candidate: Candidate) -> None:
     """A hold past its time still owns its seats until somebody or the sweep takes them."""
     await candidate.open()
@@ -732,256 +773,6 @@ async def test_only_house_seats_are_put_back_on_sale_and_all_or_none(candidate: 
 
     assert (await candidate.seats()).taken == {1, 2}
     await candidate.held([0])
-
-
-# Building anew.
-
-
-async def test_a_restored_map_is_what_postgresql_owns(candidate: Candidate) -> None:
-    claim, sale = candidate.possession([3, 9]), candidate.possession([39], state="sold")
-
-    assert await candidate.restore(claim, sale, blocked=[0]) == (0, 0)
-
-    seats = await candidate.seats()
-    assert (seats.taken, seats.sold) == ({0, 3, 9, 39}, {3, 9, 39})
-    assert await candidate.read(claim.hold_id, claim.buyer_id) == HoldState("claimed", PAY_BY_MS, (3, 9))
-    assert (await candidate.read(sale.hold_id, sale.buyer_id)).state == "sold"
-    assert await candidate.confirm(claim.hold_id, claim.buyer_id) is True
-    assert await candidate.give_back(sale.hold_id, "sold") is True
-    await candidate.unblock([0])
-    assert (await candidate.seats()).taken == {3, 9}
-
-
-async def test_living_holds_survive_a_rebuild_with_their_deadline(candidate: Candidate) -> None:
-    await candidate.open()
-    hold_id, buyer = await candidate.held([3, 4])
-    await candidate.held([5], ttl_ms=5)
-    candidate.now_ms += 5
-
-    assert await candidate.restore() == (1, 1), "the one past its time is dropped"
-
-    assert (await candidate.seats()).taken == {3, 4}
-    assert await candidate.read(hold_id, buyer) == HoldState("held", NOW_MS + TTL_MS, (3, 4))
-    candidate.now_ms = NOW_MS + TTL_MS
-    assert await candidate.sweep() == (1, 1)
-    assert (await candidate.seats()).taken == set()
-
-
-async def test_an_owner_wins_over_a_hold_and_the_hold_goes_whole(candidate: Candidate) -> None:
-    await candidate.open()
-    loser, other = await candidate.held([3, 4]), await candidate.held([6])
-    owner = candidate.possession([4, 5])
-
-    assert await candidate.restore(owner) == (1, 1)
-
-    assert (await candidate.seats()).taken == {4, 5, 6}
-    assert await status_of(candidate.read(*loser)) == "not_found"
-    assert (await candidate.read(*other)).state == "held"
-
-
-async def test_a_house_seat_wins_over_a_hold(candidate: Candidate) -> None:
-    await candidate.open()
-    await candidate.held([3, 4])
-
-    assert await candidate.restore(blocked=[4]) == (0, 1)
-    assert (await candidate.seats()).taken == {4}
-
-
-async def test_a_seat_that_was_sold_is_no_house_seat_any_more(candidate: Candidate) -> None:
-    await candidate.restore(candidate.possession([3], state="sold"), blocked=[3, 4])
-    async with candidate.changing_nothing():
-        assert await status_of(candidate.unblock([3])) == "seat_not_blocked"
-
-    await candidate.unblock([4])
-    assert (await candidate.seats()).taken == {3}
-
-
-async def test_a_hold_that_became_an_order_meanwhile_is_the_order(candidate: Candidate) -> None:
-    await candidate.open()
-    hold_id, buyer = await candidate.held([3, 4])
-    order = candidate.possession([3, 4], hold_id=hold_id, buyer=buyer)
-
-    await candidate.restore(order)
-
-    assert (await candidate.read(hold_id, buyer)).state == "claimed"
-    assert (await candidate.seats()).sold == {3, 4}
-
-
-async def test_an_order_with_other_seats_than_its_hold_has_the_orders_seats(candidate: Candidate) -> None:
-    await candidate.open()
-    hold_id, buyer = await candidate.held([3, 4])
-    order = candidate.possession([9], hold_id=hold_id, buyer=buyer)
-
-    assert await candidate.restore(order) == (0, 1)
-
-    assert (await candidate.seats()).taken == {9}
-    assert await candidate.read(hold_id, buyer) == HoldState("claimed", PAY_BY_MS, (9,))
-
-
-async def test_an_order_postgresql_does_not_know_loses_its_seats(candidate: Candidate) -> None:
-    await candidate.open()
-    claimed, sold = await candidate.claimed([3]), await candidate.sold([4])
-
-    assert await candidate.restore() == (0, 0)
-
-    assert (await candidate.seats()).taken == set()
-    assert await status_of(candidate.confirm(*claimed)) == "not_found"
-    assert await status_of(candidate.read(*sold)) == "not_found"
-
-
-async def test_the_limit_is_counted_anew_from_owners_and_survivors(candidate: Candidate) -> None:
-    await candidate.open(most=9)
-    await candidate.hold(candidate.new_hold(), "acc_a", [0, 1])
-    await candidate.hold(candidate.new_hold(), "acc_a", [2], ttl_ms=0)
-
-    await candidate.restore(
-        candidate.possession([10, 11], buyer="acc_a"),
-        candidate.possession([12], buyer="acc_a", state="sold"),
-        most=6,
-    )
-
-    refusal = await refusal_of(candidate.hold(candidate.new_hold(), "acc_a", [20, 21]))
-    assert refusal.numbers == (5, 6)
-    await candidate.hold(candidate.new_hold(), "acc_a", [20])
-
-
-async def test_after_losses_an_unknown_hold_is_called_lost_for_a_while(candidate: Candidate) -> None:
-    asks = (candidate.read, candidate.claim, candidate.extend, candidate.release)
-    await candidate.restore(losses_until_ms=NOW_MS + 10)
-    unknown, (hold_id, _) = candidate.new_hold(), await candidate.held([3])
-    assert [await status_of(ask(unknown, "acc_a")) for ask in asks] == ["hold_lost"] * 4
-    assert [await status_of(ask(hold_id, "acc_x")) for ask in asks] == ["not_found"] * 4
-
-    candidate.now_ms += 10
-    assert [await status_of(ask(unknown, "acc_a")) for ask in asks] == ["not_found"] * 4
-
-
-async def test_a_rebuild_brings_its_own_terms_and_a_new_version(candidate: Candidate) -> None:
-    await candidate.open()
-    await candidate.held([3])
-
-    await candidate.restore(phase="paused", opens_at_ms=5, closes_at_ms=6)
-
-    found = await candidate.map()
-    assert found == SeatMap(3, "paused", 5, 6, 40, NOW_MS, NOW_MS + TTL_MS, plane_of([3], 40), bytes(5))
-
-
-# The orphan rule.
-
-TWO_ROWS: Stretches = [(0, 4, 0), (4, 3, 0)]
-
-
-async def _refusal_or_none(call: Awaitable[object]) -> Refused | None:
-    try:
-        await call
-    except Refused as refusal:
-        return refusal
-    return None
-
-
-def _every_map_and_choice(seat_count: int) -> list[tuple[set[int], list[int]]]:
-    """Each seat free, taken or chosen, in every combination with a choice."""
-    combinations = itertools.product("ftc", repeat=seat_count)
-    return [
-        (
-            {seat for seat, what in enumerate(whole) if what == "t"},
-            [seat for seat, what in enumerate(whole) if what == "c"],
-        )
-        for whole in combinations
-        if "c" in whole
-    ]
-
-
-@pytest.mark.parametrize("rule", ["off", "lenient", "strict"])
-async def test_the_orphan_rule_refuses_what_the_glossary_says_and_nothing_else(
-    candidate: Candidate, rule: OrphanRule
-) -> None:
-    disagreements = []
-    for taken, chosen in _every_map_and_choice(7 if rule != "off" else 5):
-        candidate.now_ms += TTL_MS
-        await candidate.restore(blocked=sorted(taken), seats=7)
-        expected = singles_refused(taken, chosen, rule, TWO_ROWS)
-        refusal = await _refusal_or_none(
-            candidate.held(chosen, rule=rule, stretches=TWO_ROWS, area_stretches=TWO_ROWS)
-        )
-        if refusal is not None:
-            assert refusal.status == "orphan_seat"
-            assert refusal.taken == plane_of(taken, 7)
-        found = set(refusal.seats if refusal is not None else ())
-        if found != expected:
-            disagreements.append((taken, chosen, found, expected))
-
-    assert disagreements == []
-
-
-@pytest.mark.parametrize("rule", ["lenient", "strict"])
-async def test_a_choice_is_judged_only_where_it_sits(candidate: Candidate, rule: OrphanRule) -> None:
-    """A single that stands already, and one in a row the choice does not touch, are nobody's fault."""
-    await candidate.open()
-    await candidate.block([1, 6])
-    rows: Stretches = [(0, 5, 0), (5, 5, 0)]
-
-    await candidate.held([2, 3, 4], rule=rule, stretches=rows[:1], area_stretches=rows)
-
-    assert (await candidate.seats()).taken == {1, 2, 3, 4, 6}
-
-
-@pytest.mark.parametrize(("taken", "chosen", "single"), [(14, 16, 15), (17, 15, 16), (5, 8, None)])
-@pytest.mark.parametrize("rule", ["lenient", "strict"])
-async def test_a_single_in_the_next_byte_is_seen(
-    candidate: Candidate, rule: OrphanRule, taken: int, chosen: int, single: int | None
-) -> None:
-    await candidate.open()
-    await candidate.block([taken])
-    row: Stretches = [(0, 40, 0)]
-
-    refusal = await _refusal_or_none(candidate.held([chosen], rule=rule, stretches=row, area_stretches=row))
-
-    assert (refusal.seats if refusal else (None,)) == (single,)
-
-
-async def test_strict_looks_for_room_in_the_same_area_only(candidate: Candidate) -> None:
-    await candidate.open()
-    here: Stretches = [(0, 3, 0)]
-    elsewhere = {"same area": (10, 5, 0), "other area": (10, 5, 1)}
-
-    async def choose(area: Stretches) -> None:
-        await candidate.held([0, 1], rule="strict", stretches=here, area_stretches=area)
-
-    assert await status_of(choose([*here, elsewhere["same area"]])) == "orphan_seat"
-    await choose([*here, elsewhere["other area"]])
-
-
-async def test_strict_does_not_send_a_party_to_seats_its_own_other_half_takes(candidate: Candidate) -> None:
-    """Two rows with room for three and two: the two of the first row have nowhere else to go."""
-    await candidate.open()
-    rows: Stretches = [(0, 3, 0), (3, 2, 0)]
-
-    await candidate.held([0, 1, 3, 4], rule="strict", stretches=rows, area_stretches=rows)
-
-    assert (await candidate.seats()).taken == {0, 1, 3, 4}
-
-
-async def test_a_single_is_judged_as_if_expired_holds_in_the_way_were_gone(candidate: Candidate) -> None:
-    await candidate.open(seats=8)
-    await candidate.held([1, 2, 3])
-    candidate.now_ms += TTL_MS
-
-    refusal = await refusal_of(candidate.held([1], rule="lenient", stretches=[(0, 8, 0)]))
-
-    assert (refusal.status, refusal.seats, refusal.taken) == ("orphan_seat", (0,), bytes(1))
-    await candidate.held([0], rule="lenient", stretches=[(0, 8, 0)])
-
-
-async def test_the_rule_holds_in_a_hall_of_many_rows(candidate: Candidate) -> None:
-    """Rows of 7 and 9 whose seats share bytes with their neighbours'."""
-    rows: Stretches = [(row * 16 + half * 7, 7 + 2 * half, 0) for row in range(5) for half in (0, 1)]
-    await candidate.open(seats=80)
-    assert await status_of(candidate.held([40], rule="lenient", stretches=[rows[5]])) == "orphan_seat"
-
-    await candidate.held([39, 40], rule="lenient", stretches=[rows[5]])
-
-    assert (await candidate.seats()).taken == {39, 40}
 
 
 # Contradictions.

@@ -72,6 +72,8 @@ few_seats = st.lists(st.integers(0, SEAT_COUNT - 1), min_size=1, max_size=5, uni
 holds = st.integers(0, 6 * HOLDS)
 #: Mostly the owner, now and then somebody else.
 strangers = st.sampled_from([0, 0, 0, 0, 0, 1])
+#: Mostly the hold's own, now and then others.
+perhaps_others = st.one_of(st.none(), st.none(), st.none(), few_seats)
 spans_ms = st.sampled_from([1, 50, TTL_MS // 2, TTL_MS, 2 * TTL_MS])
 phases: st.SearchStrategy[Phase] = st.sampled_from([*["open"] * 8, "paused", "closed"])
 rules = st.sampled_from(["off", "lenient", "strict"])
@@ -146,6 +148,10 @@ class SeatMachine(RuleBasedStateMachine):
 
     def owner(self, hold_id: str, stranger: int = 0) -> str:
         return BUYERS[(self.hold_ids.index(hold_id) + stranger) % len(BUYERS)]
+
+    def seats_of(self, hold_id: str) -> tuple[int, ...]:
+        known = self.picture.records.get(hold_id)
+        return known.seats if known else ()
 
     def entry(self) -> bytes:
         self.entries += 1
@@ -246,7 +252,9 @@ class SeatMachine(RuleBasedStateMachine):
         asks: list[Callable[[SeatInventory], Awaitable[object]]] = [
             lambda inventory: inventory.hold(self.showtime_id, *mine, chosen, ttl_ms=TTL_MS, **instants),
             lambda inventory: inventory.extend(*mine, ttl_ms=TTL_MS, lifetime_ms_max=9 * TTL_MS, **instants),
-            lambda inventory: inventory.claim(*mine, pay_by_ms=self.now_ms + 1, entry=entry, **instants),
+            lambda inventory: inventory.claim(
+                *mine, seats=self.seats_of(mine[0]), pay_by_ms=self.now_ms + 1, entry=entry, **instants
+            ),
         ]
         assert (self.both(asks[verb]) == "too_late") == (late_by_ms > 0)
 
@@ -254,21 +262,26 @@ class SeatMachine(RuleBasedStateMachine):
     def release(self, hold: int, stranger: int) -> None:
         self.both(lambda inventory: inventory.release(*self.meant(hold, stranger, "h"), now_ms=self.now_ms))
 
-    @rule(hold=holds, stranger=strangers, pay_in_ms=spans_ms)
-    def claim(self, hold: int, stranger: int, pay_in_ms: int) -> None:
+    @rule(hold=holds, stranger=strangers, pay_in_ms=spans_ms, other_seats=perhaps_others)
+    def claim(self, hold: int, stranger: int, pay_in_ms: int, other_seats: list[int] | None) -> None:
         entry, pay_by_ms = self.entry(), self.now_ms + pay_in_ms
+        hold_id, buyer = self.meant(hold, stranger, "h")
+        seats = self.seats_of(hold_id) if other_seats is None else other_seats
         self.both(
             lambda inventory: inventory.claim(
-                *self.meant(hold, stranger, "h"), pay_by_ms=pay_by_ms, entry=entry, now_ms=self.now_ms
+                hold_id, buyer, seats=seats, pay_by_ms=pay_by_ms, entry=entry, now_ms=self.now_ms
             )
         )
 
-    @rule(hold=holds, stranger=strangers, off_by_ms=st.sampled_from([None, 0, 1]))
-    def confirm(self, hold: int, stranger: int, off_by_ms: int | None) -> None:
+    @rule(hold=holds, stranger=strangers, off_by_ms=st.sampled_from([None, 0, 1]), other_seats=perhaps_others)
+    def confirm(self, hold: int, stranger: int, off_by_ms: int | None, other_seats: list[int] | None) -> None:
         entry, (hold_id, buyer) = self.entry(), self.meant(hold, stranger, "hc")
         known = self.picture.records.get(hold_id)
         pay_by_ms = None if known is None or off_by_ms is None else known.expires_at_ms + off_by_ms
-        self.both(lambda inventory: inventory.confirm(hold_id, buyer, entry=entry, pay_by_ms=pay_by_ms))
+        seats = self.seats_of(hold_id)[::-1] if other_seats is None else other_seats
+        self.both(
+            lambda inventory: inventory.confirm(hold_id, buyer, entry=entry, pay_by_ms=pay_by_ms, seats=seats)
+        )
 
     @rule(
         hold=holds,
@@ -278,9 +291,11 @@ class SeatMachine(RuleBasedStateMachine):
     def return_seats(self, hold: int, states: frozenset[Any], keep: list[int]) -> None:
         hold_id, _ = self.meant(hold)
         known = self.picture.records.get(hold_id)
-        if self.both(lambda inventory: inventory.return_seats(hold_id, states=states, keep=keep)):
+        if self.both(
+            lambda inventory: inventory.return_seats(hold_id, states=states, keep=keep, now_ms=self.now_ms)
+        ):
             assert known is not None
-            self.kept |= set(keep) & set(known.seats)
+            self.kept |= set(keep) & set(known.seats) if known.state != "h" else set()
 
     @rule(chosen=few_seats)
     def block(self, chosen: list[int]) -> None:
@@ -296,8 +311,11 @@ class SeatMachine(RuleBasedStateMachine):
         stranger=strangers,
         behind=st.integers(-1, 2),
         since_ms=st.sampled_from([None, -NOW_MS, -TTL_MS, 0, 1, TTL_MS]),
+        within_ms=st.sampled_from([None, 0, TTL_MS - 1, TTL_MS, TOMBSTONE_MS]),
     )
-    def look(self, hold: int, stranger: int, behind: int, since_ms: int | None) -> None:
+    def look(
+        self, hold: int, stranger: int, behind: int, since_ms: int | None, within_ms: int | None
+    ) -> None:
         known = self.picture.version - behind
         self.both(lambda inventory: inventory.read_hold(*self.meant(hold, stranger), now_ms=self.now_ms))
         self.both(
@@ -305,6 +323,7 @@ class SeatMachine(RuleBasedStateMachine):
                 self.showtime_id,
                 known_version=known,
                 holds_from_ms=None if since_ms is None else max(0, self.now_ms + since_ms),
+                holds_within_ms=within_ms,
                 now_ms=self.now_ms,
             )
         )
@@ -341,7 +360,7 @@ class SeatMachine(RuleBasedStateMachine):
                 self.terms(0, 0, most, "open"),
                 blocked=blocked,
                 possessions=owned,
-                losses_until_ms=self.now_ms + lost_for_ms if lost_for_ms else 0,
+                losses_for_ms=lost_for_ms,
                 now_ms=self.now_ms,
             )
         )

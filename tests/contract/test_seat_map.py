@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 
+import pytest
+
 from reservation.packing import plane_of
 from reservation.ports import SeatMap
 from tests.contract.candidate import Candidate
@@ -52,6 +54,42 @@ async def test_the_map_names_the_holds_granted_since_another_look(candidate: Can
     assert sorted(since.hold_ids) == sorted(later)
     assert len((await candidate.map(holds_from_ms=0)).hold_ids) == 3
     assert (await candidate.map()).hold_ids == ()
+
+
+@pytest.mark.parametrize("way", ["swept", "taken over"])
+async def test_who_asks_for_new_holds_hears_of_none_that_ended(candidate: Candidate, way: str) -> None:
+    """What ended is buried ten minutes later, so its burial is later than any new hold's deadline."""
+    await candidate.open(most=40)
+    ended = [(await candidate.held([seat]))[0] for seat in range(12)]
+    candidate.now_ms += TTL_MS
+    if way == "swept":
+        await candidate.sweep()
+    else:
+        await candidate.held(list(range(12)), ttl_ms=0)
+    candidate.now_ms += TTL_MS
+    looked = await candidate.map()
+    new = (await candidate.held([20]))[0]
+    since_ms = looked.now_ms + TTL_MS
+
+    told = await candidate.map(looked.version, holds_from_ms=since_ms, holds_within_ms=TTL_MS)
+
+    assert told.hold_ids == (new,)
+    without_an_end = await candidate.map(looked.version, holds_from_ms=since_ms)
+    assert set(without_an_end.hold_ids) >= {new, *ended}, "each of them would be told at every look"
+
+
+async def test_a_hold_that_was_extended_is_told_as_a_new_one(candidate: Candidate) -> None:
+    """It may have been granted since the last look too, and whoever repeats it must be known."""
+    await candidate.open()
+    looked = await candidate.map()
+    hold_id, buyer = await candidate.held([3])
+    candidate.now_ms += 7
+    await candidate.extend(hold_id, buyer, ttl_ms=TTL_MS)
+
+    since_ms = looked.now_ms + TTL_MS
+    told = await candidate.map(looked.version, holds_from_ms=since_ms, holds_within_ms=TTL_MS)
+
+    assert told.hold_ids == (hold_id,)
 
 
 async def test_a_hold_that_ended_is_named_until_it_is_buried_and_an_order_is_not(

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import pytest
 
-from kernel import limits
 from reservation.packing import pack_numbers, plane_of
 from tests.support.inventories import EPOCH, TOMBSTONE_MS, TTL_MS, Stage
+
+#: As many expired holds are looked through by whoever is refused.
+OVERDUE_MAX = 500
 
 
 @pytest.fixture
@@ -112,19 +114,41 @@ async def test_a_single_is_judged_without_the_expired_holds_in_the_way(open_stag
     assert refusal[:3] == ["orphan_seat", pack_numbers([0]), bytes(5)]
 
 
-async def test_one_expired_hold_is_found_among_thousands(stage: Stage) -> None:
-    stage.seats = 2_500
+async def test_one_expired_hold_is_found_among_as_many_as_are_looked_through(stage: Stage) -> None:
+    stage.seats = 600
     await stage.open()
-    await _fill(stage, range(1, 2_401))
-    hold_id, _ = await stage.held([0, 2_450])
+    await _fill(stage, range(1, OVERDUE_MAX))
+    hold_id, _ = await stage.held([0, 550])
     stage.now_ms += TTL_MS
 
-    assert (await stage.hold(stage.new_hold(), "acc_x", [0, 2_450]))[0] == "held"
+    assert (await stage.hold(stage.new_hold(), "acc_x", [0, 550]))[0] == "held"
 
     picture = await stage.picture()
     assert picture.records[hold_id].state == "x"
-    assert sum(record.state == "h" for record in picture.records.values()) == 2_401
+    assert sum(record.state == "h" for record in picture.records.values()) == OVERDUE_MAX
     assert picture.problems() == []
+
+
+@pytest.mark.parametrize("wanted", [0, 599])
+async def test_in_a_wave_of_expired_holds_nobody_who_is_refused_walks_through_all_of_them(
+    stage: Stage, wanted: int
+) -> None:
+    """Neither for a seat of theirs nor for one that somebody has."""
+    stage.seats = 600
+    await stage.open()
+    await stage.held([599], ttl_ms=2 * TTL_MS)
+    await _fill(stage, range(OVERDUE_MAX + 1))
+    stage.now_ms += TTL_MS
+    before = await stage.picture()
+
+    assert await stage.hold(stage.new_hold(), "acc_x", [wanted]) == ["holds_overdue"]
+    assert await stage.picture() == before
+    assert (await stage.hold(stage.new_hold(), "acc_x", [598]))[0] == "held", "what is free is free"
+
+    await stage.sweep(100)
+    expected = "held" if wanted == 0 else "seat_taken"
+    assert (await stage.hold(stage.new_hold(), "acc_y", [wanted]))[0] == expected
+    assert (await stage.picture()).problems() == []
 
 
 async def test_ones_own_expired_holds_do_not_count_against_the_limit(stage: Stage) -> None:
@@ -155,8 +179,8 @@ async def test_what_is_over_the_limit_even_without_expired_holds_stays_refused(s
 
 async def test_a_whole_crowd_of_ones_own_expired_holds_is_taken_over(stage: Stage) -> None:
     stage.seats = 1_100
-    await stage.open(most=limits.seats_per_buyer_max)
-    await _fill(stage, range(limits.seats_per_buyer_max), buyer="acc_crowd")
+    await stage.open(most=OVERDUE_MAX)
+    await _fill(stage, range(OVERDUE_MAX), buyer="acc_crowd")
     stage.now_ms += TTL_MS
 
     assert (await stage.hold(stage.new_hold(), "acc_crowd", [1_050]))[0] == "held"
@@ -168,16 +192,15 @@ async def test_a_whole_crowd_of_ones_own_expired_holds_is_taken_over(stage: Stag
 
 
 async def test_the_counter_takes_over_only_what_stands_on_its_seats(stage: Stage) -> None:
-    """A counter has no limit, so its own expired holds may be more than one script call could rewrite."""
-    stage.seats = 4_200
+    stage.seats = 600
     await stage.open(most=1)
-    await _fill(stage, range(4_100), buyer="acc_counter")
+    await _fill(stage, range(OVERDUE_MAX), buyer="acc_counter")
     stage.now_ms += TTL_MS
 
     assert (await stage.hold(stage.new_hold(), "acc_counter", [7, 8], guards="counter"))[0] == "held"
 
     picture = await stage.picture()
-    assert picture.counters["acc_counter"] == 4_100
+    assert picture.counters["acc_counter"] == OVERDUE_MAX
     assert sum(record.state == "x" for record in picture.records.values()) == 2
     assert picture.problems() == []
 

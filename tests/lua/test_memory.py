@@ -183,12 +183,13 @@ async def test_with_memory_full_everybody_who_has_seats_can_buy_them_and_the_log
     held = (await _fill(full_stage))[:200]
     await _full(full_stage)
 
-    for hold_id, buyer in held:
-        assert (await full_stage.claim(hold_id, buyer))[0] == "claimed"
-        assert (await full_stage.claim(hold_id, buyer))[0] == "already_claimed"
+    for seat, (hold_id, buyer) in enumerate(held):
+        assert (await full_stage.claim(hold_id, buyer, seats=[seat]))[0] == "claimed"
+        assert (await full_stage.claim(hold_id, buyer, seats=[seat]))[0] == "already_claimed"
     assert await _log_length(full_stage) == len(held)
-    for hold_id, buyer in held[::2]:
-        assert (await full_stage.confirm(hold_id, buyer))[0] == "confirmed"
+    for seat, (hold_id, buyer) in enumerate(held):
+        if seat % 2 == 0:
+            assert (await full_stage.confirm(hold_id, buyer, seats=[seat]))[0] == "confirmed"
     for hold_id, _ in held[1::2]:
         assert (await full_stage.give_back(hold_id, states="c"))[0] == "returned"
 

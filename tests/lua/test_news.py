@@ -86,6 +86,10 @@ async def _return_of_a_sale(stage: Stage) -> Any:
     return await stage.give_back((await stage.sold([3, 4]))[0])
 
 
+async def _return_of_a_hold_that_is_over(stage: Stage) -> Any:
+    return await stage.give_back((await stage.held([3, 4], ttl_ms=0))[0])
+
+
 async def _return_of_a_part(stage: Stage) -> Any:
     return await stage.give_back((await stage.sold([3, 4]))[0], keep=[3])
 
@@ -103,7 +107,15 @@ async def _unblock(stage: Stage) -> Any:
 
 @pytest.mark.parametrize(
     "story",
-    [_release, _return_of_a_claim, _return_of_a_sale, _return_of_a_part, _sweep, _unblock],
+    [
+        _release,
+        _return_of_a_claim,
+        _return_of_a_sale,
+        _return_of_a_hold_that_is_over,
+        _return_of_a_part,
+        _sweep,
+        _unblock,
+    ],
 )
 async def test_seats_that_come_free_are_announced_once_with_the_version_that_shows_them(
     open_stage: Stage, story: Story

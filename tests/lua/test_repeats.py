@@ -141,10 +141,10 @@ async def test_a_sweep_of_the_same_instant_finds_nothing_more(open_stage: Stage)
 async def test_a_repeated_rebuild_builds_the_same_map(open_stage: Stage) -> None:
     await open_stage.held([3])
     owned = [(open_stage.new_hold(), "c", "acc_a", [4, 5]), (open_stage.new_hold(), "s", "acc_b", [20])]
-    await open_stage.restore(blocked=[0], owned=owned, losses_until_ms=NOW_MS + 1)
+    await open_stage.restore(blocked=[0], owned=owned, losses_for_ms=1)
     before = await open_stage.picture()
 
-    assert (await open_stage.restore(blocked=[0], owned=owned, losses_until_ms=NOW_MS + 1)) == (1, 0)
+    assert (await open_stage.restore(blocked=[0], owned=owned, losses_for_ms=1)) == (1, 0)
 
     assert _but_version(await open_stage.picture()) == _but_version(before)
     assert before.taken == plane_of([0, 3, 4, 5, 20], open_stage.seats)
@@ -160,6 +160,29 @@ async def test_the_log_says_what_kind_of_entry_a_header_promises(open_stage: Sta
 
     assert [entry[b"kind"].decode() for entry in entries] == kinds
     assert [entry[b"data"] for entry in entries] == [b"the claim", b"the sale"]
+
+
+@pytest.mark.parametrize("others", [[5], [3], [3, 4, 5], []], ids=str)
+@pytest.mark.parametrize("verb", ["claim", "confirm"])
+async def test_a_hold_made_anew_with_other_seats_leaves_log_and_map_alone(
+    open_stage: Stage, verb: str, others: list[int]
+) -> None:
+    """What is asked for was thought of while the hold of that id had other seats."""
+    hold_id, buyer = await open_stage.held([3, 4])
+    before, entries = await open_stage.picture(), await open_stage.log()
+
+    assert await getattr(open_stage, verb)(hold_id, buyer, seats=others) == ["not_found"]
+
+    assert await open_stage.picture() == before
+    assert await open_stage.log() == entries
+
+
+async def test_late_money_buys_its_seats_in_whatever_order_a_rebuild_had_them(stage: Stage) -> None:
+    hold_id = stage.new_hold()
+    await stage.restore(owned=[(hold_id, "c", "acc_a", [3, 4])])
+
+    assert (await stage.confirm(hold_id, "acc_a", seats=[4, 3]))[0] == "confirmed"
+    assert (await stage.picture()).problems() == []
 
 
 async def test_a_running_request_keeps_its_twins_away_for_its_lease_only(stage: Stage) -> None:

@@ -92,7 +92,7 @@ class Sold:
             terms_of(self.stage.showtime_id, seats=self.stage.seats),
             blocked=[36],
             possessions=self.owned,
-            losses_until_ms=0,
+            losses_for_ms=0,
             now_ms=self.stage.now_ms,
         )
         return runner
@@ -414,7 +414,7 @@ async def _full_house(stage: Stage) -> Halting:
         terms_of(stage.showtime_id, seats=stage.seats),
         blocked=[],
         possessions=owned,
-        losses_until_ms=0,
+        losses_for_ms=0,
         now_ms=stage.now_ms,
     )
     assert counts == (2_000, 0)

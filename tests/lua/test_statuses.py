@@ -21,7 +21,14 @@ from tests.support.inventories import EPOCH, NOW_MS, TTL_MS, Stage, tail_of
 
 PAY_BY_MS = NOW_MS + 900_000
 OTHER_EPOCH = EPOCH + 1
-UNCHANGED = CODES.keys() | {"already_held", "already_claimed", "nothing_to_return", "hold", "map"}
+UNCHANGED = CODES.keys() | {
+    "already_held",
+    "already_claimed",
+    "nothing_to_return",
+    "holds_overdue",
+    "hold",
+    "map",
+}
 
 
 class Question(NamedTuple):
@@ -145,6 +152,16 @@ async def _somebody_was_faster(stage: Stage) -> Question:
     return Question(stage.hold(stage.new_hold(), "acc_a", [4, 5]), [plane_of([3, 4], stage.seats), 2])
 
 
+@reaches("hold_seats", "holds_overdue")
+async def _a_wave_of_holds_has_ended(stage: Stage) -> Question:
+    stage.seats = 600
+    await stage.open()
+    for seat in range(501):
+        await stage.held([seat])
+    stage.now_ms += TTL_MS
+    return Question(stage.hold(stage.new_hold(), "acc_a", [4]), [])
+
+
 @reaches("hold_seats", "orphan_seat")
 async def _one_seat_left_alone(stage: Stage) -> Question:
     await stage.open()
@@ -197,7 +214,7 @@ async def _extend_for_somebody_else(stage: Stage) -> Question:
 
 @reaches("extend_hold", "hold_lost")
 async def _extend_after_a_recovery(stage: Stage) -> Question:
-    await stage.restore(losses_until_ms=NOW_MS + 1)
+    await stage.restore(losses_for_ms=1)
     return Question(stage.extend(stage.new_hold(), "acc_a"), [])
 
 
@@ -235,7 +252,7 @@ async def _let_go_for_somebody_else(stage: Stage) -> Question:
 
 @reaches("release_hold", "hold_lost")
 async def _let_go_after_a_recovery(stage: Stage) -> Question:
-    await stage.restore(losses_until_ms=NOW_MS + 1)
+    await stage.restore(losses_for_ms=1)
     return Question(stage.release(stage.new_hold(), "acc_a"), [])
 
 
@@ -273,7 +290,7 @@ async def _look_at_somebody_elses(stage: Stage) -> Question:
 
 @reaches("read_hold", "hold_lost")
 async def _look_after_a_recovery(stage: Stage) -> Question:
-    await stage.restore(losses_until_ms=NOW_MS + 1)
+    await stage.restore(losses_for_ms=1)
     return Question(stage.read(stage.new_hold(), "acc_a"), [])
 
 
@@ -319,7 +336,7 @@ async def _order_somebody_elses_seats(stage: Stage) -> Question:
 
 @reaches("claim_hold", "hold_lost")
 async def _order_after_a_recovery(stage: Stage) -> Question:
-    await stage.restore(losses_until_ms=NOW_MS + 1)
+    await stage.restore(losses_for_ms=1)
     return Question(stage.claim(stage.new_hold(), "acc_a"), [])
 
 

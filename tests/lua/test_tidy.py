@@ -300,8 +300,8 @@ async def asked() -> dict[str, tuple[Sequence[str], Sequence[Argument]]]:
     await inventory.hold(SHOWTIME_ID, hold_id, "acc_a", [1], ttl_ms=1)
     await inventory.extend(hold_id, "acc_a", ttl_ms=1, lifetime_ms_max=1)
     await inventory.release(hold_id, "acc_a")
-    await inventory.claim(hold_id, "acc_a", pay_by_ms=1, entry=b"")
-    await inventory.confirm(hold_id, "acc_a", entry=b"")
+    await inventory.claim(hold_id, "acc_a", seats=[1], pay_by_ms=1, entry=b"")
+    await inventory.confirm(hold_id, "acc_a", entry=b"", seats=[1])
     await inventory.return_seats(hold_id, states=frozenset({"sold"}))
     await inventory.block(SHOWTIME_ID, [1])
     await inventory.blocked_seats(SHOWTIME_ID)
@@ -309,7 +309,7 @@ async def asked() -> dict[str, tuple[Sequence[str], Sequence[Argument]]]:
     await inventory.read_map(SHOWTIME_ID)
     await inventory.read_hold(hold_id, "acc_a")
     await inventory.sweep(SHOWTIME_ID, holds_max=1)
-    await inventory.restore(terms, blocked=[], possessions=[owned], losses_until_ms=0)
+    await inventory.restore(terms, blocked=[], possessions=[owned], losses_for_ms=0)
     return recorder.asked
 
 

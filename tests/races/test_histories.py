@@ -86,11 +86,13 @@ class Client:
         self._state = ""
 
     async def _claim(self) -> None:
-        claim = self._inventory.claim(self._hold, self._buyer, pay_by_ms=2**42, entry=b"claim")
+        claim = self._inventory.claim(
+            self._hold, self._buyer, seats=self._seats, pay_by_ms=2**42, entry=b"claim"
+        )
         self._state = "claimed" if await self._ask("claim", claim) else ""
 
     async def _sell(self) -> None:
-        sale = self._inventory.confirm(self._hold, self._buyer, entry=b"sale")
+        sale = self._inventory.confirm(self._hold, self._buyer, entry=b"sale", seats=self._seats)
         self._state = "sold" if await self._ask("sell", sale) else ""
 
     async def _give_back(self) -> None:

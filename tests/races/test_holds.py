@@ -226,6 +226,10 @@ async def test_looking_at_the_limit_outside_the_script_lets_the_buyer_have_more(
 # A payment and an expiry.
 
 
+def _seats_of(number: int) -> list[int]:
+    return [4 * number, 4 * number + 1]
+
+
 async def _pay_against_takeover(
     town: Town, confirm: Callable[[int, str], Awaitable[bool]]
 ) -> list[tuple[bool, bool]]:
@@ -233,7 +237,7 @@ async def _pay_against_takeover(
     await town.open(seats=4 * ROUNDS)
     outcomes = []
     for number in range(ROUNDS):
-        seats = [4 * number, 4 * number + 1]
+        seats = _seats_of(number)
         hold_id = town.new_hold()
         await town.client(0).hold(town.showtime_id, hold_id, "acc_owner", seats, ttl_ms=0)
         takeover = town.client(1).hold(
@@ -250,7 +254,9 @@ async def _pay_against_takeover(
 async def test_a_payment_and_a_takeover_of_the_same_seats_never_both_win(town: Town) -> None:
     outcomes = await _pay_against_takeover(
         town,
-        lambda number, hold_id: _won(town.client(2 + number).confirm(hold_id, "acc_owner", entry=b"sale")),
+        lambda number, hold_id: _won(
+            town.client(2 + number).confirm(hold_id, "acc_owner", entry=b"sale", seats=_seats_of(number))
+        ),
     )
 
     assert {(True, False), (False, True)} >= set(outcomes)
@@ -270,11 +276,11 @@ async def test_a_payment_and_the_sweep_never_both_have_the_seats(town: Town) -> 
     await town.open(seats=4 * ROUNDS)
     paid = 0
     for number in range(ROUNDS):
-        hold_id, seats = town.new_hold(), [4 * number, 4 * number + 1]
+        hold_id, seats = town.new_hold(), _seats_of(number)
         await town.client(0).hold(town.showtime_id, hold_id, "acc_owner", seats, ttl_ms=0)
 
         won, _, _ = await asyncio.gather(
-            _won(town.client(number).confirm(hold_id, "acc_owner", entry=b"sale")),
+            _won(town.client(number).confirm(hold_id, "acc_owner", entry=b"sale", seats=seats)),
             town.client(number + 1).sweep(town.showtime_id, holds_max=100),
             town.client(number + 2).sweep(town.showtime_id, holds_max=100),
         )
@@ -296,9 +302,9 @@ async def _release_against_claim(
     await town.open(seats=4 * ROUNDS)
     outcomes = []
     for number in range(ROUNDS):
-        hold_id, seats = town.new_hold(), [4 * number, 4 * number + 1]
+        hold_id, seats = town.new_hold(), _seats_of(number)
         await town.client(0).hold(town.showtime_id, hold_id, "acc_a", seats, ttl_ms=MINUTE_MS)
-        claim = town.client(1).claim(hold_id, "acc_a", pay_by_ms=2**42, entry=b"claim")
+        claim = town.client(1).claim(hold_id, "acc_a", seats=seats, pay_by_ms=2**42, entry=b"claim")
         contest = [release(number, hold_id), _won(claim)]
         if number % 2:
             contest.reverse()
@@ -376,9 +382,11 @@ class Fan:
                     hold_id, self._buyer, ttl_ms=30, lifetime_ms_max=self._random.choice([1, MINUTE_MS])
                 )
             case 2 | 3:
-                await self._inventory.claim(hold_id, self._buyer, pay_by_ms=2**42, entry=b"claim")
+                await self._inventory.claim(
+                    hold_id, self._buyer, seats=chosen, pay_by_ms=2**42, entry=b"claim"
+                )
             case 4 | 5:
-                if await self._inventory.confirm(hold_id, self._buyer, entry=b"sale"):
+                if await self._inventory.confirm(hold_id, self._buyer, entry=b"sale", seats=chosen):
                     self._sales.update(chosen)
             case _:
                 states: frozenset[ReturnableState] = frozenset(

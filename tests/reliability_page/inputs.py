@@ -192,8 +192,7 @@ BAD_INPUTS: Final[dict[str, BadInput]] = {
         ("hold_lost",),
         (
             f"{_FAULTS}a_wiped_redis_is_rebuilt_from_postgres",
-            "tests/contract/test_seat_inventory.py::"
-            "test_after_losses_an_unknown_hold_is_called_lost_for_a_while",
+            "tests/contract/test_built_anew.py::test_after_losses_an_unknown_hold_is_called_lost_for_a_while",
         ),
     ),
     "B24": BadInput(
@@ -441,6 +440,15 @@ BESIDES: Final[dict[str, BadInput]] = {
         "an order whose time is over",
         ("order_expired",),
         (f"{_MOMENTS}an_order_whose_time_is_over_takes_no_payment",),
+    ),
+    "too_many_payments": BadInput(
+        "an order that was tried to be paid too often",
+        ("too_many_payments",),
+        (
+            "tests/integration/checkout/test_over_http.py::"
+            "test_who_tries_to_pay_too_often_is_refused_and_nothing_is_kept_of_it",
+            "tests/integration/checkout/test_growth.py::test_an_order_is_tried_to_be_paid_so_often_and_no_more",
+        ),
     ),
     "account_exists": BadInput(
         "a login somebody has",

@@ -199,7 +199,11 @@ FAULTS: Final[dict[str, Place]] = {
         "Redis' disk is full", (f"{_LINK}refusals.py",), "the server's word for it; no disk was filled"
     ),
     "F13": Place("Redis may evict", (_FITNESS, "tests/integration/engines/test_doctor.py")),
-    "F14": Place("Redis' clock jumps", (_FITNESS,), "clocks that differ; none was turned"),
+    "F14": Place(
+        "Redis' clock jumps",
+        (_FITNESS, f"{_CHECKOUT}wrong_clocks.py", f"{_CHECKOUT}writer_batches.py"),
+        "PostgreSQL's and a process's own are turned; of Redis', only what a turn leaves on the logs",
+    ),
     "F15": Place("a confirmation is lost before it is read", (_PAYMENTS, _SIMULATION)),
     "F16": Place("a connection is half open, or there are too few", (f"{_LINK}faults.py",)),
     "F17": Place("two versions of a script at once", (f"{_SEATS}two_versions.py",)),
@@ -227,7 +231,12 @@ FAULTS: Final[dict[str, Place]] = {
     "F33": Place("PostgreSQL is frozen", (_FAULTS,)),
     "F34": Place(
         "its data folder is destroyed",
-        (f"{_E2E}drill.py", f"{_POSTGRES}backups.py", f"{_POSTGRES}log_ends.py"),
+        (
+            f"{_E2E}drill.py",
+            f"{_POSTGRES}backups.py",
+            f"{_POSTGRES}backup_clocks.py",
+            f"{_POSTGRES}log_ends.py",
+        ),
     ),
     "F35": Place(
         "PostgreSQL is set back",
@@ -242,7 +251,10 @@ FAULTS: Final[dict[str, Place]] = {
     "F37": Place("the standby is away", (_STANDBY, f"{_POSTGRES}failover.py")),
     "F38": Place("deadlocks and lost races", (f"{_POSTGRES}conflicts.py", f"{_CHECKOUT}lost_races.py")),
     "F39": Place("a stale replica is read", (_FITNESS,)),
-    "F40": Place("the pool is exhausted", ("tests/integration/test_database.py",)),
+    "F40": Place(
+        "the pool is exhausted, or a transaction goes silent",
+        ("tests/integration/test_database.py", f"{_POSTGRES}frozen.py"),
+    ),
     "F41": Place(
         "a migration under load", ("tests/integration/test_migrations.py",), "a table that is held; no load"
     ),

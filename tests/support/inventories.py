@@ -213,6 +213,7 @@ class Stage:
         self.now_ms: Any = NOW_MS  # '' = the server's own clock
         self.latest_ms: Any = ""  # what is asked may take effect whenever it comes to it
         self._request = f"test:request:{secrets.token_hex(8)}"
+        self._seats_of: dict[str, bytes] = {}
         self._numbers = itertools.count(1)
 
     def new_hold(self) -> str:
@@ -258,19 +259,23 @@ class Stage:
         ttl_ms: int = TTL_MS,
     ) -> list[Any]:
         """Hold seats at the stage's own instant."""
-        return await self.ask(
+        packed = pack_numbers(list(seats))
+        reply = await self.ask(
             "hold_seats",
             hold_id,
             buyer,
             ttl_ms,
             self.now_ms,
-            pack_numbers(list(seats)),
+            packed,
             rule,
             pack_numbers(list(itertools.chain.from_iterable(stretches))),
             pack_numbers(list(itertools.chain.from_iterable(area))),
             guards,
             self.latest_ms,
         )
+        if reply[0] == "held":
+            self._seats_of[hold_id] = packed
+        return reply
 
     async def held(self, seats: Iterable[int], *, ttl_ms: int = TTL_MS) -> tuple[str, str]:
         """A hold of a buyer of its own: hold id and buyer id."""
@@ -291,13 +296,25 @@ class Stage:
         assert (await self.confirm(hold_id, buyer))[0] == "confirmed"
         return hold_id, buyer
 
-    async def claim(self, hold_id: str, buyer: str, *, pay_by_ms: int = NOW_MS + 900_000) -> list[Any]:
+    async def claim(
+        self,
+        hold_id: str,
+        buyer: str,
+        *,
+        seats: Iterable[int] | None = None,
+        pay_by_ms: int = NOW_MS + 900_000,
+    ) -> list[Any]:
+        packed = self._meant(hold_id, seats)
         return await self.ask(
-            "claim_hold", hold_id, buyer, pay_by_ms, self.now_ms, b"the claim", self.latest_ms
+            "claim_hold", hold_id, buyer, pay_by_ms, self.now_ms, b"the claim", packed, self.latest_ms
         )
 
-    async def confirm(self, hold_id: str, buyer: str) -> list[Any]:
-        return await self.ask("confirm_hold", hold_id, buyer, b"the sale", "")
+    async def confirm(self, hold_id: str, buyer: str, *, seats: Iterable[int] | None = None) -> list[Any]:
+        return await self.ask("confirm_hold", hold_id, buyer, b"the sale", "", self._meant(hold_id, seats))
+
+    def _meant(self, hold_id: str, seats: Iterable[int] | None) -> bytes:
+        """Those the hold was granted here, unless told otherwise."""
+        return self._seats_of.get(hold_id, b"") if seats is None else pack_numbers(list(seats))
 
     async def release(self, hold_id: str, buyer: str) -> list[Any]:
         return await self.ask("release_hold", hold_id, buyer, self.now_ms)
@@ -313,7 +330,7 @@ class Stage:
         return await self.ask("read_hold", hold_id, buyer, self.now_ms)
 
     async def give_back(self, hold_id: str, *, states: str = "csx", keep: Iterable[int] = ()) -> list[Any]:
-        return await self.ask("return_seats", hold_id, pack_numbers(list(keep)), states)
+        return await self.ask("return_seats", hold_id, pack_numbers(list(keep)), states, self.now_ms)
 
     async def block(self, seats: Iterable[int]) -> list[Any]:
         return await self.ask("block_seats", pack_numbers(list(seats)))
@@ -327,15 +344,17 @@ class Stage:
     async def sweep(self, holds_max: int = 100) -> list[Any]:
         return await self.ask("sweep_expired", self.now_ms, holds_max)
 
-    async def read_map(self, known_version: Argument = "", *, holds_from_ms: Argument = "") -> list[Any]:
-        return await self.ask("read_map", known_version, self.now_ms, holds_from_ms)
+    async def read_map(
+        self, known_version: Argument = "", *, holds_from_ms: Argument = "", holds_within_ms: Argument = ""
+    ) -> list[Any]:
+        return await self.ask("read_map", known_version, self.now_ms, holds_from_ms, holds_within_ms)
 
     async def restore(
         self,
         *,
         blocked: Iterable[int] = (),
         owned: Iterable[tuple[str, str, str, Iterable[int]]] = (),
-        losses_until_ms: int = 0,
+        losses_for_ms: int = 0,
         epoch: int = EPOCH,
         **changes: Any,
     ) -> tuple[int, int]:
@@ -353,7 +372,7 @@ class Stage:
                 Possession(self.showtime_id, hold_id, buyer, _STATES[state], NOW_MS, tuple(seats))
                 for hold_id, state, buyer, seats in owned
             ],
-            losses_until_ms=losses_until_ms,
+            losses_for_ms=losses_for_ms,
             now_ms=None if self.now_ms == "" else self.now_ms,
         )
 

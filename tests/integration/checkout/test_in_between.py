@@ -6,11 +6,14 @@ purchase), then goes on; afterwards seats, limits and money are checked against 
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
 from checkout.schemas import order_bytes
+from kernel import limits
 from kernel.errors import IdempotencyKeyReused, SeatsUnavailable
 from kernel.ids import hold_id_of, showtime_of
 from tests.support.inventories import make_forget
@@ -130,6 +133,26 @@ async def test_late_money_has_all_of_its_seats_after_a_rebuild_or_none_of_them(
     await shop.sound()
 
 
+async def test_late_money_does_not_buy_a_house_seat_by_way_of_a_rebuild_either(shop: Shop) -> None:
+    """The house took one of them for its guests after they were given up, and the maps are made anew."""
+    showtime_id, fan = await shop.showtime(), shop.fan()
+    order_id, payment_id = await _late(shop, showtime_id, fan, "D5", "D6")
+    await shop.platform.sales.block(showtime_id, ["D6"], "guests")
+    await make_forget(shop.platform.scripts)
+    with suppress(SeatsUnavailable):
+        await shop.deliver(shop.gateway.capture(payment_id))
+    await shop.platform.rebuilder.rebuild("a late payer and the house want the same seat")
+    await shop.time_passes(10)
+    await shop.settle()
+
+    order = await shop.find(order_id)
+    assert (order.state, len(order.refunds)) == ("cancelled", 1)
+    house_seat = await _seats(shop, showtime_id, "D6")
+    assert await shop.platform.inventory.blocked_seats(showtime_id) == house_seat
+    assert await shop.taken(showtime_id) == house_seat
+    await shop.sound()
+
+
 # A hold's key used again after the guard forgot it gives the same hold id, and so the same order id.
 
 
@@ -145,11 +168,11 @@ async def _seats(shop: Shop, showtime_id: str, *labels: str) -> set[int]:
     return {layout.index_of[label] for label in labels}
 
 
-async def _hold_again(shop: Shop, fan: str, hold_id: str, *labels: str) -> set[int]:
+async def _hold_again(shop: Shop, fan: str, hold_id: str, *labels: str, ttl_ms: int = 60_000) -> set[int]:
     """Other seats under the same key; answers them."""
     showtime_id = showtime_of(hold_id)
     seats = await _seats(shop, showtime_id, *labels)
-    await shop.platform.inventory.hold(showtime_id, hold_id, fan, sorted(seats), ttl_ms=60_000)
+    await shop.platform.inventory.hold(showtime_id, hold_id, fan, sorted(seats), ttl_ms=ttl_ms)
     return seats
 
 
@@ -248,4 +271,108 @@ async def test_late_money_buys_its_seats_when_the_same_key_holds_the_same_seats(
     await shop.deliver(shop.gateway.capture(payment_id))
     await shop.settle()
     assert (await shop.state(order_id), await shop.taken(showtime_id)) == ("confirmed", seats)
+    await shop.sound()
+
+
+# A hold of his own that is over, and whether the reaper has been here, are nothing to a late payer.
+
+
+async def _is_over(shop: Shop, showtime_id: str, *, swept: bool) -> None:
+    """Let the time of a hold of a millisecond pass, and the reaper come by or not."""
+    await asyncio.sleep(0.02)
+    if swept:
+        assert (await shop.platform.inventory.sweep(showtime_id, holds_max=100)).freed == 1
+
+
+async def _has_his_seats(shop: Shop, order_id: str) -> None:
+    showtime_id, order = showtime_of(order_id), await shop.find(order_id)
+    assert (order.state, order.end_reason, order.refunds) == ("confirmed", None, ())
+    assert await shop.taken(showtime_id) == await _seats(shop, showtime_id, "D5", "D6")
+    await shop.sound()
+
+
+@pytest.mark.parametrize("swept", [True, False], ids=["swept", "not swept yet"])
+@pytest.mark.parametrize("labels", [("D5", "D6"), ("F5", "F6")], ids=["his seats", "other seats"])
+async def test_late_money_buys_its_seats_when_a_hold_of_the_same_key_is_over(
+    shop: Shop, labels: tuple[str, str], swept: bool
+) -> None:
+    showtime_id, fan = await shop.showtime(), shop.fan()
+    hold_id, order_id, payment_id = await _expired(shop, fan, showtime_id)
+    await _hold_again(shop, fan, hold_id, *labels, ttl_ms=1)
+    await _is_over(shop, showtime_id, swept=swept)
+
+    await shop.deliver(shop.gateway.capture(payment_id))
+    await shop.settle()
+
+    await _has_his_seats(shop, order_id)
+
+
+@pytest.mark.parametrize("swept", [True, False], ids=["swept", "not swept yet"])
+async def test_late_money_buys_its_seats_when_redis_was_away_longer_than_they_were_taken_again_for(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, swept: bool
+) -> None:
+    """It went away between taking them and selling them, and the completer is back before the reaper."""
+    showtime_id, fan, inventory = await shop.showtime(), shop.fan(), shop.platform.inventory
+    order_id, payment_id = await _late(shop, showtime_id, fan, "D5", "D6")
+    confirm = inventory.confirm
+
+    async def away_when_it_is_sold(*words: Any, **named: Any) -> bool:
+        if named.get("pay_by_ms") is None:
+            raise SeatsUnavailable(retry_after_s=1.0)
+        return await confirm(*words, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inventory, "confirm", away_when_it_is_sold)
+        patch.setattr(limits, "claim_ttl_ms", 1)
+        await shop.deliver(shop.gateway.capture(payment_id))
+    assert await shop.state(order_id) == "paid"
+    await _is_over(shop, showtime_id, swept=swept)
+    await shop.time_passes(10)
+    await shop.settle()
+
+    await _has_his_seats(shop, order_id)
+
+
+@pytest.mark.parametrize("swept", [True, False], ids=["before it is sold", "before it is his again"])
+async def test_late_money_buys_its_seats_when_a_hold_of_his_ends_between_two_steps(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, swept: bool
+) -> None:
+    showtime_id, fan, inventory = await shop.showtime(), shop.fan(), shop.platform.inventory
+    order_id, payment_id = await _late(shop, showtime_id, fan, "D5", "D6")
+    hold = inventory.hold
+    steps: list[str] = []
+
+    async def hold_that_ends(*words: Any, **named: Any) -> Any:
+        steps.append("hold")
+        if len(steps) > 1:
+            return await hold(*words, **named)
+        held = await hold(*words, **{**named, "ttl_ms": 1})
+        await _is_over(shop, showtime_id, swept=swept)
+        return held if swept else await hold(*words, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inventory, "hold", hold_that_ends)
+        await shop.deliver(shop.gateway.capture(payment_id))
+    assert len(steps) == 2
+    await shop.settle()
+
+    await _has_his_seats(shop, order_id)
+
+
+async def test_late_money_goes_back_when_a_hold_of_the_same_key_is_over_and_somebody_has_a_seat_of_it(
+    shop: Shop,
+) -> None:
+    showtime_id, fan = await shop.showtime(), shop.fan()
+    hold_id, order_id, payment_id = await _expired(shop, fan, showtime_id)
+    await _hold_again(shop, fan, hold_id, "D5", "D6", ttl_ms=1)
+    await _is_over(shop, showtime_id, swept=False)
+    await shop.hold(shop.fan(), showtime_id, "D6", "D7")
+
+    await shop.deliver(shop.gateway.capture(payment_id))
+    await shop.settle()
+
+    order = await shop.find(order_id)
+    assert (order.state, order.end_reason) == ("cancelled", "seat_taken")
+    assert [(refund.reason, refund.state) for refund in order.refunds] == [("unfulfillable", "completed")]
+    assert await shop.taken(showtime_id) == await _seats(shop, showtime_id, "D6", "D7")
     await shop.sound()

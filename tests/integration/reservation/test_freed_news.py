@@ -41,7 +41,7 @@ async def _release(house: House, showtime_id: str) -> Callable[[], Awaitable[obj
 async def _refund(house: House, showtime_id: str) -> Callable[[], Awaitable[object]]:
     inventory, fan = house.platform.inventory, new_id("acc")
     hold = await house.worker().hold(showtime_id, "A1", fan=fan)
-    await inventory.confirm(hold.hold_id, fan, entry=b"the sale")
+    await inventory.confirm(hold.hold_id, fan, entry=b"the sale", seats=hold.seats)
     return lambda: inventory.return_seats(hold.hold_id, states=frozenset({"sold"}))
 
 

@@ -50,7 +50,7 @@ class Stoppable:
             told = await asyncio.gather(
                 inventory.hold(showtime_id, mine, fan, [5], ttl_ms=A_MINUTE_MS),
                 inventory.extend(extended, fan, ttl_ms=2 * A_MINUTE_MS, lifetime_ms_max=10 * A_MINUTE_MS),
-                inventory.claim(claimed, fan, pay_by_ms=before.expires_at_ms, entry=b""),
+                inventory.claim(claimed, fan, seats=[2], pay_by_ms=before.expires_at_ms, entry=b""),
                 return_exceptions=True,
             )
         finally:

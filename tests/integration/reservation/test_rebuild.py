@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,13 +17,13 @@ import pytest
 
 from entrypoints.platform import Platform, platform_for
 from entrypoints.selling import add_showtime
-from kernel.errors import InventoryRebuilding
+from kernel.errors import InventoryRebuilding, PersistenceUnavailable
 from kernel.ids import new_hold_id, new_id, new_showtime_id
-from reservation import OwnersOf, import_layout, keys_of
+from reservation import OwnersOf, import_layout, keys_of, store
 from reservation.due import ALONE_MAX_S
 from reservation.packing import seats_in
 from reservation.ports import Phase, Terms
-from reservation.store import Sale
+from reservation.store import RebuildLock, Sale
 from tests.integration.reservation.conftest import House
 from tests.integration.reservation.test_due import reaper_of
 from tests.support.inventories import teach
@@ -305,3 +305,63 @@ async def test_a_seat_put_on_sale_during_a_rebuild_is_refused_and_can_be_put_on_
     await platform.sales.unblock(showtime_id, ["A1"])
     assert await platform.reservation_store.all_blocked() == {}
     assert seats_in((await platform.inventory.read_map(showtime_id)).taken or b"") == []
+
+
+async def _opens_after_a_long_rebuild(house: House, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the gate is open after a rebuild that talks to Redis for longer than may be silent."""
+    monkeypatch.setattr(house.platform.database, "transaction_idle_s", 1.0)
+
+    async def talk() -> None:
+        await asyncio.sleep(2.5)
+
+    _while_rebuilding(house.platform, monkeypatch, talk)
+    with suppress(PersistenceUnavailable):
+        await house.platform.rebuilder.rebuild("test")
+    return await house.platform.rebuilder.gate_is_open()
+
+
+async def test_a_rebuild_that_takes_long_opens_its_gate(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await _opens_after_a_long_rebuild(house, monkeypatch)
+
+
+async def test_control_a_rebuild_that_gives_no_sign_of_life_loses_its_lock(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RebuildLock, "alive", lambda *_: nullcontext())
+    assert not await _opens_after_a_long_rebuild(house, monkeypatch)
+
+
+async def test_a_rebuild_whose_lock_was_lost_while_it_gave_signs_of_life_opens_nothing(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform = house.platform
+    monkeypatch.setattr(platform.database, "transaction_idle_s", 0.3)
+    end_it = (
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+
+    async def lose_it() -> None:
+        await asyncio.sleep(0.5)  # some signs of life were answered
+        assert await platform.database.fetchval(end_it)
+        await asyncio.sleep(0.5)  # and one was not
+
+    _while_rebuilding(platform, monkeypatch, lose_it)
+    with pytest.raises(PersistenceUnavailable):
+        await platform.rebuilder.rebuild("test")
+    assert not await platform.rebuilder.gate_is_open()
+
+
+async def test_a_rebuild_that_is_over_leaves_its_connection_as_it_was(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its end comes in the middle of a sign of life."""
+    database = house.platform.database
+    monkeypatch.setattr(store, "_SIGNS_OF_LIFE", 1e9)
+    for _ in range(5):
+        async with house.platform.reservation_store.rebuild_lock() as lock:
+            while not lock._speaks.locked():  # noqa: ASYNC110
+                await asyncio.sleep(0)
+    assert database.abandoned == 0

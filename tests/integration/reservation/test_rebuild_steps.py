@@ -215,7 +215,7 @@ async def _order_after_the_owners_were_asked_for(town: Town, monkeypatch: pytest
         found = await owners(epochs)
         with suppress(InventoryRebuilding):
             claimed.append(
-                await RedisInventory(old).claim(hold_id, buyer, pay_by_ms=2**42, entry=b"an order")
+                await RedisInventory(old).claim(hold_id, buyer, seats=[0], pay_by_ms=2**42, entry=b"an order")
             )
         return found
 

@@ -69,7 +69,7 @@ class Watched:
                 self.asking -= 1
 
         inventory: Any = self
-        return await restore_all(inventory, self.sales, ask, {}, losses_until_ms=0)
+        return await restore_all(inventory, self.sales, ask, {}, losses_for_ms=0)
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ async def test_an_owner_of_a_seat_that_does_not_exist_keeps_no_hall_shut(
     async def ask(showtime_ids: Sequence[str]) -> Mapping[str, Sequence[Possession]]:
         return {sale.showtime_id: [odd]}
 
-    restored = await restore_all(watched.house.platform.inventory, watched.sales, ask, {}, losses_until_ms=0)
+    restored = await restore_all(watched.house.platform.inventory, watched.sales, ask, {}, losses_for_ms=0)
 
     assert restored.seats_owned == 1
     picture = await watched.house.platform.inventory.read_map(sale.showtime_id)

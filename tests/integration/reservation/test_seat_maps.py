@@ -706,7 +706,8 @@ async def test_whoever_looks_after_a_sale_made_here_sees_it(house: House) -> Non
     hold = await worker.hold(showtime_id, "A1", fan=fan)
     assert count_seats((await worker.maps.current(showtime_id)).sold) == 0
     worker.inventory.sold = worker.maps.sold_here
-    await worker.inventory.claim(hold.hold_id, fan, pay_by_ms=to_ms(datetime.now(UTC)) + 60_000, entry=b"-")
+    pay_by_ms = to_ms(datetime.now(UTC)) + 60_000
+    await worker.inventory.claim(hold.hold_id, fan, seats=hold.seats, pay_by_ms=pay_by_ms, entry=b"-")
     assert count_seats((await worker.maps.current(showtime_id)).sold) == 1
 
 
@@ -716,5 +717,6 @@ async def test_without_being_told_the_picture_would_be_a_moment_old(house: House
     showtime_id = await house.showtime()
     hold = await worker.hold(showtime_id, "A1", fan=fan)
     await worker.maps.current(showtime_id)
-    await worker.inventory.claim(hold.hold_id, fan, pay_by_ms=to_ms(datetime.now(UTC)) + 60_000, entry=b"-")
+    pay_by_ms = to_ms(datetime.now(UTC)) + 60_000
+    await worker.inventory.claim(hold.hold_id, fan, seats=hold.seats, pay_by_ms=pay_by_ms, entry=b"-")
     assert count_seats((await worker.maps.current(showtime_id)).sold) == 0

@@ -36,7 +36,6 @@ class NextRelease:
             self.runner,
             lambda epochs: owners(platform.checkout_store, platform.order_log, epochs),
             lambda: set_back(platform.checkout_store, platform.order_log),
-            platform.clock,
         )
 
 

@@ -44,9 +44,7 @@ class Worker:
     async def read(self) -> None:
         game = self.game
         asked = self.replica.question(EPOCH, game.now_s, TTL_MS)
-        found = await game.inventory.read_map(
-            game.showtime_id, known_version=asked.known_version, holds_from_ms=asked.holds_from_ms
-        )
+        found = await read(game, asked)
         self.replica.learn(asked, found, game.now_s)
 
     async def hold(self, hold_id: str, buyer: str, seats: Sequence[int]) -> Held:
@@ -91,9 +89,9 @@ class Game:
             case 7 if self.asked:
                 await worker.hold(*self.random.choice(self.asked))  # a repeat, perhaps of another worker's
             case _ if self.asked:
-                await self.change(*self.random.choice(self.asked)[:2])
+                await self.change(*self.random.choice(self.asked))
 
-    async def change(self, hold_id: str, buyer: str) -> None:
+    async def change(self, hold_id: str, buyer: str, seats: Sequence[int]) -> None:
         """Something no replica is told of; that more may be had now is announced."""
         freed = False
         match self.random.randrange(5):
@@ -103,7 +101,7 @@ class Game:
             case 1:
                 await self.inventory.extend(hold_id, buyer, ttl_ms=TTL_MS, lifetime_ms_max=3 * TTL_MS)
             case 2:
-                await self.inventory.claim(hold_id, buyer, pay_by_ms=2**42, entry=b"claim")
+                await self.inventory.claim(hold_id, buyer, seats=seats, pay_by_ms=2**42, entry=b"claim")
             case 3:
                 freed = (await self.inventory.sweep(self.showtime_id, holds_max=2)).freed > 0
             case _:
@@ -125,9 +123,7 @@ class Game:
                 assert worker.replica.taken == int.from_bytes(truth.taken), "same version, other seats"
         reader = copy.deepcopy(self.workers[0].replica)
         asked = reader.question(EPOCH, self.now_s, TTL_MS)
-        found = await self.inventory.read_map(
-            self.showtime_id, known_version=asked.known_version, holds_from_ms=asked.holds_from_ms
-        )
+        found = await read(self, asked)
         reader.learn(asked, found, self.now_s)
         fresh = new_hold_id(self.showtime_id), "acc_new", self.choice()
         for hold_id, buyer, seats in [
@@ -154,6 +150,15 @@ class Game:
         except Refused as refusal:
             return refusal.status
         return "granted" if known.state == "held" else "an order"
+
+
+async def read(game: Game, asked: Question) -> SeatMap:
+    return await game.inventory.read_map(
+        game.showtime_id,
+        known_version=asked.known_version,
+        holds_from_ms=asked.holds_from_ms,
+        holds_within_ms=asked.holds_within_ms,
+    )
 
 
 async def play_all(**how: Any) -> Counter[str]:
@@ -312,7 +317,7 @@ def test_without_the_ids_of_holds_nothing_is_refused() -> None:
     assert verdict(replica, 3) == "look"
 
     replica.want_hold_ids()
-    assert replica.question(EPOCH, 0.0, TTL_MS) == Question(None, 0, 0.0, EPOCH, 2)
+    assert replica.question(EPOCH, 0.0, TTL_MS) == Question(None, 0, None, 0.0, EPOCH, 2)
 
 
 @pytest.mark.parametrize(
@@ -348,6 +353,33 @@ def test_a_server_clock_that_was_set_back_makes_the_holds_unknown() -> None:
         found = SeatMap(7, "open", 0, 0, SEATS, NOW_MS + 1_000 - slower_ms, 0)
         replica.learn(asked, found, 1.0)
         assert (replica.knows("hld_new") is not None) is is_known
+
+
+async def test_a_look_at_a_changed_map_brings_what_is_new_and_not_what_ended() -> None:
+    game = Game(seed=1)
+    await game.inventory.open_showtime(terms_of(game.showtime_id, seats=SEATS, most=SEATS))
+    ended = [new_hold_id(game.showtime_id) for _ in range(SEATS)]
+    for seat, hold_id in enumerate(ended):
+        await game.hold(hold_id, "acc_a", [seat])
+    game.now_s += TTL_MS / 1000
+    await game.inventory.sweep(game.showtime_id, holds_max=SEATS)
+    ours, theirs = game.workers
+    await ours.read()
+    assert ours.replica.knows(ended[0]), "who repeats it is told that it expired"
+    game.now_s += 0.025
+    new = new_hold_id(game.showtime_id)
+    await theirs.hold(new, "acc_b", [5])
+    game.now_s += 0.025
+
+    found = await read(game, ours.replica.question(EPOCH, game.now_s, TTL_MS))
+
+    assert found.hold_ids == (new,)
+
+
+def test_a_clock_that_went_back_unnoticed_hides_no_hold() -> None:
+    """Granted just before that, a hold is due later than one that is granted now."""
+    asked = known().question(EPOCH, 1.0, TTL_MS)
+    assert asked.holds_within_ms == TTL_MS + CLOCK_SLACK_MS
 
 
 def test_after_a_long_pause_or_too_many_ids_all_are_read_again() -> None:
