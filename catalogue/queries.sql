@@ -107,7 +107,8 @@ LIMIT $5::int;
 -- name: list_showtimes
 -- A page of showtimes in order of time. A date is a day in the cinema's own zone; since zones reach from
 -- -12 to +14 hours, the instants around it bound the index range. Each filter may be null: custom plans
--- drop those, and the planner keeps to custom plans because a generic one would read everything.
+-- drop those, and the planner keeps to custom plans because a generic one would read everything. The place to go
+-- on after is never before those bounds: it alone says where the index is read from.
 SELECT s.showtime_id, s.starts_at, s.layout_id, s.seat_count,
        f.film_id, f.title_zh, f.title_en, f.year, f.running_time_min, f.genres,
        c.cinema_id, c.name_zh AS cinema_zh, c.name_en AS cinema_en, c.city_zh, c.city_en, c.time_zone,

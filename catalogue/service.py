@@ -57,6 +57,8 @@ HOUSE: Final = Cinema(
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+#: A day begins nowhere earlier than this before it does in Greenwich.
+_EASTERNMOST: Final = timedelta(hours=14)
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -166,8 +168,8 @@ class Catalogue:
         Raises InvalidCursor.
         """
         cursors = Cursors(_ShowtimeKey, "showtimes", film_id, cinema_id, str(day))
-        after = cursors.read(cursor, _ShowtimeKey(0, ""))
         wanted = ShowtimeFilter(film_id, cinema_id, day, since=self._clock.now() - LATE_ENTRY)
+        after = max(cursors.read(cursor, _ShowtimeKey(0, "")), _beginning_of(wanted))
         starts_after = _EPOCH + after.microseconds * _MICROSECOND
         cards = await self._store.list_showtimes(wanted, (starts_after, after.showtime_id), limit + 1)
         return _slice(
@@ -333,6 +335,19 @@ def _slice(items: list[Value], limit: int, cursor_of: Callable[[Value], str]) ->
     """The first `limit` of items that were asked for one too many."""
     page = items[:limit]
     return Slice(page, cursor_of(page[-1]) if len(items) > limit else None)
+
+
+def _beginning_of(wanted: ShowtimeFilter) -> _ShowtimeKey:
+    """The place no showtime of a list comes before.
+
+    PostgreSQL begins to read its index at the place it is to go on after. It holds what it finds against the
+    list's bounds as well, and from the beginning of time that is every showtime there ever was.
+    """
+    if wanted.day is None:
+        since = wanted.since - _EPOCH
+    else:  # by the calendar's count: it has days before which there are no fourteen hours
+        since = timedelta(days=wanted.day.toordinal() - _EPOCH.toordinal()) - _EASTERNMOST
+    return _ShowtimeKey(max(0, since // _MICROSECOND), "")
 
 
 def _ids(hits: Sequence[Hit], kind: str) -> list[str]:

@@ -343,7 +343,7 @@ FROM reservation.inventories i JOIN reservation.layouts l USING (layout_id) WHER
 -- Who owns seats of some sales now, order by order.
 SELECT c.showtime_id, c.order_id, o.account_id, o.state, array_agg(c.seat_index) AS seats
 FROM checkout.seat_claims c JOIN checkout.orders o USING (order_id)
-WHERE c.showtime_id = ANY ($1::text[]) AND c.state IN ('claimed', 'sold')
+WHERE c.showtime_id = ANY ($1::text[]) AND c.owned  -- in the words of the index, or it answers for nothing
 GROUP BY c.showtime_id, c.order_id, o.account_id, o.state;
 
 -- name: standing_of_orders

@@ -18,7 +18,8 @@ import pytest_asyncio
 from catalogue import Catalogue, CatalogueStore, Cinema, Film, NewShowtime, Screen, Text
 from catalogue.demo.films import demo_films
 from catalogue.domain import fold
-from catalogue.paging import Slice
+from catalogue.paging import Cursors, Slice
+from catalogue.service import _ShowtimeKey
 from catalogue.store import _SQL
 from kernel.errors import InvalidCursor, NotFound
 from kernel.money import Money
@@ -28,6 +29,12 @@ from tests.support.engines import DatabaseMaker
 from tests.support.programme import NOW, catalogue_on, demo_catalogue, empty_catalogue
 
 PRICE = Money(49_90, "CNY")
+_YEARS_OF_SHOWTIMES = """
+INSERT INTO catalogue.showtimes
+  (showtime_id, film_id, screen_id, cinema_id, layout_id, seat_count, starts_at)
+SELECT 'sho_' || n, film_id, screen_id, cinema_id, layout_id, seat_count, starts_at - n * interval '1 hour'
+FROM catalogue.showtimes, generate_series(36, 20000) AS n WHERE showtime_id = $1::text
+"""
 
 
 @pytest_asyncio.fixture
@@ -214,6 +221,47 @@ async def test_without_a_date_the_list_begins_with_what_just_began(empty: Databa
     assert shown == [started[-29], started[5]]
     today = (await catalogue.showtimes(10, day=NOW.date())).items
     assert len(today) == 3
+
+
+@pytest.mark.parametrize("day", [None, NOW.date()], ids=["from now on", "of a day"])
+async def test_the_first_page_of_showtimes_reads_none_of_the_past(
+    empty: Database, layout: Layout, monkeypatch: pytest.MonkeyPatch, day: date | None
+) -> None:
+    """The control begins where it begins for whoever has forged a cursor: at the beginning of time."""
+    catalogue = catalogue_on(empty)
+    today = await catalogue.add_showtime(layout, NOW, PRICE)
+    await empty.execute(_YEARS_OF_SHOWTIMES, today)
+    await empty.execute("ANALYZE catalogue.showtimes")
+    fetch, asked = empty.fetch, dict[str, tuple[object, ...]]()
+
+    async def remember(statement: str, *words: object) -> list[Any]:
+        asked[statement] = words
+        return await fetch(statement, *words)
+
+    monkeypatch.setattr(empty, "fetch", remember)
+    forged = Cursors(_ShowtimeKey, "showtimes", None, None, str(day)).write(_ShowtimeKey(0, ""))
+    read = []
+    for cursor in (None, forged):
+        assert [one.card.showtime_id for one in (await catalogue.showtimes(10, cursor, day=day)).items] == [
+            today
+        ]
+        read.append(await _pages_read(empty, asked[_SQL["list_showtimes"]]))
+    *words, _, _, limit = asked[_SQL["list_showtimes"]]
+    everything = await _pages_read(empty, (*words, datetime(1970, 1, 1, tzinfo=UTC), "", limit))
+    assert max(read) < 10
+    assert everything > 50
+
+
+async def _pages_read(database: Database, words: tuple[object, ...]) -> int:
+    """How many pages of showtimes and their indexes PostgreSQL looks at for a list."""
+    explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {_SQL['list_showtimes']}"
+    (plan,) = await database.fetchval(explain, *words)
+    pages, nodes = 0, [plan["Plan"]]
+    for node in nodes:
+        nodes += node.get("Plans", ())
+        if node.get("Relation Name") == "showtimes":
+            pages += node["Shared Hit Blocks"] + node["Shared Read Blocks"]
+    return pages
 
 
 # Searching
