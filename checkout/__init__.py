@@ -6,6 +6,7 @@ who may try for one (reservation) nor what it costs (catalogue). Success is only
 
 from checkout.commits_redis import Commits
 from checkout.completers import Completers
+from checkout.forgetting import ForgettingStore
 from checkout.fulfilment import Fulfilment
 from checkout.log_entries import GROUP
 from checkout.log_redis import OrderLog
@@ -29,6 +30,7 @@ __all__ = [
     "CheckoutStore",
     "Commits",
     "Completers",
+    "ForgettingStore",
     "Fulfilment",
     "Gateway",
     "LogLag",

@@ -9,6 +9,11 @@ was set back knows nothing of what was paid and returned since, and who judges b
 these work for one server by name, when it has everything (`reconciliation/wholeness.py`), and every statement
 they begin with says which: not even who had looked before it was exchanged judges by the next one.
 
+What is late by PostgreSQL's clock ends only where ours agrees. A clock that leaps is found out within half a
+minute, and nothing is sold on it then; but by now every buyer's claim would have ended, and his seats be
+somebody else's. A second clock can only delay: one that is slow keeps unpaid seats from sale, and
+`claims_overdue` says so.
+
 What cannot be done keeps nobody waiting: jobs go on tours through what is open (`checkout/tours.py`). A
 server of seats that does not answer is asked once a partition and round, or its two hundred orders would
 each wait for a deadline.
@@ -19,8 +24,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
+from checkout.forgetting import ForgettingStore
 from checkout.fulfilment import Fulfilment
 from checkout.payments import PaymentService
 from checkout.ports import Gateway
@@ -30,6 +37,7 @@ from checkout.rows import OrderToFree, OrderToSell, StoredEvent
 from checkout.store import AT_A_TIME, CheckoutStore
 from checkout.tours import Tour
 from kernel import limits
+from kernel.clock import Clock
 from kernel.errors import InventoryRebuilding, SeatRushError, SeatsUnavailable
 from kernel.ids import hold_id_of, partition_of, showtime_of
 from reservation import ReturnableState, SeatInventory
@@ -67,6 +75,8 @@ class Completers:
         refunds: RefundService,
         fulfilment: Fulfilment,
         wholeness: Wholeness,
+        forgetting: ForgettingStore,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._inventory = inventory
@@ -75,6 +85,8 @@ class Completers:
         self._refunds = refunds
         self._fulfilment = fulfilment
         self._wholeness = wholeness
+        self._forgetting = forgetting
+        self._clock = clock
         #: Paid orders whose sale was put on the log here: when it may be again, and the pause after that.
         self._sold: dict[str, tuple[float, float]] = {}
         self._freeing, self._acting, self._confirming = Tour(), Tour(), Tour()
@@ -88,6 +100,7 @@ class Completers:
                 self.free_seats,
                 self.act_on_events,
                 self.ask_payments,
+                self.ask_failed_payments,
                 self.confirm_paid,
                 self.send_refunds,
             ):
@@ -145,14 +158,14 @@ class Completers:
             "orders_expired": await self.expire_orders(),
             "seats_freed": await self.free_seats(),
             "events_acted_on": await self.act_on_events(),
-            "payments_asked": await self.ask_payments(),
+            "payments_asked": await self.ask_payments() + await self.ask_failed_payments(),
             "orders_confirmed": await self.confirm_paid(),
             "refunds_sent": await self.send_refunds(),
         }
 
     async def expire_orders(self) -> int:
         """End claims past their deadline."""
-        return len(await self._store.expire_orders(self._wholeness.server))
+        return len(await self._store.expire_orders(self._wholeness.server, self._at_latest()))
 
     async def free_seats(self) -> int:
         """Put given-up seats back on sale."""
@@ -191,6 +204,15 @@ class Completers:
         await self._each(waiting, "ask_payments", self._payments.ask)
         return len(waiting)
 
+    async def ask_failed_payments(self) -> int:
+        """Ask gateways about payments that failed, which a second card may have mended.
+
+        A job of its own: who was told whom to ask has to ask them, whatever becomes of the next look.
+        """
+        waiting = await self._store.failed_payments_to_ask()
+        await self._each(waiting, "ask_failed_payments", self._payments.ask)
+        return len(waiting)
+
     async def confirm_paid(self) -> int:
         """Drive paid orders to their end.
 
@@ -220,7 +242,20 @@ class Completers:
         await self._each(waiting, "send_refunds", self._refunds.send)
         return len(waiting)
 
-    async def drop_old_keys(self) -> int:
+    async def drop_old_keys(self) -> None:
         """Forget idempotency keys past their time, and what claims were held against then."""
-        await self._store.drop_old_fences(limits.idempotency_days)
-        return await self._store.drop_old_request_keys(limits.idempotency_days)
+        at_latest = self._at_latest()
+        fences = self._forgetting.drop_old_fences(limits.idempotency_days, at_latest)
+        await self._attempt("drop_old_fences", fences)
+        await self._attempt("drop_old_request_keys", self._drop_request_keys(at_latest))
+
+    async def _drop_request_keys(self, at_latest: datetime) -> None:
+        """In slices, each for good: a day's worth at once may take longer than a statement is given."""
+        dropped = at_a_time = limits.forgotten_at_a_time_max
+        while dropped == at_a_time:
+            words = (limits.idempotency_days, at_latest, at_a_time)
+            dropped = await self._forgetting.drop_old_request_keys(*words)
+
+    def _at_latest(self) -> datetime:
+        """The latest it can be, if our clock and PostgreSQL's are as close as they must be."""
+        return self._clock.now() + timedelta(milliseconds=limits.clock_skew_ms_max)

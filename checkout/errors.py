@@ -44,6 +44,10 @@ class OrderExpired(SeatRushError, code="order_expired"):
     """The time to pay for this order is over."""
 
 
+class TooManyPayments(SeatRushError, code="too_many_payments"):
+    """This order was tried to be paid too often."""
+
+
 class RefundNotAllowed(SeatRushError, code="refund_not_allowed"):
     """This order can no longer be refunded."""
 

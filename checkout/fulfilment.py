@@ -2,8 +2,8 @@
 
 Called by whoever learns of a capture (webhook, poller) and by the completer until it has happened. Every
 step may be repeated. When the hold is gone because the deadline was, the same seats are taken again if
-they are still free; if they are not, the order is cancelled and the refund is written in the same
-transaction, so no captured payment is ever without an owner.
+they are still free; if they are not, or the showtime has begun, the order is cancelled and the refund is
+written in the same transaction, so no captured payment is ever without an owner.
 
 A PostgreSQL that was set back to before a showtime was added has its orders by the logs, and never again
 the showtime: its seats are shut for good, and waiting for them would be waiting for ever. So whoever finds
@@ -11,16 +11,20 @@ seats shut looks whether they are anybody's to open, and if not the order is los
 (docs/adr/0027).
 
 What is confirmed at first is the claim of that very order, known by its deadline: a hold's key used again
-after the order expired makes the same hold id, and what it holds may be other seats.
+after the order expired makes the same hold id, and what it holds may be other seats. Seats that were taken
+again are their fan's hold until they are sold, and he may let go of it meanwhile and hold others: so they are
+known by themselves.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 from checkout.domain import Order, refund_id_of
 from checkout.entries import Confirm, encode
+from checkout.refunds import StartsAt
 from checkout.rows import PaidOrder
 from checkout.store import CheckoutStore
 from kernel import limits
@@ -31,6 +35,9 @@ from reservation import Refused, SeatInventory
 
 _log = logging.getLogger(__name__)
 
+#: What is said of a hold that ended between two of our steps: its fan's own, or ours of long ago.
+_RAN_OUT: Final = frozenset({"hold_expired", "not_found"})
+
 #: Whether PostgreSQL has a sale of this showtime, whatever its phase.
 HasSale = Callable[[str], Awaitable[bool]]
 
@@ -38,10 +45,13 @@ HasSale = Callable[[str], Awaitable[bool]]
 class Fulfilment:
     """Confirms paid orders."""
 
-    def __init__(self, store: CheckoutStore, inventory: SeatInventory, has_sale: HasSale) -> None:
+    def __init__(
+        self, store: CheckoutStore, inventory: SeatInventory, has_sale: HasSale, starts_at: StartsAt
+    ) -> None:
         self._store = store
         self._inventory = inventory
         self._has_sale = has_sale
+        self._starts_at = starts_at
 
     async def confirm(self, order_id: str, paid: PaidOrder | None = None) -> bool:
         """Put a paid order's sale on the log. False when it had to be cancelled and refunded.
@@ -76,38 +86,58 @@ class Fulfilment:
             return False
         if await self._confirm_held(order):
             return True
-        # That may have been under way for long: others confirmed it meanwhile, and its fan gave it back.
+        return await self._confirm_late(order_id)
+
+    async def _confirm_late(self, order_id: str, *, may_repeat: bool = True) -> bool:
+        """Confirm what has no claim any more. False when the seats are not to be had."""
+        # What was tried may have been under way for long: others confirmed it, and its fan gave it back.
         order = await self._store.find_order(order_id)
         if order is None or order.state != "paid":
             return True
         _log.info("order %s was paid after its seats were given up", order_id)
+        if await self._has_begun(order):
+            await self.cancel(order_id, "showtime_begun")
+            return False
+        seats = [line.seat_index for line in order.lines]
         try:
-            await self._take_again(
-                hold_id_of(order_id), order.account_id, [line.seat_index for line in order.lines]
-            )
-            await self._put_on_log(order, None)
+            await self._take_again(hold_id_of(order_id), order.account_id, seats)
+            await self._put_on_log(order, seats=seats)
             return True
         except Refused as refusal:
+            if may_repeat and refusal.status in _RAN_OUT:  # the hold of the next try has its full time
+                return await self._confirm_late(order_id, may_repeat=False)
             await self.cancel(order_id, refusal.status)
             return False
+
+    async def _has_begun(self, order: Order) -> bool:
+        """Whether the showtime has, by the clock that judges refunds: nobody could give such tickets back."""
+        starts_at = await self._starts_at(order.showtime_id)
+        asked = await self._store.payable_order(order.order_id)
+        assert asked is not None, "an order is never deleted"
+        return starts_at is not None and starts_at <= asked.now
 
     async def _confirm_held(self, order: Order | PaidOrder) -> bool:
         """Confirm while the claim stands, as nearly always. False when it does not."""
         try:
-            await self._put_on_log(order, to_ms(order.pay_by))
+            await self._put_on_log(order, pay_by_ms=to_ms(order.pay_by))
         except Refused:
             return False
         return True
 
-    async def _put_on_log(self, order: Order | PaidOrder, pay_by_ms: int | None) -> None:
+    async def _put_on_log(
+        self, order: Order | PaidOrder, *, pay_by_ms: int | None = None, seats: Sequence[int] = ()
+    ) -> None:
         entry = encode(Confirm(order_id=order.order_id, showtime_id=order.showtime_id))
         hold_id = hold_id_of(order.order_id)
-        await self._inventory.confirm(hold_id, order.account_id, entry=entry, pay_by_ms=pay_by_ms)
+        await self._inventory.confirm(
+            hold_id, order.account_id, entry=entry, pay_by_ms=pay_by_ms, seats=seats
+        )
 
     async def _take_again(self, hold_id: str, account_id: str, seats: list[int]) -> None:
         """The same seats under the same hold, whatever the hour; a twin of this call may have them already.
 
-        Raises Refused when somebody else has them, or the buyer has bought up to the limit meanwhile.
+        A hold of that id that is over is cleared away: it may have had them, and nobody is to wait for the
+        reaper. Raises Refused when somebody else has them, or the buyer has bought up to the limit meanwhile.
         """
         await self._inventory.return_seats(hold_id, states=frozenset({"expired"}))
         await self._inventory.hold(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -16,6 +16,9 @@ LOGS: Final = tuple(log_key(partition).encode() for partition in range(PARTITION
 PARTITION_AT: Final = {key: partition for partition, key in enumerate(LOGS)}
 
 
+Position = tuple[int, int]
+
+
 class LogEntry(NamedTuple):
     """One entry as it lies on a partition's log."""
 
@@ -26,13 +29,14 @@ class LogEntry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How many entries are not settled, and the age of the oldest of them (0 when there is none)."""
+    """How many entries are not settled, and the age of the oldest of them by its id (0 when there is none).
+
+    `firsts`: where the first of each log lies, by partition.
+    """
 
     entries: int
     oldest_ms: int
-
-
-Position = tuple[int, int]
+    firsts: Mapping[int, Position]
 
 
 def log_position(log_id: str) -> Position:

@@ -5,6 +5,11 @@ length. A group that is gone (its server lost its data) is made again from the b
 end: reading an entry twice is harmless, missing one is not. Consumers are stable slots that are never
 deleted, because an entry pending with a deleted consumer could not be claimed any more.
 
+How old an entry is says its id, by its server's clock; whoever trims has a clock too, and what is old by only
+one of the two is kept. A clock that leaps would otherwise cut off what a PostgreSQL that is set back has to
+be fed again. A server's clock that leapt and came back leaves the ids of its logs where they got to, and
+nothing that comes after is trimmed before that instant: until then only the server's memory bounds them.
+
 On a cluster every partition is asked of the node it lives on (`checkout/log_nodes.py`), and a node that is
 away or slow keeps nobody from the others' entries: what concerns it is left for the next time, and nothing of
 that is lost, because what was not acknowledged is given out again. Two questions are answered whole or not at
@@ -53,6 +58,12 @@ _GONE: Final = ("NOGROUP ", "no such key", "requires the key to exist")
 def _before(position: Position) -> Position:
     milliseconds, sequence = position
     return (milliseconds, sequence - 1) if sequence else (milliseconds - 1, 2**64 - 1)
+
+
+def _in_ms(time: Sequence[bytes]) -> int:
+    """What TIME answers."""
+    seconds, microseconds = map(int, time)
+    return seconds * 1_000 + microseconds // 1_000
 
 
 class OrderLog:
@@ -165,8 +176,7 @@ class OrderLog:
         """
         calls = [("XINFO", "GROUPS", log_key(partition)) for partition in range(PARTITIONS)]
         time, *found = await self._nodes.whole([(0, ("TIME",)), *enumerate(calls)])
-        (seconds, microseconds) = answered(time)
-        now_ms = int(seconds) * 1_000 + int(microseconds) // 1_000
+        now_ms = _in_ms(answered(time))
         behind = {
             partition: group
             for partition, reply in enumerate(found)
@@ -182,27 +192,32 @@ class OrderLog:
                 (partition, ("XLEN", log)),
             ]
         replies = [answered(reply) for reply in await self._nodes.whole(looks)]
-        entries, oldest_ms = 0, now_ms
-        for group, at in zip(behind.values(), range(0, len(replies), 3), strict=True):
+        entries, first_of = 0, dict[int, Position]()
+        for (partition, group), at in zip(behind.items(), range(0, len(replies), 3), strict=True):
             (pending, first_pending, *_), news, length = replies[at : at + 3]
             # A server that has lost count of what it gave out can still say how much there is.
             waiting = length if group[b"lag"] is None else group[b"lag"]
             entries += pending + (waiting if news else 0)
             firsts = [first_pending] if first_pending else []
             firsts += [log_id for log_id, _ in news]
-            oldest_ms = min([oldest_ms, *(log_position(first.decode())[0] for first in firsts)])
-        return Backlog(entries, now_ms - oldest_ms)
+            if firsts:
+                first_of[partition] = min(log_position(first.decode()) for first in firsts)
+        oldest_ms = min([now_ms, *(milliseconds for milliseconds, _ in first_of.values())])
+        return Backlog(entries, now_ms - oldest_ms, first_of)
 
-    async def trim(self, positions: Mapping[int, str], older_than_ms: int) -> int:
-        """Forget entries behind PostgreSQL's position and older than an instant; answers how many.
+    async def trim(self, positions: Mapping[int, str], keep_ms: int, now_ms: int) -> int:
+        """Forget entries behind PostgreSQL's position that are older than this; answers how many.
 
-        Never one that is pending, and never one that nobody was given yet, whatever the position says. Two
-        trips; a log that may be cut is cut by id, so entries that come in between are not in the way.
+        Older by their server's clock, and by the caller's, who says what time it is. Never one that is
+        pending, and never one that nobody was given yet, whatever the position says. A log that may be cut is
+        cut by id, so entries that come in between are not in the way.
         """
         given_out = await self._given_out(positions)
+        times = await self._nodes.each(dict.fromkeys(given_out, ("TIME",)))
         cuts: dict[int, Sequence[Any]] = {}
-        for partition, given in given_out.items():
-            milliseconds, sequence = min(log_position(positions[partition]), (older_than_ms, 0), *given)
+        for partition, time in times.items():
+            old = (min(_in_ms(answered(time)), now_ms) - keep_ms, 0)
+            milliseconds, sequence = min(log_position(positions[partition]), old, *given_out[partition])
             cuts[partition] = ("XTRIM", log_key(partition), "MINID", "=", f"{milliseconds}-{sequence}")
         replies = await self._nodes.each(cuts)
         return sum(answered(reply) or 0 for reply in replies.values())

@@ -5,7 +5,7 @@ under an id that follows from the request, so a repeat finds the same row and th
 gateway says is stored, and done about it in one transaction that also marks it done: a repeat, a race with
 the poller and a crash all end the same way.
 
-There is a short way and a long one. Nearly every payment is opened for an order that waits for it, and
+There is a short way and a long one. Nearly every payment is the first of an order that waits for it, and
 nearly every capture is the first word about a pending payment of the right sum: these are one statement,
 shared with whoever comes at the same time, and it stores the gateway's word and acts on it in one commit.
 The short statement waits for nobody's payment or order and judges nothing: whatever is not plain it leaves,
@@ -32,6 +32,7 @@ from checkout.rows import Capture, LockedOrder, PaidOrder, PayableOrder
 from checkout.store import CheckoutStore
 from kernel.clock import Clock
 from kernel.errors import NotFound, PersistenceUnavailable, SeatRushError
+from kernel.money import Money
 from runtime.postgres import Connection, attempt
 
 _log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class PaymentService:
         store: CheckoutStore,
         gateways: Mapping[str, Gateway],
         fulfilment: Fulfilment,
-        refund_settled: Callable[[Connection, str, str], Awaitable[str]],
+        refund_settled: Callable[[Connection, str, str, Money | None, str], Awaitable[str]],
         find_order: Callable[[str, str], Awaitable[Order]],
         clock: Clock,
     ) -> None:
@@ -75,8 +76,9 @@ class PaymentService:
     ) -> Payment:
         """Open a payment for an order. `render` gives the answer kept for a repeat.
 
-        Raises UnknownGateway, NotFound, AlreadyPaid, OrderExpired, InvalidState, GatewayUnavailable, and
-        PersistenceUnavailable while the order's claim is on its way (an answer no repeat is given again).
+        Raises UnknownGateway, NotFound, AlreadyPaid, OrderExpired, InvalidState, TooManyPayments,
+        GatewayUnavailable, and PersistenceUnavailable while the order's claim is on its way (an answer no
+        repeat is given again).
         """
         gateway = self.gateway(gateway_name)
         payment_id = payment_id_for(request, order_id, gateway.name)
@@ -106,7 +108,7 @@ class PaymentService:
     async def _add_payment(
         self, payment_id: str, order_id: str, account_id: str, gateway_name: str
     ) -> PayableOrder:
-        """The long way, for orders that are locked by somebody, or cannot be paid: it says why not."""
+        """The long way, for orders that are locked, were tried before, or cannot be paid: it says why not."""
 
         async def add() -> PayableOrder | None:
             async with self._store.transaction() as connection:
@@ -114,6 +116,8 @@ class PaymentService:
                 if order is None:
                     return None
                 _must_be_payable(order, account_id)
+                if not await self._store.may_add_payment(connection, payment_id, order_id):
+                    raise errors.TooManyPayments()
                 await self._store.add_payment(connection, payment_id, order_id, gateway_name, order.total)
                 return PayableOrder(order.total, order.pay_by, order.now)
 
@@ -162,13 +166,14 @@ class PaymentService:
             case "payment.captured":
                 return await self._captured(connection, gateway_name, event)
             case "payment.failed":
-                failed = await self._store.fail_payment(connection, event.reference)
+                failed = await self._store.fail_payment(connection, event.reference, gateway_name)
                 return "failed" if failed else "ignored", None
             case "payment.charged_back" | "payment.chargeback_reversed":
                 return await self._chargebacks.take(connection, gateway_name, event)
             case "refund.completed" | "refund.failed":
                 state = event.kind.removeprefix("refund.")
-                return await self._refund_settled(connection, event.reference, state), None
+                settled = self._refund_settled
+                return await settled(connection, event.reference, state, event.amount, gateway_name), None
             case _:
                 return "ignored", None
 
@@ -188,7 +193,10 @@ class PaymentService:
             await self._reopen(gateway, payment)
             return
         found = await gateway.find_payment(payment.gateway_ref)
-        if found is None or found.state not in {"captured", "failed"}:
+        if found is None:
+            await self._store.fail_forgotten_payment(payment.payment_id)
+            return
+        if found.state not in {"captured", "failed"}:
             return
         if found.reference != payment.payment_id:
             _log.error(

@@ -43,14 +43,6 @@ SELECT order_id, epoch, clock_timestamp() FROM unnest($1::text[], $2::bigint[]) 
 WHERE NOT EXISTS (SELECT FROM checkout.orders o WHERE o.order_id = counted.order_id)
 ON CONFLICT DO NOTHING;
 
--- name: drop_old_fences
--- What claims are held against is kept thirty days: longer than any log, and as long as an audit asks. Both with one
--- look at the time: no fence outlives a claim that was let through it.
-WITH gone AS (
-  DELETE FROM checkout.fence_history WHERE raised_at < now() - make_interval(days => $1::int)
-)
-DELETE FROM checkout.awaited_claims WHERE counted_at < now() - make_interval(days => $1::int);
-
 -- name: owners
 -- Everybody who owns seats of some showtimes now, for a rebuild; and late payments, with all seats their sale is about.
 -- An order has all of its seats or none, so nobody is in both halves. They are joined to their orders one by one:
@@ -100,18 +92,20 @@ SELECT order_id, showtime_id, account_id, state, currency, total, pay_by, now() 
 FROM checkout.orders WHERE order_id = $1::text FOR UPDATE;
 
 -- name: add_payments
--- Attempts to pay, before the gateways hear of them, where nothing is unusual: the order is the account's
--- and waits for its payment. An order somebody is busy with is passed over, so nobody waits for another's.
--- The state comes by a SELECT, here and wherever a row is named by its key: else the planner may look through
--- the index of all that are in this state (`orders_awaiting_payment`), which is the length of the queue.
+-- Attempts to pay, before the gateways hear of them, where nothing is unusual: the order is the account's, waits for
+-- its payment and has none yet; it gets one (more are not counted: a statement sees what was before it had the order).
+-- An order somebody is busy with is passed over: nobody waits for another's. The state comes by a SELECT, here and
+-- where a row is named by its key: else the planner may look through the index of all in this state, a queue's length.
 WITH payable AS (
-  SELECT asked.payment_id, asked.gateway, o.order_id, o.total, o.currency, o.pay_by
+  SELECT DISTINCT ON (o.order_id) asked.payment_id, asked.gateway, o.order_id, o.total, o.currency, o.pay_by
   FROM unnest($1::text[], $2::text[], $3::text[], $4::text[])
     AS asked (payment_id, order_id, account_id, gateway)
   CROSS JOIN LATERAL (
     SELECT * FROM checkout.orders o
     WHERE o.order_id = asked.order_id AND o.account_id || '' = asked.account_id  -- nor by the account's
       AND o.state = (SELECT 'pending_payment') AND now() < o.pay_by
+      AND 0 = (SELECT count(*) FROM checkout.payments p
+               WHERE p.order_id = o.order_id AND payment_id <> asked.payment_id)
     LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) o
 ), added AS (
   INSERT INTO checkout.payments (payment_id, order_id, gateway, state, amount, currency)
@@ -123,6 +117,11 @@ SELECT payment_id, total, currency, pay_by, now() AS now FROM payable;
 -- name: payable_order
 -- What an order asks for, whatever became of it.
 SELECT total, currency, pay_by, now() AS now FROM checkout.orders WHERE order_id = $1::text;
+
+-- name: may_add_payment
+-- Whether an attempt is one of its order's already, or these are still fewer than so many.
+SELECT count(*) < $3::int OR coalesce(bool_or(payment_id = $2::text), false)
+FROM checkout.payments WHERE order_id = $1::text;
 
 -- name: add_payment
 -- An attempt to pay, before the gateway hears of it.
@@ -244,9 +243,15 @@ UPDATE checkout.payments SET state = 'unknown'
 WHERE payment_id = $1::text AND state IN ('initiated', 'pending');
 
 -- name: fail_payment
--- The gateway will not pay; never said of money it has captured.
+-- The gateway will not pay; never said of money it has captured, nor of what a person has to look at (`doubt_payment`).
 UPDATE checkout.payments SET state = 'failed'
-WHERE payment_id = $1::text AND state IN ('initiated', 'pending', 'unknown');
+WHERE payment_id = $1::text AND gateway = $2::text AND state IN ('initiated', 'pending');
+
+-- name: fail_forgotten_payment
+-- A payment its gateway does not have, when failed ones are asked about no more; what a person has to look at stays.
+UPDATE checkout.payments p SET state = 'failed', asked_enough = true FROM checkout.orders o
+WHERE p.payment_id = $1::text AND p.state IN ('initiated', 'pending')
+  AND o.order_id = p.order_id AND o.pay_by + interval '15 minutes' < now();
 
 -- name: post_entries
 -- Two sides of one movement; the sum of the transaction is checked by the database.
@@ -327,11 +332,12 @@ WHERE order_id = $1::text AND state = 'confirmed'
                   WHERE r.order_id = $1::text AND r.reason = 'asked' AND r.state <> 'completed');
 
 -- name: expire_orders
--- Claims past their deadline end; PostgreSQL's clock is the judge. Not those whose payment was lost. Here and in the
--- other statements of completers that judge: nothing happens where another server answers than the one that is named.
+-- Claims past their deadline end; PostgreSQL's clock is the judge, but it is no later than the instant that is named:
+-- what ends because a clock leapt has ended for good. Not those whose payment was lost. Here and in the other
+-- statements of completers that judge: nothing happens where another server answers than the one that is named.
 WITH due AS (
   SELECT order_id FROM checkout.orders
-  WHERE state = 'pending_payment' AND pay_by < now() AND end_reason IS NULL
+  WHERE state = 'pending_payment' AND pay_by < least(now(), $2::timestamptz) AND end_reason IS NULL
     AND $1::text IN ('', (SELECT checkout.this_server()))
   ORDER BY pay_by LIMIT 500 FOR UPDATE SKIP LOCKED
 ), released AS (
@@ -366,9 +372,11 @@ FROM unnest($1::text[], $2::timestamptz[]) AS done (order_id, given_up_at)
 WHERE o.order_id = done.order_id AND o.seats_given_up_at = done.given_up_at;
 
 -- name: paid_unconfirmed
--- Paid orders whose sale has not come back from the log, the next ones after a place, but for those waited for.
+-- Paid orders whose sale has not come back from the log, the next ones after a place, but for those waited for, maybe
+-- thousands: in a plan that is kept, <> ALL and NOT EXISTS compare with each of them, and NOT IN finds it by its hash.
 SELECT order_id, paid_at FROM checkout.orders
-WHERE state = 'paid' AND paid_at < now() - make_interval(secs => $1::float8) AND order_id <> ALL ($2::text[])
+WHERE state = 'paid' AND paid_at < now() - make_interval(secs => $1::float8)
+  AND order_id NOT IN (SELECT unnest($2::text[]))
   AND $3::text IN ('', (SELECT checkout.this_server()))
   AND (paid_at, order_id) > ($4::timestamptz, $5::text)
 ORDER BY paid_at, order_id LIMIT $6::int;
@@ -384,15 +392,17 @@ WHERE payment_id IN (
 RETURNING payment_id, order_id, gateway, state, amount, currency, gateway_ref, redirect_url, test_url, charged_back;
 
 -- name: failed_payments_to_ask
--- A failed try may be followed by a second card on the same page: asked until some time after the deadline.
-UPDATE checkout.payments SET asked_at = now(), asked_times = asked_times + 1
-WHERE payment_id IN (
-  SELECT p.payment_id FROM checkout.payments p JOIN checkout.orders o USING (order_id)
-  WHERE p.state = 'failed' AND p.created_at > now() - interval '3 hours'  -- no claim lives longer than two
-    AND (now() < o.pay_by + interval '15 minutes' OR coalesce(p.asked_at, p.created_at) < o.pay_by)
-    AND coalesce(p.asked_at, p.created_at)
-        < now() - make_interval(secs => least(3 * 2 ^ least(p.asked_times, 9), 60))
-  ORDER BY p.created_at LIMIT 50 FOR UPDATE OF p SKIP LOCKED)
+-- A failed try may be followed by a second card on the same page: asked until some time after the deadline. Who asks
+-- for the last time says so, which takes the payment out of the index of those that are asked about.
+UPDATE checkout.payments p
+SET asked_at = now(), asked_times = p.asked_times + 1,
+    asked_enough = (SELECT o.pay_by FROM checkout.orders o WHERE o.order_id = p.order_id) + interval '15 minutes'
+      <= now() + make_interval(secs => least(3 * 2 ^ least(p.asked_times + 1, 9), 60))
+WHERE payment_id = ANY (ARRAY(
+  SELECT payment_id FROM checkout.payments
+  WHERE state = 'failed' AND NOT asked_enough AND created_at > now() - interval '3 hours'  -- claims live for less
+    AND coalesce(asked_at, created_at) < now() - make_interval(secs => least(3 * 2 ^ least(asked_times, 9), 60))
+  ORDER BY created_at LIMIT 50 FOR UPDATE SKIP LOCKED))
 RETURNING payment_id, order_id, gateway, state, amount, currency, gateway_ref, redirect_url, test_url, charged_back;
 
 -- name: refunds_to_send
@@ -411,9 +421,9 @@ WHERE p.payment_id = r.payment_id AND r.refund_id = ANY (ARRAY(  -- joined, it w
 RETURNING r.refund_id, r.order_id, r.payment_id, r.state, r.reason, r.amount, r.currency,
           p.gateway, p.gateway_ref, r.requested_at < now() - interval '20 hours' AS is_old;
 
--- name: issued_tickets
--- How many tickets of an order open a door.
-SELECT count(*) FROM checkout.tickets WHERE order_id = $1::text AND state = 'issued';
+-- name: tickets_by_state
+-- How many tickets of an order are in which state.
+SELECT state, count(*) AS tickets FROM checkout.tickets WHERE order_id = $1::text GROUP BY state;
 
 -- name: find_request_keys
 -- What some requests answered before.
@@ -422,10 +432,6 @@ FROM unnest((SELECT $1::text[]), (SELECT $2::text[])) AS asked (account_id, key)
 CROSS JOIN LATERAL (
   SELECT fingerprint, status, body FROM checkout.idempotency_keys k
   WHERE k.account_id = asked.account_id AND k.key = asked.key LIMIT 1) kept;
-
--- name: drop_old_request_keys
--- Keys are kept thirty days.
-DELETE FROM checkout.idempotency_keys WHERE created_at < now() - make_interval(days => $1::int);
 
 -- name: oldest_open
 -- The age in seconds of the oldest open item of each kind: the real health signal.

@@ -14,6 +14,7 @@ one's answer.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,7 +24,6 @@ from checkout.domain import Order, Payment, Refund, RefundLine, RequestKey, is_d
 from checkout.ports import Gateway, GatewayRefund
 from checkout.rows import RefundToSend
 from checkout.store import CheckoutStore
-from kernel.clock import Clock
 from kernel.errors import NotFound, RequestInProgress, ValidationFailed
 from kernel.money import Money, total
 from runtime.postgres import Connection, attempt
@@ -51,12 +51,10 @@ class RefundService:
         store: CheckoutStore,
         gateways: Mapping[str, Gateway],
         starts_at: StartsAt,
-        clock: Clock,
     ) -> None:
         self._store = store
         self._gateways = gateways
         self._starts_at = starts_at
-        self._clock = clock
 
     async def quote(self, account_id: str, order_id: str, ticket_ids: Sequence[str] | None) -> RefundQuote:
         """What a refund would bring.
@@ -67,7 +65,10 @@ class RefundService:
         order = await self._store.find_order(order_id)
         if order is None or order.account_id != account_id:
             raise NotFound()
-        await self._must_be_refundable(order)
+        _must_be_refundable(order)
+        asked = await self._store.payable_order(order_id)
+        assert asked is not None, "an order is never deleted"
+        _must_be_before(await self._starts_at(order.showtime_id), asked.now)
         price = {line.seat_index: line.amount for line in order.lines}
         lines = tuple(
             RefundLine(ticket.ticket_id, price[ticket.seat_index])
@@ -106,6 +107,7 @@ class RefundService:
         render: Callable[[Refund], bytes],
     ) -> Refund:
         quote = await self.quote(account_id, order_id, ticket_ids)
+        starts_at = await self._starts_at(quote.order.showtime_id)
 
         async def note() -> Refund:
             async with self._store.transaction() as connection:
@@ -114,6 +116,7 @@ class RefundService:
                 payments = await self._store.captured_payments(connection, order_id)
                 if order.state != "confirmed" or not payments:
                     raise errors.AlreadyRefunded()
+                _must_be_before(starts_at, order.now)
                 payment = await self._store.lock_payment(connection, payments[0].payment_id)
                 assert payment is not None, "a payment is never deleted"
                 if payment.charged_back:  # whoever charges it back from now on finds the refund
@@ -140,27 +143,13 @@ class RefundService:
 
         return await attempt(note)
 
-    async def _must_be_refundable(self, order: Order) -> None:
-        """What came back because the order was paid twice does not count: its tickets stand."""
-        if order.state == "refunded" or any(refund.reason != "paid_twice" for refund in order.refunds):
-            raise errors.AlreadyRefunded()
-        if order.state != "confirmed":
-            raise errors.InvalidState(state=order.state)
-        if is_disputed(order.payments, order.refunds):
-            raise errors.PaymentChargedBack()
-        starts_at = await self._starts_at(order.showtime_id)
-        if starts_at is not None and starts_at <= self._clock.now():
-            raise errors.RefundNotAllowed("The showtime has begun.")
-        if any(ticket.state == "admitted" for ticket in order.tickets):
-            raise errors.RefundNotAllowed("A ticket of this order has been used.")
-
     async def send(self, item: RefundToSend) -> None:
         """Ask the gateway once more. Raises GatewayUnavailable."""
         refund = item.refund
         answer = await self._ask_back(item)
         async with self._store.transaction() as connection:
             if answer.state in {"completed", "failed"}:
-                await self.settle(connection, refund.refund_id, answer.state)
+                await self.settle(connection, refund.refund_id, answer.state, answer.amount, item.gateway)
             elif refund.state in {"requested", "failed"} and answer.state == "sent":
                 await self._store.move_refund(connection, refund.refund_id, "sent")
 
@@ -180,13 +169,17 @@ class RefundService:
 
         What it was for follows from the order: the only money its tickets were sold for takes them along, the
         only money of a sale that is not made yet ends it, and any other was money too much. False when there
-        is another refund of this payment.
+        is another refund of this payment, or a ticket that was paid with it has opened the door: what then
+        went back was no return, and what it was a person has to say.
         """
         order = await self._store.lock_order(connection, payment.order_id)
         assert order is not None, "a payment has an order"
         kept = await self._store.captured_payments(connection, order.order_id)
         is_only = all(one.payment_id == payment.payment_id for one in kept)
-        tickets = await self._store.issued_tickets(connection, order.order_id) if is_only else 0
+        states = await self._store.tickets_by_state(connection, order.order_id) if is_only else Counter()
+        if states["admitted"]:
+            return False
+        tickets = states["issued"]
         is_unmade = order.state == "cancelled" or (order.state == "paid" and is_only)
         reason = "asked" if tickets else "unfulfillable" if is_unmade else "paid_twice"
         if not await self._store.add_refund(connection, refund_id, payment, reason):
@@ -206,13 +199,21 @@ class RefundService:
         )
         return True
 
-    async def settle(self, connection: Connection, refund_id: str, state: str) -> str:
-        """Take what the gateway says of a refund, once; answers what came of it."""
+    async def settle(
+        self, connection: Connection, refund_id: str, state: str, amount: Money | None, gateway: str
+    ) -> str:
+        """Take what the gateway says of a refund, once; answers what came of it.
+
+        Only its payment's gateway can say so, and only of all of it: who was given back less is still owed.
+        """
         found = await self._store.lock_refund(connection, refund_id)
-        if found is None:
-            _log.error("a gateway speaks of a refund we do not know: %s", refund_id)
+        if found is None or found[1] != gateway:
+            _log.error("gateway %s speaks of a refund we do not know: %s", gateway, refund_id)
             return "orphan"
-        refund, gateway = found
+        refund, _ = found
+        if amount != refund.amount:
+            _log.error("refund %s is %s with another amount: %s", refund_id, state, amount)
+            return "amount_differs"
         if refund.state == "completed" or not await self._store.move_refund(connection, refund_id, state):
             return "repeated"
         if state == "completed":
@@ -229,6 +230,24 @@ class RefundService:
         else:
             _log.error("refund %s failed at %s and stays open", refund_id, gateway)
         return state
+
+
+def _must_be_refundable(order: Order) -> None:
+    """What came back because the order was paid twice does not count: its tickets stand."""
+    if order.state == "refunded" or any(refund.reason != "paid_twice" for refund in order.refunds):
+        raise errors.AlreadyRefunded()
+    if order.state != "confirmed":
+        raise errors.InvalidState(state=order.state)
+    if is_disputed(order.payments, order.refunds):
+        raise errors.PaymentChargedBack()
+    if any(ticket.state == "admitted" for ticket in order.tickets):
+        raise errors.RefundNotAllowed("A ticket of this order has been used.")
+
+
+def _must_be_before(starts_at: datetime | None, now: datetime) -> None:
+    """Money goes back until the showtime begins, by PostgreSQL's clock: a worker's may be an hour off."""
+    if starts_at is not None and starts_at <= now:
+        raise errors.RefundNotAllowed("The showtime has begun.")
 
 
 def _must_be_all(issued: Sequence[str], asked: Sequence[str] | None) -> None:

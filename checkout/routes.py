@@ -105,6 +105,7 @@ def operations(
             "already_paid",
             "order_expired",
             "invalid_state",
+            "too_many_payments",
             "gateway_unavailable",
             "persistence_unavailable",
         ),

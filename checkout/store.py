@@ -7,6 +7,7 @@ of a payment) is gathered: all who come at the same time share a statement (`run
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
@@ -29,6 +30,7 @@ from checkout.rows import (
     refund_of,
 )
 from checkout.tours import BEGINNING, Place
+from kernel import limits
 from kernel.clock import to_ms
 from kernel.ids import hold_id_of
 from kernel.money import Money
@@ -117,20 +119,13 @@ class CheckoutStore:
             [body],
         )
 
-    async def drop_old_request_keys(self, days: int) -> int:
-        return rows_changed(await self._database.execute(_SQL["drop_old_request_keys"], days))
-
-    async def drop_old_fences(self, days: int) -> int:
-        """Forget which claims rebuilds waited for, and when the fence rose, so many days ago."""
-        return rows_changed(await self._database.execute(_SQL["drop_old_fences"], days))
-
     # Payments.
 
     async def add_payment_at_once(
         self, payment_id: str, order_id: str, account_id: str, gateway: str
     ) -> PayableOrder | None:
-        """Add an attempt to pay, where that is plain: the order is this account's, it is waiting for its
-        payment, and nobody else has it locked. None in every other case: `add_payment` tells them apart.
+        """Add an attempt to pay, where that is plain: the order is this account's, waits for its payment, has
+        none yet, and nobody has it locked. None in every other case: who locks the order tells them apart.
         """
         return await self._payments_to_add((payment_id, order_id, account_id, gateway))
 
@@ -148,6 +143,11 @@ class CheckoutStore:
         if row is None:
             return None
         return PayableOrder(Money(row["total"], row["currency"]), row["pay_by"], row["now"])
+
+    async def may_add_payment(self, connection: Connection, payment_id: str, order_id: str) -> bool:
+        """Whether an order that is locked has this attempt to pay, or room for it."""
+        words = (order_id, payment_id, limits.payments_per_order_max)
+        return bool(await connection.fetchval(_SQL["may_add_payment"], *words))
 
     async def add_payment(
         self, connection: Connection, payment_id: str, order_id: str, gateway: str, amount: Money
@@ -196,18 +196,25 @@ class CheckoutStore:
         tag = await connection.execute(_SQL["capture_payment"], payment_id, gateway_ref)
         return rows_changed(tag) == 1
 
-    async def fail_payment(self, connection: Connection, payment_id: str) -> bool:
-        return rows_changed(await connection.execute(_SQL["fail_payment"], payment_id)) == 1
+    async def fail_payment(self, connection: Connection, payment_id: str, gateway: str) -> bool:
+        """No money will come. False when the payment is another gateway's, or it is not for this to say."""
+        return rows_changed(await connection.execute(_SQL["fail_payment"], payment_id, gateway)) == 1
+
+    async def fail_forgotten_payment(self, payment_id: str) -> None:
+        """The gateway does not have this payment: it has failed, once nobody can pay it any more."""
+        await self._database.execute(_SQL["fail_forgotten_payment"], payment_id)
 
     async def doubt_payment(self, connection: Connection, payment_id: str) -> None:
         """What the gateway says of this payment cannot be: a person has to look."""
         await connection.execute(_SQL["doubt_payment"], payment_id)
 
     async def payments_to_ask(self) -> list[Payment]:
-        """Payments whose gateway may know more than we do."""
-        rows = await self._database.fetch(_SQL["payments_to_ask"])
-        rows += await self._database.fetch(_SQL["failed_payments_to_ask"])
-        return [payment_of(row) for row in rows]
+        """Open payments whose gateway may know more than we do; they count as asked."""
+        return [payment_of(row) for row in await self._database.fetch(_SQL["payments_to_ask"])]
+
+    async def failed_payments_to_ask(self) -> list[Payment]:
+        """Failed payments that may be tried again where they failed; they count as asked."""
+        return [payment_of(row) for row in await self._database.fetch(_SQL["failed_payments_to_ask"])]
 
     async def captured_payments(self, connection: Connection, order_id: str) -> list[Payment]:
         """What the order was paid with and nobody has asked back yet."""
@@ -325,9 +332,10 @@ class CheckoutStore:
         await connection.execute(_SQL["give_up_sold"], order_id)
         return voided
 
-    async def issued_tickets(self, connection: Connection, order_id: str) -> int:
-        """How many tickets of an order open a door."""
-        return int(await connection.fetchval(_SQL["issued_tickets"], order_id))
+    async def tickets_by_state(self, connection: Connection, order_id: str) -> Counter[str]:
+        """How many tickets of an order open a door, have opened it, or do not any more."""
+        rows = await connection.fetch(_SQL["tickets_by_state"], order_id)
+        return Counter({row["state"]: row["tickets"] for row in rows})
 
     async def lock_refund(self, connection: Connection, refund_id: str) -> tuple[Refund, str] | None:
         """A refund and its gateway's name."""
@@ -349,9 +357,13 @@ class CheckoutStore:
 
     # Completers. Those who judge name the server they judge by, or none for any.
 
-    async def expire_orders(self, server: str = "") -> list[str]:
-        """End claims past their deadline; answers their ids."""
-        return [row["order_id"] for row in await self._database.fetch(_SQL["expire_orders"], server)]
+    async def expire_orders(self, server: str = "", at_latest: datetime | None = None) -> list[str]:
+        """End claims past their deadline; answers their ids.
+
+        PostgreSQL says what time it is, but no later than `at_latest`, if that is given.
+        """
+        rows = await self._database.fetch(_SQL["expire_orders"], server, at_latest)
+        return [row["order_id"] for row in rows]
 
     async def orders_to_free(
         self, server: str = "", after: Place = BEGINNING, at_a_time: int = AT_A_TIME

@@ -23,6 +23,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from kernel import limits
 from kernel.errors import EnginesUnsafe, PersistenceUnavailable, SeatRushError
 from runtime.engines import PostgresFacts, ProbeFailed, RedisFacts, probe_postgres, probe_seat_store
 from runtime.metrics import Reading, gauge
@@ -31,7 +32,6 @@ from runtime.migrations import MigrationRefused, load_migrations, pending
 REDIS_VERSION_MIN: Final = (7, 0)  # scripts declare their flags, which older ones do not read
 POSTGRES_VERSION_MIN: Final = 150_000
 CLIENTS_MIN: Final = 1_000
-CLOCK_SKEW_S_MAX: Final = 2.0
 #: Values of `synchronous_commit` that wait for our own disk at least.
 _DURABLE_COMMIT: Final = frozenset({"on", "local", "remote_write", "remote_apply"})
 
@@ -179,7 +179,7 @@ def _history(known: Mapping[int, str]) -> Check:
 def _clock(name: str, skew_s: float) -> Check:
     return found(
         name,
-        abs(skew_s) < CLOCK_SKEW_S_MAX,
+        abs(skew_s) * 1_000 < limits.clock_skew_ms_max,
         f"{skew_s:+.3f} s from ours",
         "have both machines keep network time",
     )

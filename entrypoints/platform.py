@@ -180,9 +180,7 @@ class Platform:
         async def lacking() -> Sequence[int]:
             return await checkout.set_back(self.checkout_store, self.order_log)
 
-        return reservation.Rebuilder(
-            self.reservation_store, self.inventory, self.scripts, owners, lacking, self.clock
-        )
+        return reservation.Rebuilder(self.reservation_store, self.inventory, self.scripts, owners, lacking)
 
     @cached_property
     def reaper(self) -> reservation.Reaper:
@@ -231,14 +229,14 @@ class Platform:
         async def has_sale(showtime_id: str) -> bool:
             return bool(await self.reservation_store.find_sales([showtime_id]))
 
-        return checkout.Fulfilment(self.checkout_store, self.inventory, has_sale)
+        return checkout.Fulfilment(self.checkout_store, self.inventory, has_sale, self._starts_at)
+
+    async def _starts_at(self, showtime_id: str) -> datetime | None:
+        return (await self.programme.card_of(showtime_id)).starts_at
 
     @cached_property
     def refunds(self) -> checkout.RefundService:
-        async def starts_at(showtime_id: str) -> datetime | None:
-            return (await self.programme.card_of(showtime_id)).starts_at
-
-        return checkout.RefundService(self.checkout_store, self.gateways, starts_at, self.clock)
+        return checkout.RefundService(self.checkout_store, self.gateways, self._starts_at)
 
     @cached_property
     def payments(self) -> checkout.PaymentService:
@@ -278,11 +276,17 @@ class Platform:
             self.refunds,
             self.fulfilment,
             self.wholeness,
+            self.forgetting_store,
+            self.clock,
         )
 
     @cached_property
     def book_store(self) -> checkout.BookStore:
         return checkout.BookStore(self.database)
+
+    @cached_property
+    def forgetting_store(self) -> checkout.ForgettingStore:
+        return checkout.ForgettingStore(self.database)
 
     @cached_property
     def reconciliation(self) -> checkout.Reconciliation:

@@ -271,6 +271,7 @@ CREATE TABLE checkout.payments (
     asked_at timestamp with time zone,
     asked_times integer DEFAULT 0 NOT NULL,
     charged_back boolean DEFAULT false NOT NULL,
+    asked_enough boolean DEFAULT false NOT NULL,
     CONSTRAINT payments_amount_check CHECK ((amount >= 0)),
     CONSTRAINT payments_captured_has_instant CHECK (((state = 'captured'::text) = (captured_at IS NOT NULL))),
     CONSTRAINT payments_state_known CHECK ((state = ANY (ARRAY['initiated'::text, 'pending'::text, 'unknown'::text, 'captured'::text, 'failed'::text])))
@@ -560,7 +561,7 @@ CREATE INDEX orders_paid_unconfirmed ON checkout.orders USING btree (paid_at) WH
 
 CREATE INDEX orders_seats_unfreed ON checkout.orders USING btree (seats_given_up_at) WHERE ((seats_given_up_at IS NOT NULL) AND (seats_freed_at IS NULL));
 
-CREATE INDEX payments_failed ON checkout.payments USING btree (created_at) WHERE (state = 'failed'::text);
+CREATE INDEX payments_failed_asked_about ON checkout.payments USING btree (created_at) WHERE ((state = 'failed'::text) AND (NOT asked_enough));
 
 CREATE INDEX payments_of_order ON checkout.payments USING btree (order_id);
 

@@ -11,17 +11,20 @@ What is done about a movement is what would have been done about its webhook, by
 * a capture of a payment we have: it is captured;
 * of one we have forgotten, for an order we have: the payment is written down again, of what the order costs,
   then it is captured. An order that ended meanwhile takes its seats again or has the money sent back;
-* of one for an order that no log has any more either: it is written down as lost, and the money goes back;
-* a refund we have is completed; one we have forgotten is written down, with what it took along
-  (`RefundService.book`);
+* of one for an order that no log has any more either: it is written down as lost, and the money goes back.
+  But only while a server that was whole once is made whole again: no other can have forgotten an order. What
+  a new one, or a whole one, does not know was paid to somebody else who shares our account at the gateway
+  (docs/adr/0027);
+* a refund we have is completed, also by one that was made by hand after it had failed; one we have forgotten
+  is written down, with what it took along (`RefundService.book`);
 * money a bank took back, or gave to us again, is taken as its webhook would be.
 
 What has gone back is put right last, when it is known what else was paid: an order that was paid twice keeps
 the payment that stayed, and one whose only money went back ends.
 
 A refund has one id for each payment, so whoever is asked to send it again, before or after, sends the same
-one. What fits nothing (another sum, a refund beside ours, an order that was never ours) is left to a person,
-who reads of it in the log and in every audit.
+one. What fits nothing (another sum, a refund beside ours, an order that was never ours, the money of an order
+with a used ticket) is left to a person, who reads of it in the log and in every audit.
 
 Refused: a command for whoever restores. He has other things to think of, and the promotion of a standby is
 nobody's command. Asking for what moved since an instant: whose clock, and since when? Reading the books from
@@ -109,7 +112,9 @@ class Reconciliation:
 
     async def _compare_with(self, gateway: Gateway, server: str) -> int:
         """The place stays in front of what is put off, so whoever begins again meets it again."""
-        place, count = (await self._books.place(gateway.name)).cursor, 0
+        known = await self._books.place(gateway.name)
+        may_have_forgotten = known.whole_for not in (None, server)
+        place, count = known.cursor, 0
         put_off: list[Movement] = []
         cursor = place
         while True:
@@ -120,21 +125,21 @@ class Reconciliation:
             put_off += [movement for movement in missing if _has_gone_back(movement)]
             for movement in missing:
                 if not _has_gone_back(movement):
-                    await self._put_right(gateway, movement)
+                    await self._put_right(gateway, movement, may_have_forgotten)
             if put_off and not page.is_last:
                 continue
             for movement in put_off:
-                await self._put_right(gateway, movement)
+                await self._put_right(gateway, movement, may_have_forgotten)
             if not await self._books.move(gateway.name, place, cursor, server, is_end=page.is_last):
                 raise PersistenceUnavailable("Others compare these books, or they are another server's.")
             place = cursor
             if page.is_last:
                 return count
 
-    async def _put_right(self, gateway: Gateway, movement: Movement) -> None:
+    async def _put_right(self, gateway: Gateway, movement: Movement, may_have_forgotten: bool) -> None:
         _log.info("%s knows of %s %s and we did not", gateway.name, movement.kind, movement.reference)
         if movement.kind == "refund":
-            await self._refund(movement)
+            await self._refund(gateway, movement)
         elif movement.kind != "capture":
             await self._moved_by_bank(gateway, movement)
         elif not await self._capture(gateway, movement):
@@ -142,7 +147,8 @@ class Reconciliation:
                 _leave(movement, "its order is not one of ours")
                 return
             await until_written(self._store, self._log)
-            await self._capture(gateway, movement, or_lose=True)
+            if not await self._capture(gateway, movement, or_lose=may_have_forgotten):
+                _leave(movement, "nobody here ever had its order")
 
     async def _capture(self, gateway: Gateway, movement: Movement, *, or_lose: bool = False) -> bool:
         """False when nobody has its order; with `or_lose` it is written down as lost then."""
@@ -183,21 +189,29 @@ class Reconciliation:
             _leave(movement, _FITS_NOTHING[outcome])
         await self._payments.confirm(to_confirm)
 
-    async def _refund(self, movement: Movement) -> None:
+    async def _refund(self, gateway: Gateway, movement: Movement) -> None:
         async def take() -> None:
             async with self._store.transaction() as connection:
                 payment = await self._store.lock_payment(connection, movement.payment_id)
                 if payment is None or payment.state != "captured":
                     _leave(movement, "its payment is not captured here")
                     return
-                if await self._store.lock_refund(connection, movement.reference) is None:
+                refund_id = movement.reference
+                if await self._store.lock_refund(connection, refund_id) is None:
                     if movement.amount != payment.amount:
                         _leave(movement, "it is not the sum that was paid")
                         return
-                    if not await self._refunds.book(connection, payment, movement.reference):
-                        _leave(movement, "its payment has another refund here")
+                    ours = await self._store.lock_refund(connection, refund_id_of(payment.payment_id))
+                    if ours is not None and ours[0].state == "failed":
+                        refund_id = ours[0].refund_id  # somebody did by hand what failed
+                    elif not await self._refunds.book(connection, payment, refund_id):
+                        _leave(movement, "its payment has another refund here, or a ticket of it was used")
                         return
-                await self._refunds.settle(connection, movement.reference, "completed")
+                outcome = await self._refunds.settle(
+                    connection, refund_id, "completed", movement.amount, gateway.name
+                )
+                if outcome in _FITS_NOTHING:
+                    _leave(movement, _FITS_NOTHING[outcome])
 
         await attempt(take)
 

@@ -197,9 +197,9 @@ class OrderWriter:
                 await self.write(abandoned)
         if now_s - self._trimmed_at_s >= TRIM_INTERVAL_S:
             self._trimmed_at_s = now_s
-            older_than_ms = to_ms(self._clock.now()) - limits.log_retention_ms
             positions = await in_any_weather(self._store.positions)
-            await in_any_weather(lambda: self._log.trim(positions, older_than_ms))
+            now_ms = to_ms(self._clock.now())
+            await in_any_weather(lambda: self._log.trim(positions, limits.log_retention_ms, now_ms))
 
 
 def _reason(error: Exception) -> str:

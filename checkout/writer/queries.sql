@@ -2,10 +2,11 @@
 -- Claims become orders with lines, claimed seats and kept answers, where the order is not there yet; one that
 -- is there stays as it is, with everything of it. Paid orders whose sale arrived are confirmed: their claims
 -- are sold (a late one is arbitrated here again), every seat gets its ticket, whose id follows from order and
--- seat, and what was open becomes income. The index on seats is the arbiter. Each log's position moves with
--- it. It divides by zero, and nothing has happened, when a partition's oldest claim is behind the fence, when another
--- server answers than the one that is named, and, asked for all or nothing, when something is no news. The fence is
--- looked at last and held until the commit: its rise waits for us, or we see it.
+-- seat, and what was open becomes income; what was paid after we began is confirmed when it was paid. The index on
+-- seats is the arbiter. Each log's position moves with it. It divides by zero, and nothing has happened, when a
+-- partition's oldest claim is behind the fence, when another server answers than the one that is named, and, asked
+-- for all or nothing, when something is no news. The fence is looked at last and held until the commit: its rise
+-- waits for us, or we see it.
 WITH fresh AS (
   INSERT INTO checkout.orders (order_id, showtime_id, account_id, epoch, state, currency, total, pay_by)
   SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::bigint[],
@@ -28,7 +29,7 @@ WITH fresh AS (
     AS new (account_id, key, fingerprint, status, body, order_id) JOIN fresh USING (order_id)
   ON CONFLICT (account_id, key) DO NOTHING
 ), confirmed AS (
-  UPDATE checkout.orders SET state = 'confirmed', confirmed_at = now()
+  UPDATE checkout.orders SET state = 'confirmed', confirmed_at = greatest(now(), paid_at)
   WHERE order_id = ANY ($23::text[]) AND state = (SELECT 'paid')  -- not by the index of all that are paid
   RETURNING order_id, account_id, showtime_id, currency, total
 ), sold AS (

@@ -32,8 +32,9 @@ REPLAYED_HEADER: Final = "Idempotent-Replayed"
 
 #: Refusals that are kept, as every 2xx is. The rest may come out otherwise next time.
 KEPT_REFUSALS: Final = frozenset({404, 409, 410, 422})
-#: These speak about the repeat itself, not about the request.
-NEVER_KEPT_CODES: Final = frozenset({"request_in_progress", "idempotency_key_reused"})
+#: Two speak about the repeat itself, not about the request. The third is there to leave no more behind: it
+#: comes out the same next time, too.
+NEVER_KEPT_CODES: Final = frozenset({"request_in_progress", "idempotency_key_reused", "too_many_payments"})
 #: The headers that are part of a stored answer; the others are made anew for each answer.
 STORED_HEADERS: Final = ("Content-Type", "Location", "ETag")
 

@@ -61,6 +61,8 @@ _BY_CODE: Final = {
     "hold_expired": "The seats are free again. Hold them again, if nobody else was faster.",
     "hold_lost": "After a fault this hold could not be kept. Nothing was charged; choose again.",
     "already_paid": "Nothing is left to do: read the order.",
+    "too_many_payments": f"An order may be tried to be paid {limits.payments_per_order_max} times. Pay on a "
+    "page that was opened before: the order names its payments.",
     "uri_too_long": "Send long values in a body, not in the address.",
     "headers_too_large": "Send fewer and shorter headers; cookies are the usual cause.",
     "unknown_field": "Leave out the fields named in `errors`. Callers never set prices or states.",

@@ -30,6 +30,7 @@ from checkout import (
     CheckoutStore,
     Commits,
     Completers,
+    ForgettingStore,
     Fulfilment,
     OrderLog,
     OrderService,
@@ -211,8 +212,8 @@ class Role:
             now_ms,
             claim_ttl_ms=house.claim_ttl_ms,
         )
-        fulfilment = Fulfilment(store, self.inventory, has_sale)
-        self.refunds = RefundService(store, gateways, starts_at, clock)
+        fulfilment = Fulfilment(store, self.inventory, has_sale, starts_at)
+        self.refunds = RefundService(store, gateways, starts_at)
         self.payments = PaymentService(
             store, gateways, fulfilment, self.refunds.settle, self.orders.find, clock
         )
@@ -220,9 +221,17 @@ class Role:
         reconciliation = Reconciliation(books, store, self.log, gateways, self.payments, self.refunds)
         wholeness = Wholeness(books, store, self.log, reconciliation, clock)
         self.completers = Completers(
-            store, self.inventory, gateways, self.payments, self.refunds, fulfilment, wholeness
+            store,
+            self.inventory,
+            gateways,
+            self.payments,
+            self.refunds,
+            fulfilment,
+            wholeness,
+            ForgettingStore(database),
+            clock,
         )
-        self.rebuilder = Rebuilder(seat_store, self.inventory, self.runner, who_owns, lacking, clock)
+        self.rebuilder = Rebuilder(seat_store, self.inventory, self.runner, who_owns, lacking)
         self.reaper = Reaper(
             self.inventory, self.runner, self.rebuilder, sales, clock, hold_ttl_ms=house.hold_ttl_ms
         )

@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 
 import asyncpg
 
-from kernel import states
+from kernel import limits, states
 from kernel.errors import PersistenceUnavailable
 from runtime.postgres import WEATHER
 from tests.simulation.world import Lost, Process, Wire, World
@@ -417,9 +417,12 @@ class Connection:
         self._wire = wire
         self._server = server
         self._transaction = transaction
+        self._is_ended = False
         self.phase = "read"
 
     async def _run(self, statement: str, arguments: Sequence[Any]) -> list[Row] | int:
+        if self._is_ended:
+            raise Lost("the connection is gone")
         phase, name, handler = self._server.handlers[statement]
         self.phase = phase if self.phase == "read" else self.phase
         transaction, server = self._transaction, self._server
@@ -460,16 +463,26 @@ class Connection:
             phase, f"sql copy {table}", lambda: self._server.run(transaction, handler, (rows,)), PATIENCE_S
         )
 
+    def terminate(self) -> None:
+        """Nothing more is said on it; the server notices a little later."""
+        self._is_ended = True
+        if self._transaction is not None:
+            self._world.later(self._world.latency_s(), self._server.roll_back, self._transaction)
+
     async def commit(self) -> None:
         """Raises Lost when nobody knows whether it was."""
         transaction = self._transaction
         assert transaction is not None
+        if self._is_ended:
+            raise Lost("the connection is gone")
 
         await self._wire.ask(self.phase, "sql COMMIT", lambda: self._server.commit(transaction), PATIENCE_S)
 
 
 class Database:
     """What a process holds of PostgreSQL; every connection is a wire of its own."""
+
+    transaction_idle_s = limits.transaction_idle_ms_max / 1000
 
     def __init__(self, process: Process, server: Postgres) -> None:
         self._process = process

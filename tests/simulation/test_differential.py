@@ -275,7 +275,8 @@ class Script:
             new = await side.store.record_event("paper", event_id, "payment.failed", b"{}")
             async with side.store.transaction() as connection:
                 free = await side.store.lock_event(connection, "paper", event_id)
-                failed = await side.store.fail_payment(connection, payment_id) if free else None
+                whose = "paper" if number % 4 else "another"
+                failed = await side.store.fail_payment(connection, payment_id, whose) if free else None
                 await side.store.close_event(connection, "paper", event_id, "failed")
             return new, free, failed
 
@@ -340,8 +341,8 @@ class Script:
                 order = forgotten if lost else order_id
                 await side.books.record_payment(connection, f"pay_{number}", order, "paper")
                 found = await side.store.lock_payment(connection, f"pay_{number}")
-                issued = await side.store.issued_tickets(connection, order_id)
-            return missing, lost, found, issued
+                tickets = await side.store.tickets_by_state(connection, order_id)
+            return missing, lost, found, tickets
 
         forgotten = f"ord_{number:010d}{'0' * 16}"
 
@@ -368,7 +369,7 @@ class Script:
             ]
 
         async def ask(side: Side) -> Any:
-            payments = await side.store.payments_to_ask()
+            payments = [*await side.store.payments_to_ask(), *await side.store.failed_payments_to_ask()]
             assert not await side.store.refunds_to_send("another")
             assert not await side.store.paid_unconfirmed(0.0, (), "another")
             refunds = await side.store.refunds_to_send()
@@ -379,12 +380,13 @@ class Script:
         async def wait(side: Side) -> Any:
             await side.time_passes(seconds)
 
-        seconds = dice.choice([1.5, 4.0, 10.0])
+        seconds, hours = dice.choice([1.5, 4.0, 10.0]), dice.choice([None, -6, 0, 6])
 
         async def expire(side: Side) -> Any:
             server = await side.books.this_server()
             at_another = await side.store.expire_orders("another"), await side.store.orders_to_free("another")
-            return at_another, sorted(await side.store.expire_orders(server))
+            at_latest = None if hours is None else side.at(hours)
+            return at_another, sorted(await side.store.expire_orders(server, at_latest))
 
         async def keep(side: Side) -> Any:
             await side.store.keep_request_key(request, 202, b"kept")
@@ -556,7 +558,7 @@ def test_the_twin_of_the_log_gives_out_what_valkey_gives_out(valkey_url: str, se
                 "settle": lambda log, batch=batch: log.settle(batch, [], []),
                 "claim": lambda log, count=count: log.claim_abandoned(0, count),
                 "unsettled": lambda log, p=partition, at=position: log.read_unsettled(p, at),
-                "trim": lambda log, p=partition, at=position: log.trim({p: at}, 10**15),
+                "trim": lambda log, p=partition, at=position: log.trim({p: at}, 0, 10**15),
                 "groups": lambda log: log.ensure_groups(),
                 "acked": lambda log, p=partition, at=position: log.acknowledged_after({p: at}),
                 "again": lambda log, p=partition, at=position: log.give_out_again({p: at}),

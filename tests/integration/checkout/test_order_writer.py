@@ -685,7 +685,7 @@ async def test_a_server_that_is_busy_is_waited_for(shop: Shop, monkeypatch: pyte
     try:
         await asyncio.sleep(0.1)
         with pytest.raises(SeatsUnavailable):  # the control: the server does say BUSY
-            await shop.log().trim({0: "1-0"}, 1)
+            await shop.log().trim({0: "1-0"}, 0, 1)
         await run_until(shop.writer(), lambda: asyncio.sleep(0, slow.done()))
         await feed(shop, claim)
         await run_until(shop.writer(), are_orders(shop, [claim.order_id]))
@@ -740,20 +740,21 @@ async def test_only_what_postgres_has_and_nobody_works_on_is_trimmed(shop: Shop)
     await shop.log().ensure_groups()
     ids = await feed(shop, *(claim_of(showtime_id, seat) for seat in range(6)))
     log, future_ms = shop.log(), 4_000_000_000_000
+    all_ages = -1_000
     first, second, third, fourth = await log.read(4, None)  # the last two entries are news to nobody yet
     await shop.writer().write([first, fourth])  # 2 and 3 stay with somebody who works on them
 
-    await log.trim(await shop.store.positions(), 0)
+    await log.trim(await shop.store.positions(), 60_000, future_ms)
     assert await _ids(shop, partition) == ids  # all of them young
-    await log.trim(await shop.store.positions(), future_ms)
+    await log.trim(await shop.store.positions(), all_ages, future_ms)
     assert await _ids(shop, partition) == ids[1:]  # pending entries are never trimmed
     await shop.writer().write([second, third])
-    await log.trim({partition: ids[2]}, future_ms)
+    await log.trim({partition: ids[2]}, all_ages, future_ms)
     assert await _ids(shop, partition) == ids[2:]  # not beyond PostgreSQL's position
-    await log.trim({partition: f"{future_ms}-0"}, future_ms)
+    await log.trim({partition: f"{future_ms}-0"}, all_ages, future_ms)
     assert await _ids(shop, partition) == ids[3:]  # not what nobody was given yet, whatever position is said
     await shop.write()
-    await log.trim(await shop.store.positions(), future_ms)
+    await log.trim(await shop.store.positions(), all_ages, future_ms)
     assert await _ids(shop, partition) == ids[5:]
 
 

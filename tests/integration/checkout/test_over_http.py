@@ -23,6 +23,7 @@ from aiohttp import web
 
 from checkout.gateways import SigningKeys, sign
 from entrypoints.serving import build
+from kernel import limits
 from kernel.ids import hold_id_of
 from runtime import keys
 from runtime.http import Runner
@@ -264,6 +265,24 @@ async def test_a_gateway_that_is_not_itself_is_503_and_the_retry_opens_one_sessi
         order = await fan.order_in(order_id, "confirmed")
     assert len(order["payments"]) == 1
     await books_agree(running, shop)
+
+
+async def test_who_tries_to_pay_too_often_is_refused_and_nothing_is_kept_of_it(
+    running: RunningPlatform, shop: Shop, fan: Fan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "payments_per_order_max", 3)
+    showtime_id = await running.add_showtime()
+    async with at_work(shop):
+        order_id = await ordered(fan, showtime_id, "D5")
+        tries = [await fan.open_payment(order_id, f"try-{number}") for number in range(5)]
+        again = await fan.open_payment(order_id, "try-0")
+    assert [(one.status, one.code) for one in tries[3:]] == [(409, "too_many_payments")] * 2
+    assert again.body == tries[0].body
+    kept = await shop.sql(
+        "SELECT status FROM checkout.idempotency_keys WHERE account_id = $1", fan.account_id
+    )
+    assert [row["status"] for row in kept] == [201] * 4  # the order's, and those of three payments
+    assert len([key async for key in running.redis.scan_iter(f"req:*:{fan.account_id}:*")]) == 4
 
 
 # Orders

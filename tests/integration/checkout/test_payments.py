@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -412,9 +412,9 @@ async def test_an_order_is_refunded_when_what_was_asked_back_has_arrived_not_som
 # Too late
 
 
-async def expired(shop: Shop, *, freed: bool) -> tuple[str, str, str, str]:
+async def expired(shop: Shop, *, freed: bool, **terms: Any) -> tuple[str, str, str, str]:
     """Fan, showtime, order and payment of somebody who pays when time is over."""
-    fan, showtime_id = shop.fan(), await shop.showtime()
+    fan, showtime_id = shop.fan(), await shop.showtime(**terms)
     order_id = await shop.order(fan, showtime_id, "D5", "D6")
     payment_id = await shop.open_payment(fan, order_id)
     await shop.time_passes(PAY_BY_S + 5)
@@ -445,6 +445,32 @@ async def test_money_between_the_deadline_and_its_judge_is_on_time(shop: Shop) -
     await shop.settle()
     assert await shop.state(order_id) == "confirmed"
     await shop.sound()
+
+
+@pytest.mark.parametrize("freed", [False, True], ids=["seats still kept", "seats free again"])
+async def test_late_money_for_a_showtime_that_has_begun_goes_back_in_full(shop: Shop, freed: bool) -> None:
+    """It would buy tickets that nobody may give back any more."""
+    begun = datetime.now(UTC) - timedelta(seconds=1)
+    _, showtime_id, order_id, payment_id = await expired(shop, freed=freed, starts_at=begun)
+    await shop.deliver(shop.gateway.capture(payment_id))
+    await shop.settle()
+    order = await shop.find(order_id)
+    assert (order.state, order.end_reason, order.tickets) == ("cancelled", "showtime_begun", ())
+    assert [(refund.reason, refund.state) for refund in order.refunds] == [("unfulfillable", "completed")]
+    assert await shop.taken(showtime_id) == set()
+    begins_soon = datetime.now(UTC) + timedelta(minutes=1)  # the control
+    *_, order_id, payment_id = await expired(shop, freed=freed, starts_at=begins_soon)
+    await shop.deliver(shop.gateway.capture(payment_id))
+    await shop.settle()
+    assert await shop.state(order_id) == "confirmed"
+    await shop.sound()
+
+
+async def test_money_for_seats_that_are_still_claimed_buys_them_though_the_showtime_has_begun(
+    shop: Shop,
+) -> None:
+    fan, showtime_id = shop.fan(), await shop.showtime(starts_at=datetime.now(UTC) - timedelta(seconds=1))
+    assert await shop.state(await shop.buy(fan, showtime_id, "D5")) == "confirmed"
 
 
 @pytest.mark.parametrize("rival", ["holds", "claims", "owns"])
@@ -619,14 +645,18 @@ async def test_a_second_card_whose_webhook_never_came_is_asked_for_too(shop: Sho
     await shop.sound()
 
 
+async def failed_to_ask(shop: Shop) -> set[str]:
+    return {payment.payment_id for payment in await shop.store.failed_payments_to_ask()}
+
+
 async def test_a_failed_payment_is_not_asked_about_for_ever(shop: Shop) -> None:
     _, order_id, payment_id = await a_payment(shop)
     await shop.deliver(shop.gateway.decline(payment_id))
     await shop.time_passes(PAY_BY_S + 16 * 60)
-    assert payment_id in {payment.payment_id for payment in await shop.store.payments_to_ask()}  # once more
+    assert payment_id in await failed_to_ask(shop)  # once more
     for _ in range(3):
         await shop.time_passes(700)
-        assert payment_id not in {payment.payment_id for payment in await shop.store.payments_to_ask()}
+        assert payment_id not in await failed_to_ask(shop)
     await shop.settle()
     assert await shop.state(order_id) == "expired"
 

@@ -14,6 +14,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -323,8 +324,8 @@ async def rounds_of_expiry(shop: Shop, count: int, monkeypatch: pytest.MonkeyPat
     """Wait until a completer has gone round so often to end what is overdue."""
     gone_round, expire = asyncio.Semaphore(0), shop.store.expire_orders
 
-    async def counted(server: str) -> Any:
-        ended = await expire(server)
+    async def counted(server: str, at_latest: datetime) -> Any:
+        ended = await expire(server, at_latest)
         gone_round.release()
         return ended
 
@@ -439,6 +440,7 @@ async def test_money_for_an_order_that_is_gone_for_good_goes_back_once(evening: 
     """Its log is gone as well: what the gateway knows is all there is."""
     shop = evening
     showtime_id = await shop.showtime()
+    await shop.platform.wholeness.look()
     await past.remember()
     order_id = await shop.buy(shop.fan(), showtime_id, "A1")
     payment_id = (await shop.find(order_id)).payments[0].payment_id

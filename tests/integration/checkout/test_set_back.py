@@ -253,7 +253,7 @@ async def test_a_log_that_does_not_reach_back_that_far_is_told(
     claims = [claim_of(showtime_id, seat) for seat in range(3)]
     ids = await feed(shop, *claims)
     await shop.write()
-    await shop.log().trim({partition: ids[1]}, 4_000_000_000_000)
+    await shop.log().trim({partition: ids[1]}, -1_000, 4_000_000_000_000)
     await past.come_back()
     with caplog.at_level(logging.ERROR):
         await shop.platform.rebuilder.rebuild("PostgreSQL was set back")
@@ -274,7 +274,7 @@ async def test_a_log_that_reaches_back_far_enough_is_not(
     await past.remember()
     await feed(shop, lost := claim_of(showtime_id, 5))
     await shop.write()
-    await shop.log().trim({partition: ids[2]}, 4_000_000_000_000)
+    await shop.log().trim({partition: ids[2]}, -1_000, 4_000_000_000_000)
     await past.come_back()
     with caplog.at_level(logging.ERROR):
         await shop.platform.rebuilder.rebuild("PostgreSQL was set back")

@@ -20,6 +20,7 @@ from checkout.completers import CONFIRM_AFTER_S
 from checkout.entries import Claim, Confirm
 from checkout.writer import store as writer_store
 from checkout.writer.store import COPY_ORDERS_MIN
+from entrypoints.audit.records import prove_records
 from kernel.ids import new_showtime_id
 from reservation import keys_of
 from tests.support.shop import Shop, claim_of, feed
@@ -195,11 +196,8 @@ async def test_held_against_who_has_paid_meanwhile_it_costs_him_his_seats(
     assert (order.state, order.end_reason) == ("cancelled", "invalid_state")
 
 
-async def test_a_sale_whose_order_is_paid_while_it_is_judged_is_made(
-    evening: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Between the statement that found it unpaid and the one that puts such sales aside."""
-    shop = evening
+async def _paid_while_its_sale_is_judged(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Between the statement that found it unpaid and the one that puts such sales aside; the order's id."""
     showtime_id, order_id, _, news = await an_order_on_a_page(shop)
     await feed(shop, Confirm(order_id=order_id, showtime_id=showtime_id))
     put_aside = WriterStore._put_unpaid_aside
@@ -211,9 +209,24 @@ async def test_a_sale_whose_order_is_paid_while_it_is_judged_is_made(
     with monkeypatch.context() as patch:
         patch.setattr(WriterStore, "_put_unpaid_aside", meanwhile)
         await shop.write()
-    order = await shop.find(order_id)
+    return order_id
+
+
+async def test_a_sale_whose_order_is_paid_while_it_is_judged_is_made(
+    evening: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = evening
+    order = await shop.find(await _paid_while_its_sale_is_judged(shop, monkeypatch))
     assert (order.state, order.end_reason, len(order.tickets)) == ("confirmed", None, 1)
     assert await shop.dead_letters() == 0
     await shop.platform.rebuilder.rebuild("it was shut")
     await shop.settle()
     await shop.sound()
+
+
+async def test_an_order_that_is_paid_while_its_sale_is_judged_is_not_confirmed_before_it_was_paid(
+    evening: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The transaction that judges began before the one that pays, and PostgreSQL's now is when it began."""
+    await _paid_while_its_sale_is_judged(evening, monkeypatch)
+    assert (await prove_records(evening.platform.database, None)).suspects == set()

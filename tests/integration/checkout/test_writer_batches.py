@@ -124,7 +124,8 @@ async def test_a_batch_makes_the_same_trips_however_much_it_carries(make_databas
         await store.write(batch_of(news, claims))
         return Counter(database.trips)
 
-    large = {"copy_records_to_table": 4, "fetchrow": 1}  # confirmations and positions come last
+    # Its beginning and its end are said; confirmations and positions come last.
+    large = {"execute": 2, "copy_records_to_table": 4, "fetchrow": 1}
     assert await trips(1) == await trips(COPY_ORDERS_MIN - 1) == {"fetchrow": 1}
     assert await trips(COPY_ORDERS_MIN) == await trips(1_000) == large
     await database.close()
@@ -470,6 +471,26 @@ async def _is_nothing(count: Callable[[], Any]) -> bool:
     return bool(await count() == 0)
 
 
+async def test_what_waits_has_an_age_also_after_redis_clock_leapt_and_came_back(shop: Shop) -> None:
+    showtime_id = new_showtime_id()
+    key = log_key(partition_of(showtime_id))
+    seconds, _ = await shop.redis.time()
+    await shop.redis.xadd(key, {"data": b""}, id=f"{(seconds + 3_600) * 1_000}-0")
+    await shop.log().settle(await shop.log().read(10, None), [], [])
+    await feed(shop, claim_of(showtime_id, 1))
+    lag = LogLag(shop.log())
+    await lag.look()
+    await asyncio.sleep(0.1)
+    await lag.look()
+    assert lag.seen is not None
+    assert lag.seen.oldest_ms >= 100
+    assert (await shop.log().backlog()).oldest_ms == 0, "the control: by its id it is not there yet"
+    await shop.redis.delete(key)
+    await shop.log().ensure_groups()
+    await lag.look()
+    assert lag.seen.oldest_ms == 0
+
+
 async def test_what_a_dead_slot_took_with_it_counts_as_behind(shop: Shop) -> None:
     claim = claim_of(new_showtime_id(), 1)
     await feed(shop, claim)
@@ -484,7 +505,7 @@ async def test_a_trimmed_log_and_one_that_is_gone_are_not_behind(shop: Shop) -> 
     partition = partition_of(showtime_id)
     await feed(shop, *(claim_of(showtime_id, seat) for seat in range(5)))
     await shop.write()
-    await shop.log().trim(await shop.store.positions(), 4_000_000_000_000)
+    await shop.log().trim(await shop.store.positions(), -1_000, 4_000_000_000_000)
     assert (await shop.log().backlog()).entries == 0
     await feed(shop, *(claim_of(showtime_id, seat) for seat in range(10, 13)))
     assert (await shop.log().backlog()).entries == 3

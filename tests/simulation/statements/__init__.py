@@ -14,6 +14,6 @@ from __future__ import annotations
 from tests.simulation.statements import money, seats, writer
 from tests.simulation.statements.books import BOOKS, CHARGEBACKS
 from tests.simulation.statements.meaning import HANDLERS, SERVER
-from tests.simulation.statements.orders import ORDERS
+from tests.simulation.statements.orders import FORGETTING, ORDERS
 
-__all__ = ["BOOKS", "CHARGEBACKS", "HANDLERS", "ORDERS", "SERVER", "money", "seats", "writer"]
+__all__ = ["BOOKS", "CHARGEBACKS", "FORGETTING", "HANDLERS", "ORDERS", "SERVER", "money", "seats", "writer"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,26 +17,35 @@ from tests.simulation.statements.orders import ORDERS
 
 @means(ORDERS, "add_payments", "pay")
 def add_payments(v: View, *columns: Any) -> list[Row]:
-    payable = []
+    payable: dict[str, Row] = {}
     for asked in rows_of(columns, "payment_id order_id account_id gateway"):
         order = v.get("orders", asked["order_id"])
         if (
             order is None
+            or order["order_id"] in payable
             or order["account_id"] != asked["account_id"]
             or order["state"] != "pending_payment"
             or v.now >= order["pay_by"]
+            or {row["payment_id"] for row in v.of_order("payments", order["order_id"])}
+            - {asked["payment_id"]}
             or not v.holds("orders", (asked["order_id"],), skip=True)
         ):
             continue
-        payable.append({**order, "payment_id": asked["payment_id"], "now": v.now})
+        payable[order["order_id"]] = {**order, "payment_id": asked["payment_id"], "now": v.now}
         begin_payment(v, asked["payment_id"], order, asked["gateway"], order["total"], order["currency"])
-    return payable
+    return [*payable.values()]
 
 
 @means(ORDERS, "payable_order", "pay")
 def payable_order(v: View, order_id: str) -> list[Row]:
     order = v.get("orders", order_id)
     return [] if order is None else [{**order, "now": v.now}]
+
+
+@means(ORDERS, "may_add_payment", "pay")
+def may_add_payment(v: View, order_id: str, payment_id: str, most: int) -> list[Row]:
+    known = [row["payment_id"] for row in v.of_order("payments", order_id)]
+    return [{"may": len(known) < most or payment_id in known}]
 
 
 @means(ORDERS, "add_payment", "pay")
@@ -181,11 +191,23 @@ def doubt_payment(v: View, payment_id: str) -> int:
 
 
 @means(ORDERS, "fail_payment", "capture")
-def fail_payment(v: View, payment_id: str) -> int:
+def fail_payment(v: View, payment_id: str, gateway: str) -> int:
     payment = v.locked("payments", payment_id)
-    if payment is None or payment["state"] not in {"initiated", "pending", "unknown"}:
+    if payment is None or payment["gateway"] != gateway or payment["state"] not in {"initiated", "pending"}:
         return 0
     v.change("payments", payment, state="failed")
+    return 1
+
+
+@means(ORDERS, "fail_forgotten_payment", "capture")
+def fail_forgotten_payment(v: View, payment_id: str) -> int:
+    payment = v.get("payments", payment_id)
+    if payment is None or payment["state"] not in {"initiated", "pending"}:
+        return 0
+    pay_by = (v.get("orders", payment["order_id"]) or {})["pay_by"]
+    if not pay_by + timedelta(minutes=15) < v.now:
+        return 0
+    v.change("payments", payment, state="failed", asked_enough=True)
     return 1
 
 
@@ -282,9 +304,10 @@ def give_up_sold(v: View, order_id: str) -> int:
     return 1
 
 
-@means(ORDERS, "issued_tickets", "refund")
-def issued_tickets(v: View, order_id: str) -> list[Row]:
-    return [{"count": sum(ticket["state"] == "issued" for ticket in v.of_order("tickets", order_id))}]
+@means(ORDERS, "tickets_by_state", "refund")
+def tickets_by_state(v: View, order_id: str) -> list[Row]:
+    counted = Counter(ticket["state"] for ticket in v.of_order("tickets", order_id))
+    return [{"state": state, "tickets": tickets} for state, tickets in counted.items()]
 
 
 @means(ORDERS, "lock_refund", "refund")
@@ -322,8 +345,12 @@ def mark_refunded(v: View, order_id: str) -> int:
 # Completers
 
 
+def _pause(row: Row, first_s: float, most_s: float) -> timedelta:
+    return timedelta(seconds=min(first_s * 2 ** min(row["asked_times"], 9), most_s))
+
+
 def _is_due(row: Row, since: datetime, now: datetime, first_s: float, most_s: float) -> bool:
-    return since < now - timedelta(seconds=min(first_s * 2 ** min(row["asked_times"], 9), most_s))
+    return since < now - _pause(row, first_s, most_s)
 
 
 def _ask(v: View, table: str, rows: Sequence[Row], order_by: str) -> list[Row]:
@@ -348,18 +375,19 @@ def payments_to_ask(v: View) -> list[Row]:
 
 @means(ORDERS, "failed_payments_to_ask", "capture")
 def failed_payments_to_ask(v: View) -> list[Row]:
-    rows = []
-    for row in v.all("payments"):
-        last = row["asked_at"] or row["created_at"]
-        pay_by = (v.get("orders", row["order_id"]) or {})["pay_by"]
-        if (
-            row["state"] == "failed"
-            and row["created_at"] > v.now - timedelta(hours=3)
-            and (v.now < pay_by + timedelta(minutes=15) or last < pay_by)
-            and _is_due(row, last, v.now, 3, 60)
-        ):
-            rows.append(row)
-    return _ask(v, "payments", rows, "created_at")
+    rows = [
+        row
+        for row in v.all("payments")
+        if row["state"] == "failed"
+        and not row["asked_enough"]
+        and row["created_at"] > v.now - timedelta(hours=3)
+        and _is_due(row, row["asked_at"] or row["created_at"], v.now, 3, 60)
+    ]
+    asked = _ask(v, "payments", rows, "created_at")
+    for row in asked:
+        until = (v.get("orders", row["order_id"]) or {})["pay_by"] + timedelta(minutes=15)
+        v.change("payments", row, asked_enough=until <= v.now + _pause(row, 3, 60))
+    return asked
 
 
 @means(ORDERS, "refunds_to_send", "refund")

@@ -79,7 +79,7 @@ def begin_payment(v: View, payment_id: str, order: Row, gateway: str, amount: in
     payment = dict.fromkeys(("gateway_ref", "redirect_url", "test_url", "captured_at", "asked_at"))
     payment |= {"payment_id": payment_id, "order_id": order["order_id"], "gateway": gateway}
     payment |= {"amount": amount, "currency": currency, "state": "initiated", "created_at": v.now}
-    return v.add("payments", {**payment, "charged_back": False, "asked_times": 0})
+    return v.add("payments", {**payment, "charged_back": False, "asked_times": 0, "asked_enough": False})
 
 
 def release_claims_of(v: View, order_id: str) -> int:

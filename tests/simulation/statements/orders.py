@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+import checkout.forgetting.store
 import checkout.store
 from runtime.queries import load_queries
 from tests.simulation.postgres import Row, View
@@ -13,6 +14,7 @@ from tests.simulation.statements.meaning import SERVER, means, next_of, rows_of
 from tests.simulation.statements.moves import is_owned, release_claims_of
 
 ORDERS: Final = load_queries(checkout.store.__file__)
+FORGETTING: Final = load_queries(checkout.forgetting.store.__file__)
 
 
 class _Record(dict[str, Any]):
@@ -20,6 +22,11 @@ class _Record(dict[str, Any]):
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.values())
+
+
+def _at_latest(v: View, at_latest: datetime | None) -> datetime:
+    """`least(now(), …)`, which passes over NULL."""
+    return v.now if at_latest is None else min(v.now, at_latest)
 
 
 @means(ORDERS, "raise_fence", "rebuild")
@@ -45,9 +52,9 @@ def await_claims(v: View, order_ids: Sequence[str], epochs: Sequence[int]) -> in
     return sum(v.add("awaited_claims", {**row, "counted_at": v.clock()}) for row in news)
 
 
-@means(ORDERS, "drop_old_fences")
-def drop_old_fences(v: View, days: int) -> int:
-    before = v.now - timedelta(days=days)
+@means(FORGETTING, "drop_old_fences")
+def drop_old_fences(v: View, days: int, at_latest: datetime | None) -> int:
+    before = _at_latest(v, at_latest) - timedelta(days=days)
     old = [row for row in v.all("awaited_claims") if row["counted_at"] < before]
     for row in old:
         v.drop("awaited_claims", row)
@@ -130,9 +137,11 @@ def insert_request_keys(v: View, *columns: Any) -> int:
     return sum(v.add("idempotency_keys", {**row, "created_at": v.now}) for row in rows)
 
 
-@means(ORDERS, "drop_old_request_keys")
-def drop_old_request_keys(v: View, days: int) -> int:
-    old = [r for r in v.all("idempotency_keys") if r["created_at"] < v.now - timedelta(days=days)]
+@means(FORGETTING, "drop_old_request_keys")
+def drop_old_request_keys(v: View, days: int, at_latest: datetime | None, at_a_time: int) -> int:
+    before = _at_latest(v, at_latest) - timedelta(days=days)
+    old = [row for row in v.all("idempotency_keys") if row["created_at"] < before]
+    old = sorted(old, key=lambda row: row["created_at"])[:at_a_time]
     for row in old:
         v.drop("idempotency_keys", row)
     return len(old)
@@ -142,10 +151,11 @@ def drop_old_request_keys(v: View, days: int) -> int:
 
 
 @means(ORDERS, "expire_orders", "expire")
-def expire_orders(v: View, server: str) -> list[Row]:
+def expire_orders(v: View, server: str, at_latest: datetime | None) -> list[Row]:
     if server not in ("", SERVER):
         return []
-    due = [o for o in v.all("orders") if o["state"] == "pending_payment" and o["pay_by"] < v.now]
+    now = _at_latest(v, at_latest)
+    due = [o for o in v.all("orders") if o["state"] == "pending_payment" and o["pay_by"] < now]
     due = [order for order in due if order["end_reason"] is None]
     ended = []
     for order in sorted(due, key=lambda one: one["pay_by"])[:500]:

@@ -76,6 +76,11 @@ def lock_rebuild(v: View) -> list[Row]:
     return [{"lock": None}]
 
 
+@means(SEATS, "keep_rebuild_lock", "rebuild")
+def keep_rebuild_lock(v: View) -> list[Row]:
+    return [{"bool": True}]
+
+
 @means(SEATS, "find_layout")
 def find_layout(v: View, layout_id: str) -> list[Row]:
     row = v.get("layouts", layout_id)

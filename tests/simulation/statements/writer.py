@@ -28,7 +28,7 @@ def write_batch(v: View, *words: Any) -> list[Row]:
     fresh = [order["order_id"] for order in orders if v.add("orders", new_order(v, order))]
     paid = [v.locked("orders", order_id) or {} for order_id in dict.fromkeys(confirms)]
     confirmed = [
-        v.change("orders", order, state="confirmed", confirmed_at=v.now)
+        v.change("orders", order, state="confirmed", confirmed_at=max(v.now, order["paid_at"]))
         for order in paid
         if order.get("state") == "paid"
     ]
