@@ -13,9 +13,11 @@ FROM reservation.epochs e;
 
 -- name: raise_epochs
 -- First step of a rebuild: from here on nothing of the old epochs is believed. An epoch is above the one of the
--- data too, which may have seen more than this database, if that was ever set back.
+-- data too, which may have seen more than this database, if that was ever set back; and above those of all other
+-- partitions: scripts know their epoch alone, and what is loaded for one must fit no older map of another.
 UPDATE reservation.epochs e
-SET epoch = greatest(e.epoch, asked.seen) + 1, reason = $3::text, raised_at = now(), opened_at = NULL
+SET epoch = greatest((SELECT max(epoch) FROM reservation.epochs), (SELECT max(seen) FROM unnest($2::bigint[]) AS seen))
+      + 1, reason = $3::text, raised_at = now(), opened_at = NULL
 FROM unnest($1::smallint[], $2::bigint[]) AS asked (partition, seen)
 WHERE e.partition = asked.partition
 RETURNING e.partition, e.epoch;

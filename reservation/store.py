@@ -151,7 +151,7 @@ class ReservationStore:
         return GateBook(tuple(row["epochs"]), tuple(row["servers"]), place)
 
     async def raise_epochs(self, seen: Mapping[int, int], reason: str) -> dict[int, int]:
-        """New epochs for these partitions, each above what was `seen` in its data, or 0."""
+        """A new epoch for these partitions, above all there are and what was `seen` in their data, or 0."""
         rows = await self._database.fetch(_SQL["raise_epochs"], [*seen], [*seen.values()], reason)
         return {row["partition"]: row["epoch"] for row in rows}
 

@@ -17,6 +17,7 @@ _WRITER: Final = f"{_CHECKOUT}test_order_writer.py::"
 _CONTRACT: Final = "contract/test_seat_inventory.py::"
 _STEPS: Final = "integration/reservation/test_rebuild_steps.py::"
 _GATES: Final = "integration/reservation/test_gate.py::"
+_EPOCHS: Final = "integration/reservation/test_epochs_of_all.py::"
 _CLAIMS: Final = f"{_CHECKOUT}test_claim_fence.py::"
 _SET_BACK: Final = f"{_CHECKOUT}test_set_back.py::"
 _NEWEST_WORD: Final = (
@@ -294,9 +295,19 @@ _GATE: Final = (
     Mutant(
         "an epoch is given twice",
         "reservation/queries.sql",
-        "greatest(e.epoch, asked.seen) + 1",
-        "e.epoch + 1",
-        (f"{_GATES}test_a_new_epoch_is_above_what_the_data_has_seen",),
+        "(SELECT max(seen) FROM unnest($2::bigint[]) AS seen)",
+        "0",
+        (
+            f"{_GATES}test_a_new_epoch_is_above_what_the_data_has_seen",
+            f"{_EPOCHS}test_a_new_epoch_is_above_what_any_of_the_data_has_seen",
+        ),
+    ),
+    Mutant(
+        "the new epoch of one partition is the old one of another",
+        "reservation/queries.sql",
+        "greatest((SELECT max(epoch) FROM reservation.epochs),",
+        "greatest(e.epoch,",
+        (f"{_EPOCHS}test_a_new_epoch_is_the_old_one_of_no_partition",),
     ),
     Mutant(
         "two rebuilds at a time",

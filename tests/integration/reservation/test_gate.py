@@ -277,8 +277,9 @@ async def test_taught_by_whichever_connection_there_is_it_would_hold_the_sold_se
 async def set_back_as_another_partition_is_made_anew(
     make_database: DatabaseMaker, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[RunningPlatform, str]]:
-    """A seat is sold under an epoch; another partition of the server is raised to that epoch to be made anew,
-    and just then the server dies and comes back as it was before the sale. Inside, that rebuild has ended."""
+    """A seat is sold under an epoch; another partition of the server is raised to that epoch to be made anew
+    (by hand: no raise does that), and just then the server dies and comes back as it was before the sale.
+    Inside, that rebuild has ended."""
     database_url = await make_database(migrated)
     async with (
         server() as (engine, client),
@@ -295,12 +296,16 @@ async def set_back_as_another_partition_is_made_anew(
         raise_epochs = ReservationStore.raise_epochs
 
         async def meanwhile(store: ReservationStore, seen: Any, reason: str) -> dict[int, int]:
-            raised = await raise_epochs(store, seen, reason)
+            await raise_epochs(store, seen, reason)
+            epoch = (await store.current_epochs())[sold]
+            await platform.database.execute(
+                "UPDATE reservation.epochs SET epoch = $1 WHERE partition = $2", epoch, other
+            )
             await engine.stop()
             shutil.rmtree(log)
             shutil.copytree(before, log)
             await engine.start()
-            return raised
+            return {other: epoch}
 
         with monkeypatch.context() as once:
             once.setattr(ReservationStore, "raise_epochs", meanwhile)

@@ -33,11 +33,9 @@ def gate_book(v: View) -> list[Row]:
 
 @means(SEATS, "raise_epochs", "rebuild")
 def raise_epochs(v: View, partitions: Sequence[int], seen: Sequence[int], reason: str) -> list[Row]:
-    raised = []
-    for partition, in_data in zip(partitions, seen, strict=True):
-        row = v.locked("epochs", partition) or {}
-        raised.append(v.change("epochs", row, epoch=max(row["epoch"], in_data) + 1, reason=reason))
-    return raised
+    epoch = max(*seen, *(row["epoch"] for row in v.all("epochs"))) + 1
+    rows = [v.locked("epochs", partition) or {} for partition in partitions]
+    return [v.change("epochs", row, epoch=epoch, reason=reason) for row in rows]
 
 
 @means(SEATS, "note_opened", "rebuild")
